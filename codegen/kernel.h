@@ -1,0 +1,141 @@
+/* Kernel: how one fused group of ops is computed, free of any target: axes, affine accesses, one scalar expression SSA
+ * (in which reductions over axes are expressions too), outputs. Made by codegen/lower*.c, run for tests by
+ * codegen/kernel_interp.c, scheduled and emitted by the targets.
+ *
+ * The three forms of DESIGN.md are shapes of the expression:
+ *   MAP       no reduction over a long axis            out[i] = f(loads)
+ *   REDUCE    SUM/MAX of something over AXIS_RED axes   out[c] = SUM[n,h,w](x)
+ *   CONTRACT  SUM of a product of two loads, epilogue   out[n,k,p,q] = relu(SUM[c,r,s](x * w) + b[k])
+ * A reduction makes its axes unavailable to its users: the expression SUM[a](e) has axis set axes(e) minus a; an
+ * expression may use the same axis again after it was reduced (softmax: exp(x - MAX[k](x)) / SUM[k](exp(x - MAX[k](x)))),
+ * so an axis named by reductions can be an output axis too: kind PAR then, and each reduction runs its own loop.
+ *
+ * Memory: everything lives in the arena of the KernelList. */
+#ifndef CNNC_CODEGEN_KERNEL_H
+#define CNNC_CODEGEN_KERNEL_H
+#include "ir/graph.h"
+
+enum { MAX_AXIS = 12, MAX_KERNEL_OUT = 4 };
+typedef int32_t BufId;      /* index into KernelList.buffers; 0 = none */
+typedef int16_t AccessId;   /* index into Kernel.access */
+typedef int16_t ExprId;     /* index into Kernel.expr; 0 = none */
+
+/* ---- buffers ---- */
+typedef enum {
+    BUF_INPUT,      /* the images: float32 NCHW (n samples), given by the caller */
+    BUF_LABELS,     /* class ids (i32) or targets (f32), given by the caller */
+    BUF_OUTPUT,     /* the net's result, float32, given by the caller */
+    BUF_STATE,      /* a parameter or buffer that lives across steps (training, eval): plain layout at an offset in `state` */
+    BUF_CONST,      /* known at compile time: weights of inference programs, tables of numbers */
+    BUF_SCALAR,     /* rank 0, one of CnncScalar (runtime/abi.h): read-only at run time */
+    BUF_RESULT,     /* rank 0, one of CnncResult: loss, correct count */
+    BUF_WORK        /* a value between kernels */
+} BufKind;
+
+/* Where element [i0, i1, ...] lies: row-major over the dims, except that dim `block_dim` is split into blocks of `lanes`:
+ * the block index keeps its place in `order` and the lane index is innermost. block_dim < 0: plain.
+ * order[] lists dims outermost first. The blocked dim's extent is rounded up to `lanes`. */
+typedef struct { int8_t block_dim; uint8_t lanes; int8_t order[MAX_RANK]; } Layout;
+
+typedef struct {
+    const char *name;        /* for dumps: value name or "%12" */
+    BufKind kind;
+    DType dtype;
+    Shape shape;             /* rank <= MAX_RANK; dim[0] is the batch when `batched` */
+    bool batched;
+    Layout layout;           /* plain when made; `choose` sets it for BUF_WORK and BUF_CONST */
+    ValueId value;           /* the graph value it holds, or 0 */
+    int32_t index;           /* BUF_SCALAR / BUF_RESULT: which; BUF_STATE: index of the tensor */
+    const double *data;      /* BUF_CONST: values in row-major order (a table); NULL: filled in at weights load from `value` */
+    BufId alias_of;          /* the same storage as that buffer seen with another shape (reshape); 0 = own storage */
+    BufId updates;           /* a new value of that BUF_STATE buffer: shares its storage (in place); 0 = no */
+} Buffer;
+
+/* ---- axes and accesses ---- */
+typedef enum { AXIS_PAR, AXIS_RED } AxisKind;
+typedef struct { AxisKind kind; bool batch; int32_t extent; char name[4]; } Axis;   /* batch: only the first n <= extent exist at run time */
+
+/* index along one dim of a buffer = (table ? table[axis table_axis's index] : 0) + offset + sum coef[a] * index of axis a, divided (exactly: other
+ * points are out of range) by `div` when div > 1. When `guarded`, an index outside lo..hi-1 (or not divisible) makes a
+ * load read `fill`; stores are never guarded. Unguarded indices are proved in range by the verifier. */
+typedef struct {
+    int32_t coef[MAX_AXIS], offset, lo, hi, div;
+    bool guarded;
+    const int32_t *table; int8_t table_axis, table_axis2; int32_t table_stride;   /* table[i1 * table_stride + i2] (table_axis2 < 0: table[i1]); an entry < 0 with guarded: fill */
+} Affine;
+typedef struct { BufId buf; uint8_t rank; Affine dim[MAX_RANK]; float fill; } Access;
+
+/* ---- expressions ---- */
+typedef enum {
+#define SCALAR(id, text, arity, c) EX_##id,
+#include "ir/scalars.def"
+#undef SCALAR
+    EX_CONST,       /* imm */
+    EX_ICONST,      /* iimm */
+    EX_LOAD,        /* at */
+    EX_INDEX,       /* the index of axis `axis` (int) */
+    EX_N,           /* the run-time batch n (int) */
+    EX_SUM,         /* a summed over `axes` (bit mask of axes), in order */
+    EX_MAX_OVER,    /* the maximum of a over `axes`; NaN wins; empty: -inf */
+    EX_ARGMAX,      /* value of integer expression b at the first maximum of a over `axes`: pairs with an EX_MAX_OVER of the same a, axes */
+    EX_ROWINDEX,    /* flat position of the current output element inside its sample (row-major, batch left out), for random numbers: uses `at` (an output access) */
+    EX_OP_COUNT
+} ExprOp;
+typedef struct { ExprOp op; ExprId a, b, c; double imm; int32_t iimm; AccessId at; int8_t axis; uint32_t axes; bool is_int, is_bool; } Expr;
+typedef struct { AccessId at; ExprId value; } Out;      /* SET, one write per point of the output's axes */
+
+typedef struct Kernel {
+    const char *name;        /* "conv2.fwd", unique in the list */
+    int32_t n_axes, n_access, n_out;
+    Axis axis[MAX_AXIS];
+    Access *access; int32_t cap_access;
+    Expr *expr; int32_t n_expr, cap_expr;   /* [0] unused; operands before users */
+    Out out[MAX_KERNEL_OUT];
+    LayerId layer; Span span;
+    double macs;             /* multiply-accumulates per sample (per call for optimizer kernels: 0) */
+} Kernel;
+
+typedef struct KernelList {
+    Arena *arena;
+    const Graph *graph;
+    Vec(Buffer) buffers;     /* [0] unused */
+    Vec(Kernel) kernels;     /* in order of execution */
+    BufId *buf_of_value;     /* indexed by ValueId; 0 = fused away */
+} KernelList;
+
+/* ---- construction (codegen/kernel.c) ---- */
+KernelList *kernels_new(Arena *a, const Graph *g);
+BufId kernels_add_buffer(KernelList *l, const Buffer *b);
+/* A kernel being built; finish with kernels_add. */
+Kernel *kernel_new(KernelList *l, const char *name, LayerId layer, Span span);
+int kernel_axis(Kernel *k, AxisKind kind, const char *name, int64_t extent, bool batch);      /* returns the axis index */
+AccessId kernel_access(KernelList *l, Kernel *k, BufId buf);                                     /* all dims index 0; fill with affine_* below */
+static inline Affine *access_dim(Kernel *k, AccessId at, int d) { return &k->access[at].dim[d]; }
+void affine_axis(Affine *f, int axis, int32_t coef);                                             /* adds coef * axis */
+void affine_guard(Affine *f, int32_t lo, int32_t hi);
+ExprId expr_add(KernelList *l, Kernel *k, Expr e);                                               /* shares equal expressions */
+ExprId expr_const(KernelList *l, Kernel *k, double v);
+ExprId expr_iconst(KernelList *l, Kernel *k, int32_t v);
+ExprId expr_load(KernelList *l, Kernel *k, AccessId at);
+ExprId expr_op(KernelList *l, Kernel *k, ExprOp op, ExprId a, ExprId b, ExprId c);
+ExprId expr_reduce(KernelList *l, Kernel *k, ExprOp op, ExprId a, ExprId b, uint32_t axes);
+void kernel_out(Kernel *k, AccessId at, ExprId value);
+void kernels_add(KernelList *l, Kernel *k);
+uint32_t expr_axes(const Kernel *k, ExprId e);                                                   /* mask of axes the value depends on */
+
+/* Elements of storage the buffer needs under its layout (rounded lanes included). */
+int64_t buffer_elements(const Buffer *b);
+Layout layout_plain(int rank);
+/* Storage strides of each dim in elements; for the blocked dim the stride of a whole block (lane stride is 1). */
+void layout_strides(const Buffer *b, int64_t stride[MAX_RANK]);
+int64_t layout_index(const Buffer *b, const int64_t *index);
+
+/* ---- text, checks, interpretation ---- */
+void kernel_print(const KernelList *l, const Kernel *k, FILE *to);
+void kernels_print(const KernelList *l, FILE *to);
+/* Every access in range or guarded, operands before users, outputs cover their buffers once, axes used. */
+bool kernels_verify(const KernelList *l, const char **why);
+/* Runs every kernel with plain scalar loops. mem[b]: storage of buffer b as doubles (by layout), owned by the caller;
+ * aliases and in-place updates share. n: samples. scalars: CnncScalar values. */
+void kernels_interpret(const KernelList *l, double **mem, int64_t n, const double *scalars);
+#endif

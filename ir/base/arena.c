@@ -1,0 +1,127 @@
+/* Arenas: a chain of growing chunks.
+ * In: sizes. Out: zeroed blocks. Invariant: `used <= size` in each chunk; a mark names a chunk and its fill. */
+#include "ir/base/arena.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct Chunk Chunk;
+struct Chunk { Chunk *prev; size_t used, size; };
+struct Arena { Chunk *top; size_t bytes; };
+
+enum { ALIGN = 16, FIRST_CHUNK = 64 * 1024 };
+#define HEADER ((sizeof(Chunk) + ALIGN - 1) / ALIGN * ALIGN)
+
+static void out_of_memory(size_t bytes)
+{
+    fprintf(stderr, "cnnc: out of memory: %zu more bytes were needed\n", bytes);
+    abort();
+}
+
+static void *checked_malloc(size_t bytes)
+{
+    void *p = malloc(bytes);
+    if (!p)
+        out_of_memory(bytes);
+    return p;
+}
+
+static void push_chunk(Arena *a, size_t at_least)
+{
+    size_t size = a->top ? a->top->size * 2 : FIRST_CHUNK;
+    if (size > (64u << 20))
+        size = 64u << 20;
+    if (size < at_least)
+        size = at_least;
+    Chunk *c = checked_malloc(HEADER + size);
+    *c = (Chunk){.prev = a->top, .used = 0, .size = size};
+    a->top = c;
+}
+
+Arena *arena_new(void)
+{
+    Arena *a = checked_malloc(sizeof *a);
+    *a = (Arena){0};
+    push_chunk(a, 0);
+    return a;
+}
+
+void arena_free(Arena *a)
+{
+    if (!a)
+        return;
+    for (Chunk *c = a->top; c;) {
+        Chunk *prev = c->prev;
+        free(c);
+        c = prev;
+    }
+    free(a);
+}
+
+void *arena_alloc(Arena *a, size_t bytes)
+{
+    if (bytes > (size_t)-1 / 2)
+        out_of_memory(bytes);
+    size_t need = (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    if (a->top->size - a->top->used < need)
+        push_chunk(a, need);
+    char *p = (char *)a->top + HEADER + a->top->used;
+    a->top->used += need;
+    a->bytes += need;
+    return memset(p, 0, need);
+}
+
+void *arena_grow(Arena *a, const void *old, size_t old_bytes, size_t new_bytes)
+{
+    void *p = arena_alloc(a, new_bytes);
+    if (old_bytes)
+        memcpy(p, old, old_bytes);
+    return p;
+}
+
+char *arena_strndup(Arena *a, const char *s, size_t n)
+{
+    char *p = arena_alloc(a, n + 1);
+    memcpy(p, s, n);
+    return p;
+}
+
+char *arena_strdup(Arena *a, const char *s) { return arena_strndup(a, s, strlen(s)); }
+
+char *arena_vprintf(Arena *a, const char *fmt, va_list ap)
+{
+    va_list again;
+    va_copy(again, ap);
+    int n = vsnprintf(NULL, 0, fmt, again);
+    va_end(again);
+    char *p = arena_alloc(a, (size_t)n + 1);
+    vsnprintf(p, (size_t)n + 1, fmt, ap);
+    return p;
+}
+
+char *arena_printf(Arena *a, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    char *p = arena_vprintf(a, fmt, ap);
+    va_end(ap);
+    return p;
+}
+
+ArenaMark arena_mark(const Arena *a) { return (ArenaMark){a->top, a->top->used}; }
+
+void arena_reset(Arena *a, ArenaMark m)
+{
+    while (a->top != m.chunk) {
+        Chunk *prev = a->top->prev;
+        free(a->top);
+        a->top = prev;
+    }
+#ifndef NDEBUG
+    memset((char *)a->top + HEADER + m.used, 0xA5, a->top->used - m.used);
+#endif
+    a->top->used = m.used;
+}
+
+size_t arena_bytes(const Arena *a) { return a->bytes; }

@@ -1,0 +1,102 @@
+/* The border between generated code and the runtime, and all that runtime/ knows of the compiler.
+ * A program is tables of constants (CnncModel and what it points to) and a few functions. The JIT fills the same
+ * structures in memory that the object writer emits as data, so that both run the same runtime. Plain C, no ownership:
+ * everything pointed to is constant and lives as long as the program. */
+#ifndef CNNC_RUNTIME_ABI_H
+#define CNNC_RUNTIME_ABI_H
+#include <stdint.h>
+
+enum { CNNC_ABI_VERSION = 1, CNNC_MAX_RANK = 6 };
+enum { CNNC_F32 = 0, CNNC_I32 = 1, CNNC_U8 = 2, CNNC_I64 = 3 };          /* element types, equal to DType */
+
+/* Run-time scalars (float unless said); read by training functions. */
+typedef enum {
+    CNNC_SC_LR, CNNC_SC_MOMENTUM,        /* momentum, or beta1 when a schedule cycles it */
+    CNNC_SC_BIAS1, CNNC_SC_BIAS2,        /* 1 - beta1^t, 1 - beta2^t; t counts steps from 1; computed in double */
+    CNNC_SC_FIRST,                       /* 1.0 on the optimizer's first step, else 0.0 (SGD: buf = g) */
+    CNNC_SC_SEED,                        /* u32 bits: stream for this step's dropout */
+    CNNC_SC_COUNT
+} CnncScalar;
+typedef enum { CNNC_RES_LOSS, CNNC_RES_CORRECT, CNNC_RES_COUNT } CnncResult;   /* float: mean loss of the batch, count of right answers */
+
+/* What every stage gets. All pointers aligned to 64 bytes except in/labels/out. */
+typedef struct CnncArgs {
+    char *state;             /* parameters, running statistics, optimizer state */
+    char *work;              /* values that cross stages */
+    const char *consts;      /* packed weights and tables; constant */
+    const float *in;         /* [n][C][H][W] */
+    const void *labels;      /* int32_t [n], or float targets */
+    float *out;              /* [n][output shape] */
+    const float *scalars;    /* [CNNC_SC_COUNT]; the seed is bit-copied */
+    float *results;          /* [CNNC_RES_COUNT] */
+    int64_t n;               /* samples in this call: 1..batch */
+} CnncArgs;
+/* One slice of a stage; scratch is private to the calling thread. */
+typedef void (*CnncStageFn)(const CnncArgs *args, char *scratch, int64_t slice);
+typedef struct {
+    CnncStageFn fn;
+    int32_t slices;          /* fixed by model and batch, never by threads */
+    int32_t samples_per_slice; /* > 0: slices past ceil(n / this) need not run; 0: all run */
+    int32_t first_layer, last_layer;  /* into CnncModel.layers, -1 = none */
+    const char *name;
+    double macs;             /* per sample */
+} CnncStage;
+typedef struct {
+    const CnncStage *stages; int32_t n_stages;
+    int32_t batch;           /* largest n */
+    int64_t work_bytes, scratch_bytes;   /* scratch: per thread */
+} CnncFunction;
+
+typedef enum { CNNC_ROLE_PARAM, CNNC_ROLE_FROZEN, CNNC_ROLE_BUFFER, CNNC_ROLE_OPTIMIZER } CnncRole;
+typedef struct {
+    const char *name;        /* state_dict key; optimizer state: "optimizer.KIND.PARAM" */
+    int32_t dtype, rank; int64_t shape[CNNC_MAX_RANK];
+    int64_t offset;          /* bytes into state; plain row-major */
+    int32_t role;            /* CnncRole */
+    int32_t init;            /* InitKind: 0 uniform(-bound, bound), 1 zeros, 2 ones, 3 constant `bound`, 4 given values */
+    double bound;
+    const float *values; int64_t n_values;
+} CnncTensor;
+typedef struct { const char *name, *type; int32_t rank; int64_t shape[CNNC_MAX_RANK]; int64_t macs, params; } CnncLayer;
+
+/* Training facts that the runtime needs; numbers as in the train block. */
+typedef enum { CNNC_OPT_SGD, CNNC_OPT_ADAM, CNNC_OPT_ADAMW, CNNC_OPT_RMSPROP } CnncOptimizer;
+typedef enum { CNNC_SCHED_CONSTANT, CNNC_SCHED_STEP, CNNC_SCHED_MULTISTEP, CNNC_SCHED_EXPONENTIAL, CNNC_SCHED_COSINE, CNNC_SCHED_ONECYCLE,
+               CNNC_SCHED_PLATEAU } CnncSchedule;
+typedef enum { CNNC_DATA_NONE, CNNC_DATA_MNIST, CNNC_DATA_FASHION, CNNC_DATA_CIFAR10, CNNC_DATA_CIFAR100, CNNC_DATA_FOLDER, CNNC_DATA_NPY,
+               CNNC_DATA_DIGITS } CnncData;
+typedef enum { CNNC_AUG_CROP, CNNC_AUG_HFLIP, CNNC_AUG_VFLIP } CnncAugmentKind;
+typedef struct { int32_t kind; double p[4]; } CnncAugment;   /* CROP: height, width, padding; FLIP: probability */
+typedef struct CnncTrain {
+    int32_t data; const char *data_path, *data_path2, *valid_path, *valid_path2; int64_t data_size[2]; double valid_fraction;
+    int32_t epochs, batch_size;
+    uint64_t seed; int32_t shuffle;
+    int32_t loss;            /* 0 cross entropy, 1 MSE */
+    double smoothing;
+    int32_t optimizer; double lr, momentum, dampening, weight_decay, beta1, beta2, eps, alpha; int32_t nesterov, centered;
+    int32_t schedule;
+    double sched[10];        /* STEP: step_size gamma; MULTISTEP: gamma; EXPONENTIAL: gamma; COSINE: T_max eta_min; ONECYCLE: max_lr pct_start div final_div base_m max_m three_phase(0/1) linear(0/1) cycle_momentum fastai(0/1); PLATEAU: factor patience threshold min_lr mode(0 min, 1 max) cooldown */
+    const int32_t *milestones; int32_t n_milestones;
+    const CnncAugment *augment; int32_t n_augment;
+} CnncTrain;
+
+typedef struct CnncModel {
+    int32_t abi_version;
+    const char *name, *version, *cpu, *features;   /* compiler version; CPU name and features the code needs */
+    int32_t in_rank; int64_t in_shape[CNNC_MAX_RANK];     /* without the batch */
+    int32_t out_rank; int64_t out_shape[CNNC_MAX_RANK];
+    int32_t n_mean;          /* 0: no normalize; 1 or C values; -1: "auto" */
+    const float *mean, *std;
+    int32_t n_classes; const char *const *class_names;    /* n_classes 0: none given */
+    const CnncTensor *tensors; int32_t n_tensors; int64_t state_bytes;
+    const CnncLayer *layers; int32_t n_layers;
+    const char *consts; int64_t consts_bytes;              /* packed weights; aligned to 64 */
+    uint64_t weights_checksum;                             /* of the safetensors data the program was built with; 0: initial weights */
+    const CnncFunction *infer;     /* with folded constants; NULL in trainers */
+    const CnncFunction *eval;      /* reads state: running statistics, no dropout; trainers and the JIT of `train` */
+    const CnncFunction *step;      /* one training step */
+    const CnncTrain *train;        /* NULL in inference programs */
+    /* --selftest: n_test samples with the reference interpreter's outputs */
+    const float *test_in, *test_out; int32_t n_test; double test_tolerance;
+} CnncModel;
+#endif
