@@ -120,6 +120,8 @@ typedef struct {
     ValueId in, out;            /* first input and final output value */
 } Layer;
 
+typedef struct { ValueId old, next; } StatePair;   /* a state tensor (OP_PARAM) and its next value */
+
 typedef struct Graph {
     Arena *arena;
     const char *name;           /* the model's name: the file's stem */
@@ -133,7 +135,7 @@ typedef struct Graph {
     ValueId labels;             /* dtype I32 [n] class ids, or F32 targets of the output's shape (MSE); 0 = none */
     ValueId loss;               /* rank-0 mean loss */
     ValueId correct;            /* rank-0 count of right answers; 0 = none */
-    Vec(struct StatePair { ValueId old, new_; }) updates;   /* state tensor (OP_PARAM) and its next value */
+    Vec(StatePair) updates;
 } Graph;
 
 Graph *graph_new(Arena *a, const char *name, int64_t batch);
