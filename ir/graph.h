@@ -140,7 +140,9 @@ typedef struct Graph {
 
 Graph *graph_new(Arena *a, const char *name, int64_t batch);
 ValueId graph_add_value(Graph *g, DType dtype);                       /* shape unknown, def = none */
-/* Appends a node with n_in inputs (copied) and the op's number of outputs (fresh values, f32, shape unknown). Returns its id. */
+/* Appends a node with n_in inputs (copied) and the op's number of outputs (fresh values, shape unknown, f32; pooling indices
+ * i32, count i64). Inputs that are not given are absent (0): Node.n_in is the op's maximum, so in[] can be read at every
+ * position ops.def names. Returns its id. */
 NodeId graph_add_node(Graph *g, Op op, const ValueId *in, int n_in, const Attrs *attrs, LayerId layer, Span span);
 /* A leaf tensor (OP_PARAM) with its state_dict name. rank < 0: shape left to inference. */
 ValueId graph_add_param(Graph *g, const char *name, const ParamAttrs *attrs, const Shape *shape, LayerId layer, Span span);
@@ -155,6 +157,7 @@ Graph *graph_like(Arena *a, const Graph *g);
 NodeId graph_copy_node(Graph *to, const Graph *from, NodeId n, ValueId *map);
 
 const char *op_text(Op op);
+int op_inputs(Op op);                                /* the maximum; -1: any number */
 int op_outputs(Op op);
 uint32_t op_flags(Op op);
 AttrKind op_attr_kind(Op op);
@@ -162,7 +165,8 @@ const char *act_text(ActKind k);
 
 int64_t shape_elements(const Shape *s);
 bool shape_equal(const Shape *a, const Shape *b);
-Shape shape_of(int rank, ...);                       /* int64_t dims */
+Shape shape_from(int rank, const int64_t *dims);
+#define shape_of(rank, ...) shape_from((rank), (const int64_t[]){0, ##__VA_ARGS__} + 1)   /* shape_of(2, rows, columns) */
 const char *shape_text(Arena *a, const Shape *s, bool leave_batch_out);   /* "[6, 28, 28]" */
 size_t dtype_size(DType t);
 
