@@ -212,11 +212,26 @@ LLVMValueRef emit_store(Emit *e, LLVMValueRef v, LLVMValueRef p, unsigned align)
 
 LLVMValueRef emit_masked_load(Emit *e, LLVMTypeRef t, LLVMValueRef p, LLVMValueRef mask, LLVMValueRef pass_through, unsigned align)
 {
+    if (LLVMGetTypeKind(t) != LLVMVectorTypeKind) {   /* the intrinsic takes vectors alone */
+        LLVMBasicBlockRef before = LLVMGetInsertBlock(e->b);
+        If i = emit_if_begin(e, mask);
+        LLVMValueRef got = emit_load(e, t, p, align), phi;
+        emit_if_end(e, &i);
+        phi = LLVMBuildPhi(e->b, t, "");
+        LLVMAddIncoming(phi, (LLVMValueRef[]){pass_through, got}, (LLVMBasicBlockRef[]){before, i.then_}, 2);
+        return phi;
+    }
     return version_masked_load(e, t, p, mask, pass_through, align);
 }
 
 LLVMValueRef emit_masked_store(Emit *e, LLVMValueRef v, LLVMValueRef p, LLVMValueRef mask, unsigned align)
 {
+    if (LLVMGetTypeKind(LLVMTypeOf(v)) != LLVMVectorTypeKind) {
+        If i = emit_if_begin(e, mask);
+        LLVMValueRef stored = emit_store(e, v, p, align);
+        emit_if_end(e, &i);
+        return stored;
+    }
     return version_masked_store(e, v, p, mask, align);
 }
 
