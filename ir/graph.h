@@ -89,6 +89,7 @@ typedef struct {
     int64_t n_values;
     bool trainable;             /* false: a buffer (running_mean ...) or frozen */
     bool buffer;                /* a buffer in PyTorch's sense: not a parameter */
+    bool optimizer;             /* an optimizer's state ("optimizer.momentum.0.weight"), made by passes/optimizer.c; neither parameter nor buffer */
 } ParamAttrs;
 typedef struct { int32_t axis; int64_t start, size; } SliceAttrs;
 typedef union {
@@ -161,6 +162,16 @@ int op_inputs(Op op);                                /* the maximum; -1: any num
 int op_outputs(Op op);
 uint32_t op_flags(Op op);
 AttrKind op_attr_kind(Op op);
+/* Whether the op reads the values of input i; false where only the shape counts ("shape only" in ops.def). */
+static inline bool op_reads(Op op, int i)
+{
+    switch (op) {
+    case OP_CONV_DX: case OP_CONV_DW: case OP_MAXPOOL_DX: case OP_ADAPTIVE_MAX_DX: case OP_PRELU_DW: return i != 2;
+    case OP_AVGPOOL_DX: case OP_ADAPTIVE_AVG_DX: case OP_RESHAPE_BACK: case OP_PAD_DX: return i != 1;
+    case OP_BN_RUNNING: return i != 3;
+    default: return true;
+    }
+}
 const char *act_text(ActKind k);
 
 int64_t shape_elements(const Shape *s);
