@@ -34,7 +34,8 @@ static const Feature features_known[] = {
     {"fma4", 0x80000001u, 0, ECX, 16, OS_AVX}, {"tbm", 0x80000001u, 0, ECX, 21, 0},
 };
 
-static uint32_t os_saved_registers(void) {
+static uint32_t os_saved_registers(void)
+{
     uint32_t a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1))   /* OSXSAVE */
         return OS_SSE;
@@ -43,7 +44,8 @@ static uint32_t os_saved_registers(void) {
     return low;
 }
 
-static bool has_feature(const char *name, size_t length) {
+static bool has_feature(const char *name, size_t length)
+{
     for (size_t i = 0; i < sizeof features_known / sizeof *features_known; i++) {
         const Feature *f = &features_known[i];
         if (strlen(f->name) != length || memcmp(f->name, name, length) != 0)
@@ -56,7 +58,8 @@ static bool has_feature(const char *name, size_t length) {
     return true;
 }
 
-void cpu_name(char *out, size_t size) {
+void cpu_name(char *out, size_t size)
+{
     uint32_t r[12] = {0};
     for (uint32_t i = 0; i < 3; i++)
         if (!__get_cpuid(0x80000002u + i, &r[4 * i], &r[4 * i + 1], &r[4 * i + 2], &r[4 * i + 3]))
@@ -67,7 +70,8 @@ void cpu_name(char *out, size_t size) {
     snprintf(out, size, "%s", *start ? start : "x86-64");
 }
 #else
-static bool has_feature(const char *name, size_t length) {
+static bool has_feature(const char *name, size_t length)
+{
     (void)name;
     (void)length;
     return true;
@@ -76,7 +80,8 @@ static bool has_feature(const char *name, size_t length) {
 void cpu_name(char *out, size_t size) { snprintf(out, size, "unknown CPU"); }
 #endif
 
-bool cpu_has_features(const char *features, char *missing, size_t size) {
+bool cpu_has_features(const char *features, char *missing, size_t size)
+{
     bool all = true;
     size_t used = 0;
     if (size)
@@ -94,4 +99,14 @@ bool cpu_has_features(const char *features, char *missing, size_t size) {
         p += strspn(p, ", ");
     }
     return all;
+}
+
+bool cpu_check(const char *program, const char *cpu, const char *features, RtError *e)
+{
+    char missing[512], name[64];
+    if (cpu_has_features(features, missing, sizeof missing))
+        return true;
+    cpu_name(name, sizeof name);
+    return rt_error(e, RT_DEVICE, "%s was built for %s and needs %s, which this CPU (%s) lacks; build it with --cpu native on this machine",
+                    program, cpu && *cpu ? cpu : "another CPU", missing, name);
 }

@@ -3,7 +3,6 @@
  * Invariant: scratch belongs to a thread, slices are fixed by the model, so that threads never change a bit.
  * Idea: work and scratch are shared by all functions of a model, since only one runs at a time. */
 #include "runtime/exec.h"
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -15,7 +14,8 @@ static const double MACS_TO_SHARE = 1e5;
 
 typedef struct { const CnncStage *stage; const CnncArgs *args; char *scratch; int64_t stride; } Job;
 
-double exec_seconds(void) {
+double exec_seconds(void)
+{
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
@@ -23,7 +23,8 @@ double exec_seconds(void) {
 
 static int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
-static void measure(const CnncFunction *const *functions, int n, int64_t *work, int64_t *scratch) {
+static void measure(const CnncFunction *const *functions, int n, int64_t *work, int64_t *scratch)
+{
     *work = *scratch = 0;
     for (int i = 0; i < n; i++) {
         const CnncFunction *f = functions[i];
@@ -37,7 +38,8 @@ static void measure(const CnncFunction *const *functions, int n, int64_t *work, 
     *scratch = *scratch ? round_up(*scratch, ALIGN) + ALIGN : 0;
 }
 
-int64_t exec_bytes(const CnncModel *model, const CnncFunction *const *functions, int n, int threads) {
+int64_t exec_bytes(const CnncModel *model, const CnncFunction *const *functions, int n, int threads)
+{
     int64_t work, scratch;
     measure(functions, n, &work, &scratch);
     return round_up(model->state_bytes, ALIGN) + work + scratch * threads;
@@ -45,7 +47,8 @@ int64_t exec_bytes(const CnncModel *model, const CnncFunction *const *functions,
 
 /* Zeroed, aligned, never empty. Large blocks are mapped, so that their pages cost nothing before they are used, and
  * ask for huge pages. */
-static bool block_new(Block *b, int64_t bytes) {
+static bool block_new(Block *b, int64_t bytes)
+{
     if (bytes < HUGE) {
         size_t size = (size_t)round_up(bytes ? bytes : 1, ALIGN);
         b->at = aligned_alloc(ALIGN, size);
@@ -64,16 +67,18 @@ static bool block_new(Block *b, int64_t bytes) {
     return true;
 }
 
-static void block_free(Block *b) {
+static void block_free(Block *b)
+{
     if (b->map)
         munmap(b->map, b->size);
     else
         free(b->at);
 }
 
-Exec *exec_new(const CnncModel *model, const CnncFunction *const *functions, int n, Threads *threads, char *why, size_t why_size) {
+Exec *exec_new(const CnncModel *model, const CnncFunction *const *functions, int n, Threads *threads, RtError *error)
+{
     if (model->abi_version != CNNC_ABI_VERSION) {
-        snprintf(why, why_size, "the model has ABI version %d, this runtime %d: build it again", model->abi_version, CNNC_ABI_VERSION);
+        rt_error(error, RT_FILE, "the model has ABI version %d, this runtime %d: build it again", model->abi_version, CNNC_ABI_VERSION);
         return NULL;
     }
     Exec *e = calloc(1, sizeof *e);
@@ -89,24 +94,27 @@ Exec *exec_new(const CnncModel *model, const CnncFunction *const *functions, int
             return e;
         }
     }
-    snprintf(why, why_size, "out of memory: the model needs %.1f MB", (double)exec_bytes(model, functions, n, threads_count(threads)) / 1e6);
+    rt_error_memory(error, (unsigned long long)exec_bytes(model, functions, n, threads_count(threads)));
     exec_free(e);
     return NULL;
 }
 
-static void run_slice(void *context, int thread, int64_t slice) {
+static void run_slice(void *context, int thread, int64_t slice)
+{
     Job *j = context;
     j->stage->fn(j->args, j->scratch + j->stride * thread, slice);
 }
 
-static int64_t slices_needed(const CnncStage *s, int64_t n) {
+static int64_t slices_needed(const CnncStage *s, int64_t n)
+{
     if (s->samples_per_slice <= 0)
         return s->slices;
     int64_t needed = (n + s->samples_per_slice - 1) / s->samples_per_slice;
     return needed < s->slices ? needed : s->slices;
 }
 
-static void run_stage(Exec *e, const CnncStage *s, const CnncArgs *args) {
+static void run_stage(Exec *e, const CnncStage *s, const CnncArgs *args)
+{
     int64_t slices = slices_needed(s, args->n);
     Job job = {s, args, e->scratch, e->scratch_stride};
     bool small = s->macs > 0 && s->macs * (double)args->n < MACS_TO_SHARE;
@@ -118,7 +126,8 @@ static void run_stage(Exec *e, const CnncStage *s, const CnncArgs *args) {
         s->fn(args, e->scratch, i);
 }
 
-void exec_run(Exec *e, const CnncFunction *function, CnncArgs *args) {
+void exec_run(Exec *e, const CnncFunction *function, CnncArgs *args)
+{
     args->state = e->state;
     args->work = e->work;
     args->consts = e->model->consts;
@@ -130,7 +139,8 @@ void exec_run(Exec *e, const CnncFunction *function, CnncArgs *args) {
     }
 }
 
-void exec_free(Exec *e) {
+void exec_free(Exec *e)
+{
     if (!e)
         return;
     for (int i = 0; i < 3; i++)

@@ -3,6 +3,7 @@
 #ifndef CNNC_RUNTIME_EXEC_H
 #define CNNC_RUNTIME_EXEC_H
 #include "runtime/abi.h"
+#include "runtime/error.h"
 #include "runtime/threads.h"
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,8 +22,8 @@ typedef struct Exec {
 
 /* Bytes that exec_new takes for these functions (NULL ones are skipped). */
 int64_t exec_bytes(const CnncModel *model, const CnncFunction *const *functions, int n, int threads);
-/* NULL with a sentence in `why` when memory runs out or the model's ABI version is another. */
-Exec *exec_new(const CnncModel *model, const CnncFunction *const *functions, int n, Threads *threads, char *why, size_t why_size);
+/* NULL when memory runs out or the model's ABI version is another. */
+Exec *exec_new(const CnncModel *model, const CnncFunction *const *functions, int n, Threads *threads, RtError *e);
 /* Fills in args->state, work and consts; the caller gives in, labels, out, scalars, results and n (1..function->batch). */
 void exec_run(Exec *e, const CnncFunction *function, CnncArgs *args);
 void exec_free(Exec *e);

@@ -37,7 +37,8 @@ struct Threads {
     Worker *workers;                          /* n - 1 */
 };
 
-static inline void pause_cpu(void) {
+static inline void pause_cpu(void)
+{
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -45,16 +46,19 @@ static inline void pause_cpu(void) {
 #endif
 }
 
-static void futex_wait(_Atomic uint32_t *word, uint32_t value) {
+static void futex_wait(_Atomic uint32_t *word, uint32_t value)
+{
     syscall(SYS_futex, (void *)word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
 }
 
-static void futex_wake(_Atomic uint32_t *word, int n) {
+static void futex_wake(_Atomic uint32_t *word, int n)
+{
     syscall(SYS_futex, (void *)word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0);
 }
 
 /* Cores that the control group's quota allows, rounded up; 0 when there is none. */
-static int quota_cores(void) {
+static int quota_cores(void)
+{
     static const char *const files[] = {"/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us"};
     char text[64];
     long quota = 0, period = 100000;
@@ -70,7 +74,8 @@ static int quota_cores(void) {
     return 0;
 }
 
-int threads_default_count(void) {
+int threads_default_count(void)
+{
     int n = (int)sysconf(_SC_NPROCESSORS_ONLN);
 #ifdef CPU_COUNT
     cpu_set_t set;
@@ -84,7 +89,8 @@ int threads_default_count(void) {
 }
 
 /* Takes slices of job `job` until none is left. */
-static void work_on(Threads *t, uint32_t job, int thread) {
+static void work_on(Threads *t, uint32_t job, int thread)
+{
     for (;;) {
         uint64_t ticket = atomic_load_explicit(&t->ticket, memory_order_acquire);
         uint32_t slices = atomic_load_explicit(&t->slices, memory_order_relaxed);
@@ -102,7 +108,8 @@ static void work_on(Threads *t, uint32_t job, int thread) {
     }
 }
 
-static void *worker_main(void *arg) {
+static void *worker_main(void *arg)
+{
     Worker *w = arg;
     Threads *t = w->pool;
     uint32_t seen = 0;
@@ -125,7 +132,8 @@ static void *worker_main(void *arg) {
 }
 
 /* Workers take no signals: the owner's thread handles interruption. */
-static void start_workers(Threads *t, int wanted) {
+static void start_workers(Threads *t, int wanted)
+{
     sigset_t all, old;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -139,7 +147,8 @@ static void start_workers(Threads *t, int wanted) {
     pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
-Threads *threads_new(int n) {
+Threads *threads_new(int n)
+{
     int cores = threads_default_count();
     if (n <= 0)
         n = cores;
@@ -164,7 +173,8 @@ Threads *threads_new(int n) {
 
 int threads_count(const Threads *t) { return t->n; }
 
-static void wait_done(Threads *t, uint32_t slices) {
+static void wait_done(Threads *t, uint32_t slices)
+{
     for (int i = 0; i < t->spins_caller; i++) {
         if (atomic_load_explicit(&t->done, memory_order_acquire) == slices)
             return;
@@ -176,7 +186,8 @@ static void wait_done(Threads *t, uint32_t slices) {
     atomic_store(&t->caller_sleeps, false);
 }
 
-void threads_run(Threads *t, ThreadsFn fn, void *context, int64_t slices) {
+void threads_run(Threads *t, ThreadsFn fn, void *context, int64_t slices)
+{
     if (t->n == 1 || slices <= 1) {
         for (int64_t i = 0; i < slices; i++)
             fn(context, 0, i);
@@ -197,7 +208,8 @@ void threads_run(Threads *t, ThreadsFn fn, void *context, int64_t slices) {
     wait_done(t, (uint32_t)slices);
 }
 
-void threads_free(Threads *t) {
+void threads_free(Threads *t)
+{
     if (!t)
         return;
     atomic_store(&t->stop, true);
