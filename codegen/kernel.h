@@ -53,7 +53,12 @@ typedef struct {
 
 /* ---- axes and accesses ---- */
 typedef enum { AXIS_PAR, AXIS_RED } AxisKind;
-typedef struct { AxisKind kind; bool batch; int32_t extent; char name[4]; } Axis;   /* batch: only the first n <= extent exist at run time */
+typedef struct {
+    AxisKind kind; int32_t extent; char name[4];
+    bool batch;              /* only part of the extent exists at run time: the first n; with batch_div the first ceil(n / batch_div); */
+    int32_t batch_div;       /*   (a slice axis; 0 = none) */
+    int8_t batch_base; int32_t batch_step;   /* with batch_step > 0: the first n - batch_step * index of axis batch_base (samples inside a slice) */
+} Axis;
 
 /* index along one dim of a buffer = (table ? table[axis table_axis's index] : 0) + offset + sum coef[a] * index of axis a, divided (exactly: other
  * points are out of range) by `div` when div > 1. When `guarded`, an index outside lo..hi-1 (or not divisible) makes a
@@ -81,7 +86,8 @@ typedef enum {
     EX_ROWINDEX,    /* flat position of the current output element inside its sample (row-major, batch left out), for random numbers: uses `at` (an output access) */
     EX_OP_COUNT
 } ExprOp;
-typedef struct { ExprOp op; ExprId a, b, c; double imm; int32_t iimm; AccessId at; int8_t axis; uint32_t axes; bool is_int, is_bool; } Expr;
+typedef struct { ExprOp op; ExprId a, b, c; double imm; int32_t iimm; AccessId at; int8_t axis; uint32_t axes; bool is_int, is_bool;
+                 uint32_t free_axes;   /* axes the value depends on (expr_axes); set by expr_add, so accesses are filled in before they are loaded */ } Expr;
 typedef struct { AccessId at; ExprId value; } Out;      /* SET, one write per point of the output's axes */
 
 typedef struct Kernel {

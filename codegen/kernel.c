@@ -1,0 +1,275 @@
+/* Building kernels: buffers and their layouts, axes, accesses and the scalar expression of a Kernel.
+ *
+ * In: calls from codegen/lower*.c. Out: Kernels in a KernelList.
+ * Relies on: an access is filled in before expr_load takes it. Leaves: operands before users, equal expressions and equal
+ * loads shared, the type bits and free axes of every expression set.
+ *
+ * Layouts: a plain buffer is row-major in the order of `order`. A blocked one stores dim `block_dim` as ceil(dim / lanes)
+ * blocks; the block index takes the dim's place in `order` and the lane is innermost, so [n/16][c][h][w][16] is
+ * {block_dim 0, lanes 16, order 0 1 2 3}. */
+#include "codegen/kernel.h"
+#include <string.h>
+
+/* ---- layouts ---- */
+Layout layout_plain(int rank)
+{
+    Layout l = {.block_dim = -1, .lanes = 1};
+    for (int d = 0; d < rank && d < MAX_RANK; d++)
+        l.order[d] = (int8_t)d;
+    return l;
+}
+
+/* Places of dim d in the layout: its extent, or its number of blocks. */
+static int64_t layout_places(const Buffer *b, int d)
+{
+    int64_t n = b->shape.dim[d];
+    return d == b->layout.block_dim ? (n + b->layout.lanes - 1) / b->layout.lanes : n;
+}
+
+void layout_strides(const Buffer *b, int64_t stride[MAX_RANK])
+{
+    int64_t step = b->layout.block_dim >= 0 ? b->layout.lanes : 1;
+    for (int i = b->shape.rank - 1; i >= 0; i--) {
+        int d = b->layout.order[i];
+        stride[d] = step;
+        step *= layout_places(b, d);
+    }
+}
+
+int64_t buffer_elements(const Buffer *b)
+{
+    int64_t n = b->layout.block_dim >= 0 ? b->layout.lanes : 1;
+    for (int d = 0; d < b->shape.rank; d++)
+        n *= layout_places(b, d);
+    return n;
+}
+
+int64_t layout_index(const Buffer *b, const int64_t *index)
+{
+    int64_t stride[MAX_RANK], at = 0;
+    layout_strides(b, stride);
+    for (int d = 0; d < b->shape.rank; d++) {
+        if (d == b->layout.block_dim)
+            at += index[d] / b->layout.lanes * stride[d] + index[d] % b->layout.lanes;
+        else
+            at += index[d] * stride[d];
+    }
+    return at;
+}
+
+/* ---- lists, buffers, kernels ---- */
+KernelList *kernels_new(Arena *a, const Graph *g)
+{
+    KernelList *l = NEW(a, KernelList);
+    l->arena = a;
+    l->graph = g;
+    vec_push(a, &l->buffers, (Buffer){.name = "none"});
+    l->buf_of_value = NEWN(a, BufId, g && g->values.len ? g->values.len : 1);
+    return l;
+}
+
+BufId kernels_add_buffer(KernelList *l, const Buffer *b)
+{
+    Buffer c = *b;
+    if (c.layout.lanes == 0)
+        c.layout = layout_plain(c.shape.rank);
+    if (!c.name)
+        c.name = arena_printf(l->arena, "b%u", l->buffers.len);
+    vec_push(l->arena, &l->buffers, c);
+    return (BufId)(l->buffers.len - 1);
+}
+
+Kernel *kernel_new(KernelList *l, const char *name, LayerId layer, Span span)
+{
+    Kernel *k = NEW(l->arena, Kernel);
+    k->name = name;
+    k->layer = layer;
+    k->span = span;
+    k->cap_expr = 16;
+    k->expr = NEWN(l->arena, Expr, k->cap_expr);
+    k->n_expr = 1;
+    return k;
+}
+
+/* Names are made unique here: a second "conv1.act" becomes "conv1.act.2". */
+void kernels_add(KernelList *l, Kernel *k)
+{
+    const char *base = k->name;
+    for (int count = 2;; count++) {
+        bool taken = false;
+        for (uint32_t i = 0; i < l->kernels.len && !taken; i++)
+            taken = strcmp(l->kernels.at[i].name, k->name) == 0;
+        if (!taken)
+            break;
+        k->name = arena_printf(l->arena, "%s.%d", base, count);
+    }
+    vec_push(l->arena, &l->kernels, *k);
+}
+
+/* ---- axes and accesses ---- */
+int kernel_axis(Kernel *k, AxisKind kind, const char *name, int64_t extent, bool batch)
+{
+    if (k->n_axes >= MAX_AXIS)
+        BUG("kernel %s needs more than %d axes", k->name, MAX_AXIS);
+    if (extent < 0 || extent > INT32_MAX)
+        BUG("kernel %s: axis %s has extent %lld", k->name, name, (long long)extent);
+    Axis *x = &k->axis[k->n_axes];
+    *x = (Axis){.kind = kind, .batch = batch, .extent = (int32_t)extent};
+    snprintf(x->name, sizeof x->name, "%s", name);
+    for (uint32_t i = 0, other = 2; i < (uint32_t)k->n_axes; i++) {
+        if (strcmp(k->axis[i].name, x->name) == 0) {
+            snprintf(x->name, sizeof x->name, "%c%d", name[0], other++ % 100u);
+            i = UINT32_MAX;
+        }
+    }
+    return k->n_axes++;
+}
+
+AccessId kernel_access(KernelList *l, Kernel *k, BufId buf)
+{
+    if (k->n_access == k->cap_access) {
+        int32_t cap = k->cap_access ? 2 * k->cap_access : 8;
+        k->access = arena_grow(l->arena, k->access, sizeof *k->access * (size_t)k->n_access, sizeof *k->access * (size_t)cap);
+        k->cap_access = cap;
+    }
+    const Buffer *b = &l->buffers.at[buf];
+    Access *at = &k->access[k->n_access];
+    memset(at, 0, sizeof *at);
+    at->buf = buf;
+    at->rank = (uint8_t)b->shape.rank;
+    for (int d = 0; d < b->shape.rank; d++) {
+        at->dim[d].hi = (int32_t)b->shape.dim[d];
+        at->dim[d].div = 1;
+        at->dim[d].table_axis = at->dim[d].table_axis2 = -1;
+    }
+    return (AccessId)k->n_access++;
+}
+
+void affine_axis(Affine *f, int axis, int32_t coef) { f->coef[axis] += coef; }
+
+void affine_guard(Affine *f, int32_t lo, int32_t hi)
+{
+    f->guarded = true;
+    f->lo = lo;
+    f->hi = hi;
+}
+
+static bool affine_equal(const Affine *a, const Affine *b)
+{
+    return memcmp(a->coef, b->coef, sizeof a->coef) == 0 && a->offset == b->offset && a->lo == b->lo && a->hi == b->hi &&
+           a->div == b->div && a->guarded == b->guarded && a->table == b->table && a->table_axis == b->table_axis &&
+           a->table_axis2 == b->table_axis2 && a->table_stride == b->table_stride;
+}
+
+static bool access_equal(const Access *a, const Access *b)
+{
+    bool same = a->buf == b->buf && a->rank == b->rank && memcmp(&a->fill, &b->fill, sizeof a->fill) == 0;
+    for (int d = 0; same && d < a->rank; d++)
+        same = affine_equal(&a->dim[d], &b->dim[d]);
+    return same;
+}
+
+static uint32_t access_axes(const Kernel *k, AccessId at, int from_dim)
+{
+    uint32_t mask = 0;
+    const Access *s = &k->access[at];
+    for (int d = from_dim; d < s->rank; d++) {
+        for (int x = 0; x < k->n_axes; x++)
+            mask |= s->dim[d].coef[x] ? 1u << x : 0;
+        if (s->dim[d].table)
+            mask |= 1u << s->dim[d].table_axis;
+        if (s->dim[d].table && s->dim[d].table_axis2 >= 0)
+            mask |= 1u << s->dim[d].table_axis2;
+    }
+    return mask;
+}
+
+/* ---- expressions ---- */
+static uint32_t free_axes(const KernelList *l, const Kernel *k, const Expr *e)
+{
+    switch (e->op) {
+    case EX_LOAD: return access_axes(k, e->at, 0);
+    case EX_ROWINDEX: return access_axes(k, e->at, l->buffers.at[k->access[e->at].buf].batched ? 1 : 0);
+    case EX_INDEX: return 1u << e->axis;
+    default: break;
+    }
+    uint32_t mask = k->expr[e->a].free_axes | k->expr[e->b].free_axes | k->expr[e->c].free_axes;
+    return mask & ~e->axes;
+}
+
+static void set_type(const KernelList *l, const Kernel *k, Expr *e)
+{
+    switch (e->op) {
+    case EX_LT: case EX_LE: case EX_GT: case EX_GE: case EX_EQ: case EX_AND: case EX_OR: case EX_ULT: case EX_IEQ:
+        e->is_bool = true;
+        break;
+    case EX_IADD: case EX_IMUL: case EX_IXOR: case EX_ISHR: case EX_TOINT:
+    case EX_ICONST: case EX_INDEX: case EX_N: case EX_ROWINDEX: case EX_ARGMAX:
+        e->is_int = true;
+        break;
+    case EX_LOAD: e->is_int = l->buffers.at[k->access[e->at].buf].dtype != DT_F32; break;
+    case EX_SEL:
+        e->is_int = k->expr[e->b].is_int;
+        e->is_bool = k->expr[e->b].is_bool;
+        break;
+    default: break;
+    }
+}
+
+static bool expr_equal(const Expr *a, const Expr *b)
+{
+    return a->op == b->op && a->a == b->a && a->b == b->b && a->c == b->c && memcmp(&a->imm, &b->imm, sizeof a->imm) == 0 &&
+           a->iimm == b->iimm && a->at == b->at && a->axis == b->axis && a->axes == b->axes;
+}
+
+ExprId expr_add(KernelList *l, Kernel *k, Expr e)
+{
+    for (int32_t i = 1; i < k->n_expr; i++)
+        if (expr_equal(&k->expr[i], &e))
+            return (ExprId)i;
+    if (k->n_expr == k->cap_expr) {
+        if (k->n_expr > INT16_MAX / 2)
+            BUG("kernel %s has too many expressions", k->name);
+        k->expr = arena_grow(l->arena, k->expr, sizeof *k->expr * (size_t)k->n_expr, sizeof *k->expr * (size_t)k->cap_expr * 2);
+        k->cap_expr *= 2;
+    }
+    set_type(l, k, &e);
+    e.free_axes = free_axes(l, k, &e);
+    k->expr[k->n_expr] = e;
+    return (ExprId)k->n_expr++;
+}
+
+ExprId expr_const(KernelList *l, Kernel *k, double v) { return expr_add(l, k, (Expr){.op = EX_CONST, .imm = v}); }
+ExprId expr_iconst(KernelList *l, Kernel *k, int32_t v) { return expr_add(l, k, (Expr){.op = EX_ICONST, .iimm = v}); }
+
+/* An access equal to an earlier one is dropped again when it was made last. */
+ExprId expr_load(KernelList *l, Kernel *k, AccessId at)
+{
+    for (AccessId i = 0; i < at; i++) {
+        if (access_equal(&k->access[i], &k->access[at])) {
+            if (at == k->n_access - 1)
+                k->n_access--;
+            at = i;
+        }
+    }
+    return expr_add(l, k, (Expr){.op = EX_LOAD, .at = at});
+}
+
+ExprId expr_op(KernelList *l, Kernel *k, ExprOp op, ExprId a, ExprId b, ExprId c)
+{
+    return expr_add(l, k, (Expr){.op = op, .a = a, .b = b, .c = c});
+}
+
+ExprId expr_reduce(KernelList *l, Kernel *k, ExprOp op, ExprId a, ExprId b, uint32_t axes)
+{
+    return expr_add(l, k, (Expr){.op = op, .a = a, .b = b, .axes = axes});
+}
+
+uint32_t expr_axes(const Kernel *k, ExprId e) { return k->expr[e].free_axes; }
+
+void kernel_out(Kernel *k, AccessId at, ExprId value)
+{
+    if (k->n_out >= MAX_KERNEL_OUT)
+        BUG("kernel %s has more than %d outputs", k->name, MAX_KERNEL_OUT);
+    k->out[k->n_out++] = (Out){at, value};
+}
