@@ -1,0 +1,450 @@
+/* Loops of a nest, and the function of a stage.
+ * In: Nests (schedules) and Places. Out: one LLVM function per stage of type CnncStageFn.
+ * Idea: for_axis opens one axis. Where guards (padding) depend on the axis, its range is cut: tiles wholly inside run in a
+ * loop without guards, the few at the edges are emitted with constant indices, so that their out-of-range taps vanish at
+ * compile time; a reduction loop whose guard is known when it opens is clipped to the taps in range. Nothing is padded
+ * in memory and no zero is multiplied. */
+#include "codegen/cpu/nest.h"
+
+#include <string.h>
+
+enum { MAX_STATIC_TILES = 8 };
+
+static LLVMValueRef min_max(Ctx *c, LLVMIntPredicate pred, LLVMValueRef a, LLVMValueRef b)
+{
+    if (LLVMIsConstant(a) && LLVMIsConstant(b) && LLVMIsAConstantInt(a) && LLVMIsAConstantInt(b)) {
+        int64_t x = LLVMConstIntGetSExtValue(a), y = LLVMConstIntGetSExtValue(b);
+        return (pred == LLVMIntSLT ? x < y : x > y) ? a : b;
+    }
+    return LLVMBuildSelect(c->e->b, LLVMBuildICmp(c->e->b, pred, a, b, ""), a, b, "");
+}
+
+void for_points(Ctx *c, uint32_t mask, Body body, void *arg)
+{
+    for (int a = 0; a < c->k->n_axes; a++) {
+        if (!(mask >> a & 1))
+            continue;
+        for (int i = 0; i < c->axis[a].points; i++) {
+            c->pt[a] = i;
+            for_points(c, mask & ~(1u << a), body, arg);
+        }
+        c->pt[a] = 0;
+        return;
+    }
+    body(c, arg);
+}
+
+/* ---- opening and closing one instance of an axis ---- */
+typedef struct { LLVMValueRef *ptr; int64_t *off; uint32_t memo; AxisState axis; } Saved;
+
+static Saved save(Ctx *c, int a)
+{
+    Saved s = {.memo = memo_mark(c), .axis = c->axis[a]};
+    s.ptr = NEWN(c->e->arena, LLVMValueRef, c->k->n_access);
+    s.off = NEWN(c->e->arena, int64_t, c->k->n_access);
+    for (int i = 0; i < c->k->n_access; i++) {
+        s.ptr[i] = c->acc[i].ptr;
+        s.off[i] = c->acc[i].off;
+    }
+    return s;
+}
+
+static void restore(Ctx *c, int a, const Saved *s)
+{
+    for (int i = 0; i < c->k->n_access; i++) {
+        c->acc[i].ptr = s->ptr[i];
+        c->acc[i].off = s->off[i];
+    }
+    c->axis[a] = s->axis;
+    memo_reset(c, s->memo);
+}
+
+static void run_static(Ctx *c, int a, int64_t index, int32_t points, int32_t step, bool partial, Body body, void *arg)
+{
+    Saved s = save(c, a);
+    c->axis[a] = (AxisState){.bound = true, .is_static = true, .cst = index, .unit = step, .points = points, .step = step, .partial = partial};
+    access_bind_static(c, a, index);
+    body(c, arg);
+    restore(c, a, &s);
+}
+
+/* for (u = from; u < to; u += points) with index u * unit. */
+static void run_loop(Ctx *c, int a, LLVMValueRef from, LLVMValueRef to, int32_t points, int32_t unit, bool partial, Body body, void *arg)
+{
+    Saved s = save(c, a);
+    Loop l = emit_loop_begin(c->e, from, to, points, c->k->axis[a].name);
+    c->axis[a] = (AxisState){.bound = true, .block = l.iv, .unit = unit, .points = points, .step = unit, .partial = partial};
+    access_bind(c, a, l.iv, unit);
+    body(c, arg);
+    emit_loop_end(c->e, &l);
+    restore(c, a, &s);
+}
+
+/* ---- guards that depend on an axis ---- */
+typedef struct { AccessId at; int dim; } GuardRef;
+
+/* Is everything else in this guard constant or unrolled once axis a is? */
+static bool peelable(const Ctx *c, const Affine *f, int a)
+{
+    if (!f->guarded || !f->coef[a] || f->table || f->div > 1)
+        return false;
+    for (int o = 0; o < c->k->n_axes; o++)
+        if (o != a && f->coef[o] && c->axis[o].bound && !c->axis[o].is_static)
+            return false;
+    return true;
+}
+
+static int find_peelable(Ctx *c, int a, GuardRef *out, int max)
+{
+    int n = 0;
+    for (AccessId at = 0; at < c->k->n_access; at++)
+        for (int d = 0; d < c->k->access[at].rank; d++)
+            if (!c->acc[at].guard_off[d] && peelable(c, &c->k->access[at].dim[d], a) && n < max)
+                out[n++] = (GuardRef){at, d};
+    return n;
+}
+
+static void switch_guards(Ctx *c, const GuardRef *g, int n, int by)
+{
+    for (int i = 0; i < n; i++)
+        c->acc[g[i].at].guard_off[g[i].dim] += by;
+}
+
+static bool all_inside(const Ctx *c, const GuardRef *g, int n, int a, int64_t first, int64_t last)
+{
+    for (int i = 0; i < n; i++)
+        if (!guard_is_inside(c, &c->k->access[g[i].at].dim[g[i].dim], a, first, last))
+            return false;
+    return true;
+}
+
+/* ---- static extents ---- */
+typedef struct { Ctx *c; int a; int64_t extent; int32_t tile, unit; bool masked; Body body; void *arg; } Range;
+
+static bool unit_is_partial(const Range *r, int64_t unit_index) { return r->masked && (unit_index + 1) * r->unit > r->extent; }
+
+static void run_tile(Range *r, int64_t first_unit, int32_t points)
+{
+    run_static(r->c, r->a, first_unit * r->unit, points, r->unit, unit_is_partial(r, first_unit + points - 1), r->body, r->arg);
+}
+
+static void run_tiles(Range *r, int64_t from_tile, int64_t to_tile)
+{
+    if (to_tile - from_tile == 1)
+        run_tile(r, from_tile * r->tile, r->tile);
+    else if (to_tile > from_tile)
+        run_loop(r->c, r->a, emit_i64(r->c->e, from_tile * r->tile), emit_i64(r->c->e, to_tile * r->tile), r->tile, r->unit, false, r->body, r->arg);
+}
+
+static void run_peeled(Range *r)
+{
+    GuardRef g[32];
+    Ctx *c = r->c;
+    int n = find_peelable(c, r->a, g, 32);
+    int64_t units = (r->extent + r->unit - 1) / r->unit, tiles = units / r->tile, rest = units % r->tile;
+    int64_t whole = tiles;                                   /* tiles that need no lane mask */
+    while (whole > 0 && unit_is_partial(r, whole * r->tile - 1))
+        whole--;
+    int64_t left = 0, right = whole, span = (int64_t)r->tile * r->unit;
+    if (n) {
+        while (left < whole && !all_inside(c, g, n, r->a, left * span, (left + 1) * span - 1))
+            left++;
+        right = left;
+        while (right < whole && all_inside(c, g, n, r->a, right * span, (right + 1) * span - 1))
+            right++;
+    }
+    bool loop_all = n && left + (whole - right) > MAX_STATIC_TILES;
+    if (loop_all) {                                          /* too many edges: run-time guards */
+        run_tiles(r, 0, whole);
+    } else {
+        for (int64_t t = 0; t < left; t++)
+            run_tile(r, t * r->tile, r->tile);
+        switch_guards(c, g, n, +1);
+        run_tiles(r, left, right);
+        switch_guards(c, g, n, -1);
+        for (int64_t t = right; t < whole; t++)
+            run_tile(r, t * r->tile, r->tile);
+    }
+    for (int64_t t = whole; t < tiles; t++)
+        run_tile(r, t * r->tile, r->tile);
+    if (rest)
+        run_tile(r, tiles * r->tile, (int32_t)rest);
+}
+
+/* ---- clipping ---- */
+/* A guard of a skippable access whose other axes are all known here. */
+static bool clippable(const Ctx *c, AccessId at, const Affine *f, int a)
+{
+    if (!c->acc[at].skippable || !f->guarded || !f->coef[a] || f->table || f->div > 1)
+        return false;
+    for (int o = 0; o < c->k->n_axes; o++)
+        if (o != a && f->coef[o] &&
+            (!c->axis[o].bound || c->axis[o].points > 1 || (vector_active(c) && o == c->nest->vector_axis)))
+            return false;
+    return true;
+}
+
+static LLVMValueRef ceil_div(Ctx *c, LLVMValueRef x, int64_t by)
+{
+    if (by == 1)
+        return x;
+    return LLVMBuildSDiv(c->e->b, emit_add(c->e, x, emit_i64(c->e, by - 1)), emit_i64(c->e, by), "");
+}
+
+/* The range of axis a with lo <= rest + coef * a < hi. Numerators below zero round the wrong way, but only to values that
+ * the caller's limits 0 and extent cut off. */
+static void clip(Ctx *c, const Affine *f, int a, LLVMValueRef *from, LLVMValueRef *to)
+{
+    LLVMValueRef rest = emit_i64(c->e, f->offset);
+    for (int o = 0; o < c->k->n_axes; o++)
+        if (o != a && f->coef[o])
+            rest = emit_add(c->e, rest, emit_mul(c->e, axis_index(c, o), f->coef[o]));
+    LLVMValueRef lo = emit_i64(c->e, f->lo), hi = emit_i64(c->e, f->hi), first, end;
+    if (f->coef[a] > 0) {
+        first = ceil_div(c, LLVMBuildSub(c->e->b, lo, rest, ""), f->coef[a]);
+        end = ceil_div(c, LLVMBuildSub(c->e->b, hi, rest, ""), f->coef[a]);
+    } else {   /* rest - |coef| * a: a > (rest - hi) / |coef|, a <= (rest - lo) / |coef| */
+        first = ceil_div(c, emit_add(c->e, LLVMBuildSub(c->e->b, rest, hi, ""), emit_i64(c->e, 1)), -f->coef[a]);
+        end = ceil_div(c, emit_add(c->e, LLVMBuildSub(c->e->b, rest, lo, ""), emit_i64(c->e, 1)), -f->coef[a]);
+    }
+    *from = min_max(c, LLVMIntSGT, *from, first);
+    *to = min_max(c, LLVMIntSLT, *to, end);
+}
+
+static bool same_affine(const Affine *x, const Affine *y)
+{
+    return !memcmp(x->coef, y->coef, sizeof x->coef) && x->offset == y->offset && x->lo == y->lo && x->hi == y->hi && x->div == y->div &&
+           x->table == y->table;
+}
+
+/* Clips a reduction loop; fills g with the guards that then always hold. Returns how many. */
+static int clip_axis(Ctx *c, int a, LLVMValueRef *from, LLVMValueRef *to, GuardRef *g, int max)
+{
+    int n = 0;
+    for (AccessId at = 0; at < c->k->n_access; at++)
+        for (int d = 0; d < c->k->access[at].rank; d++) {
+            const Affine *f = &c->k->access[at].dim[d];
+            if (c->acc[at].guard_off[d] || !clippable(c, at, f, a))
+                continue;
+            bool seen = false;
+            for (int i = 0; i < n; i++)
+                seen = seen || same_affine(f, &c->k->access[g[i].at].dim[g[i].dim]);
+            if (!seen)
+                clip(c, f, a, from, to);
+            for (AccessId o = 0; o < c->k->n_access; o++)    /* the same condition elsewhere holds too */
+                for (int e = 0; e < c->k->access[o].rank; e++)
+                    if (n < max && c->k->access[o].dim[e].guarded && same_affine(f, &c->k->access[o].dim[e])) {
+                        bool have = false;
+                        for (int i = 0; i < n; i++)
+                            have = have || (g[i].at == o && g[i].dim == e);
+                        if (!have)
+                            g[n++] = (GuardRef){o, e};
+                    }
+        }
+    return n;
+}
+
+/* ---- axes along a blocked dim, not in the lanes: blocks, then the index inside ---- */
+typedef struct { Ctx *c; int a; int lanes; LLVMValueRef limit; int64_t inside; Body body; void *arg; } Split;
+
+static void split_inside(Ctx *c, void *arg)
+{
+    Split *s = arg;
+    Emit *e = c->e;
+    LLVMValueRef to = emit_i64(e, s->inside);
+    if (s->limit)   /* run-time extent: the last block may be short */
+        to = min_max(c, LLVMIntSLT, to, LLVMBuildSub(e->b, s->limit, axis_index(c, s->a), ""));
+    Saved saved = save(c, s->a);
+    Loop l = emit_loop_begin(e, emit_i64(e, 0), to, 1, "in");
+    c->axis[s->a].lo = l.iv;
+    c->axis[s->a].is_static = false;
+    access_bind(c, s->a, l.iv, 1);
+    s->body(c, s->arg);
+    emit_loop_end(e, &l);
+    restore(c, s->a, &saved);
+}
+
+static void for_split(Ctx *c, int a, LLVMValueRef from, LLVMValueRef to, bool dynamic, Body body, void *arg)
+{
+    Emit *e = c->e;
+    int lanes = c->split[a];
+    Split s = {c, a, lanes, dynamic ? to : NULL, lanes, body, arg};
+    if (dynamic) {
+        LLVMValueRef blocks = LLVMBuildSDiv(e->b, emit_add(e, to, emit_i64(e, lanes - 1)), emit_i64(e, lanes), "");
+        run_loop(c, a, LLVMBuildSDiv(e->b, from, emit_i64(e, lanes), ""), blocks, 1, lanes, false, split_inside, &s);
+        return;
+    }
+    int64_t extent = c->k->axis[a].extent, whole = extent / lanes, rest = extent % lanes;
+    if (whole)
+        run_loop(c, a, emit_i64(e, 0), emit_i64(e, whole), 1, lanes, false, split_inside, &s);
+    s.inside = rest;
+    if (rest)
+        run_static(c, a, whole * lanes, 1, lanes, false, split_inside, &s);
+}
+
+/* ---- run-time extents ---- */
+static void for_dynamic(Ctx *c, int a, LLVMValueRef from, LLVMValueRef to, int32_t tile, int32_t unit, Body body, void *arg)
+{
+    Emit *e = c->e;
+    bool partial = unit > 1 && !c->padded;
+    LLVMValueRef first = LLVMBuildSDiv(e->b, from, emit_i64(e, unit), "");
+    LLVMValueRef end = LLVMBuildSDiv(e->b, emit_add(e, to, emit_i64(e, unit - 1)), emit_i64(e, unit), "");
+    if (tile > 1) {
+        LLVMValueRef count = LLVMBuildSub(e->b, end, first, "");
+        LLVMValueRef whole = emit_mul(e, LLVMBuildSDiv(e->b, count, emit_i64(e, tile), ""), tile);
+        LLVMValueRef middle = emit_add(e, first, whole);
+        run_loop(c, a, first, middle, tile, unit, partial, body, arg);
+        first = middle;
+    }
+    run_loop(c, a, first, end, 1, unit, partial, body, arg);
+}
+
+static void for_unrolled(Ctx *c, int a, Body body, void *arg)
+{
+    for (int64_t i = 0; i < c->k->axis[a].extent; i++)
+        run_static(c, a, i, 1, 1, false, body, arg);
+}
+
+void for_axis(Ctx *c, int a, int32_t tile, bool unroll, Body body, void *arg)
+{
+    const Axis *x = &c->k->axis[a];
+    bool vector = a == c->nest->vector_axis && c->nest->lanes > 1, sliced = a == c->nest->slice_axis;
+    int32_t unit = vector ? c->nest->lanes : 1;
+    if (unroll && !x->batch && !vector) {
+        for_unrolled(c, a, body, arg);
+        return;
+    }
+    LLVMValueRef from = emit_i64(c->e, 0), to = x->batch || sliced ? axis_limit(c, a) : emit_i64(c->e, x->extent);
+    if (sliced) {
+        from = emit_mul(c->e, c->slice, c->nest->slice_size);
+        to = min_max(c, LLVMIntSLT, to, emit_add(c->e, from, emit_i64(c->e, c->nest->slice_size)));
+    }
+    bool dynamic = x->batch || sliced;
+    if (c->split[a] && !vector) {
+        for_split(c, a, from, to, dynamic, body, arg);
+        return;
+    }
+    if (dynamic) {
+        for_dynamic(c, a, from, to, tile, unit, body, arg);
+        return;
+    }
+    GuardRef g[32];
+    int n = tile == 1 && !vector ? clip_axis(c, a, &from, &to, g, 32) : 0;
+    if (n) {
+        switch_guards(c, g, n, +1);
+        run_loop(c, a, from, to, 1, 1, false, body, arg);
+        switch_guards(c, g, n, -1);
+        return;
+    }
+    Range r = {c, a, x->extent, tile, unit, vector && !c->padded, body, arg};
+    run_peeled(&r);
+}
+
+/* ---- the nest ---- */
+static uint32_t par_mask(const Ctx *c)
+{
+    uint32_t m = 0;
+    for (int i = 0; i < c->nest->n_par; i++)
+        m |= 1u << c->nest->par[i];
+    return m;
+}
+
+typedef struct { uint32_t axes, todo; } Inner;
+
+static void store_point(Ctx *c, void *arg)
+{
+    const Inner *in = arg;
+    uint32_t pars = par_mask(c);
+    for (int i = 0; i < c->k->n_out; i++) {
+        uint32_t axes = access_axes(c->k, c->k->out[i].at) & ~pars;
+        if (axes == in->axes)
+            access_store(c, c->k->out[i].at, eval(c, c->k->out[i].value));
+    }
+}
+
+/* Loops over output axes that reductions used up (softmax's classes), then the stores. */
+static void inner_level(Ctx *c, void *arg)
+{
+    Inner *in = arg;
+    if (!in->todo) {
+        uint32_t points = 0;
+        for (int a = 0; a < c->k->n_axes; a++)
+            if (c->axis[a].bound && c->axis[a].points > 1)
+                points |= 1u << a;
+        for_points(c, points, store_point, in);
+        return;
+    }
+    int a = __builtin_ctz(in->todo);
+    Inner next = {in->axes, in->todo & ~(1u << a)};
+    for_axis(c, a, 1, false, inner_level, &next);
+}
+
+static void par_level(Ctx *c, void *arg)
+{
+    int level = *(int *)arg;
+    if (level < c->nest->n_par) {
+        int a = c->nest->par[level], next = level + 1;
+        hoist(c);
+        for_axis(c, a, c->nest->tile[a] > 1 ? c->nest->tile[a] : 1, false, par_level, &next);
+        return;
+    }
+    eval_reductions(c);
+    uint32_t pars = par_mask(c), done[MAX_KERNEL_OUT];
+    int n_done = 0;
+    for (int i = 0; i < c->k->n_out; i++) {
+        uint32_t axes = access_axes(c->k, c->k->out[i].at) & ~pars;
+        bool seen = false;
+        for (int j = 0; j < n_done; j++)
+            seen = seen || done[j] == axes;
+        if (seen)
+            continue;
+        done[n_done++] = axes;
+        Inner in = {axes, axes};
+        inner_level(c, &in);
+    }
+}
+
+static void find_expression_axes(Ctx *c)
+{
+    c->axes_of = NEWN(c->e->arena, uint32_t, c->k->n_expr);
+    c->has_reduction = NEWN(c->e->arena, bool, c->k->n_expr);
+    for (ExprId i = 1; i < c->k->n_expr; i++) {
+        const Expr *x = &c->k->expr[i];
+        c->axes_of[i] = expr_axes(c->k, i);
+        c->has_reduction[i] = x->op == EX_SUM || x->op == EX_MAX_OVER || x->op == EX_ARGMAX || (x->a && c->has_reduction[x->a]) ||
+                              (x->b && c->has_reduction[x->b]) || (x->c && c->has_reduction[x->c]);
+    }
+}
+
+static void emit_nest(Emit *e, const Function *f, const Stage *s, const Nest *nest, LLVMValueRef args, LLVMValueRef scratch, LLVMValueRef slice)
+{
+    Ctx c = {.e = e, .f = f, .l = f->kernels, .k = nest->k, .nest = nest, .args = args, .scratch = scratch, .slice = slice};
+    c.slice_samples = s->samples_per_slice;
+    c.n = emit_load(e, e->i64, emit_gep(e, e->i8, args, emit_i64(e, offsetof(CnncArgs, n))), 8);
+    for (int a = 0; a < MAX_AXIS; a++)
+        c.axis[a].points = 1;
+    find_expression_axes(&c);
+    access_init(&c);
+    int level = 0;
+    par_level(&c, &level);
+}
+
+LLVMValueRef emit_stage(Emit *e, const Function *f, int s)
+{
+    const Stage *st = &f->stages[s];
+    LLVMTypeRef params[3] = {e->ptr, e->ptr, e->i64};
+    LLVMTypeRef type = LLVMFunctionType(e->void_, params, 3, false);
+    LLVMValueRef *kernels = NEWN(e->arena, LLVMValueRef, st->n_nests);
+    for (int i = 0; i < st->n_nests; i++) {
+        const Nest *n = st->nests[i];
+        kernels[i] = emit_function_begin(e, arena_printf(e->arena, "%s.%s", f->name, n->k->name), type, false);
+        emit_nest(e, f, st, n, LLVMGetParam(e->fn, 0), LLVMGetParam(e->fn, 1), LLVMGetParam(e->fn, 2));
+        emit_function_end(e);
+    }
+    LLVMValueRef fn = emit_function_begin(e, arena_printf(e->arena, "%s.stage%d", f->name, s), type, true);
+    LLVMValueRef args[3] = {LLVMGetParam(fn, 0), LLVMGetParam(fn, 1), LLVMGetParam(fn, 2)};
+    for (int i = 0; i < st->n_nests; i++)
+        LLVMBuildCall2(e->b, type, kernels[i], args, 3, "");
+    emit_function_end(e);
+    return fn;
+}

@@ -1,0 +1,82 @@
+/* The emitter of nests, private part: its state, shared by nest.c (loops), nest_value.c (expressions and reductions) and
+ * nest_access.c (addresses, guards, masks). One emitter serves MAP, REDUCE and CONTRACT: the schedule tells which axis is
+ * in the lanes and which points are kept in registers.
+ *
+ * Terms: a tile point is one combination of the unrolled points of all axes (`pt`). An axis is bound when its loop is open:
+ * its index is block * unit + lo + cst + pt * step. `unit` is the vector width for the vector axis and for an axis that
+ * runs along a blocked dim (its loop is split into whole blocks and the index inside), else 1. */
+#ifndef CNNC_CODEGEN_CPU_NEST_H
+#define CNNC_CODEGEN_CPU_NEST_H
+#include "codegen/cpu/emit.h"
+#include "codegen/nest.h"
+
+typedef struct {
+    bool bound, is_static;
+    LLVMValueRef block, lo;   /* i64 loop variables; NULL: 0 */
+    int64_t cst;              /* constant part of the index */
+    int32_t unit, points, step;
+    bool partial;             /* vector axis: some lanes of the last point may lie past the extent */
+} AxisState;
+
+typedef struct {
+    Linear lin;
+    bool fast;                /* the address is ptr + off + constants per point */
+    LLVMValueRef base, ptr;   /* of the buffer; with the bound axes' dynamic parts added */
+    int64_t off;              /* elements: static parts */
+    LLVMTypeRef elem;
+    unsigned align;           /* of a contiguous vector */
+    uint32_t axes;            /* mask */
+    int guard_off[MAX_RANK];  /* > 0: known to be in range here */
+    bool skippable;           /* inside a reduction: out of range adds nothing */
+} AccessState;
+
+typedef struct { ExprId expr; int32_t pt[MAX_AXIS]; LLVMValueRef value; } Memo;
+
+typedef struct Ctx {
+    Emit *e;
+    const Function *f;
+    const KernelList *l;
+    const Kernel *k;
+    const Nest *nest;
+    LLVMValueRef args, scratch, slice, n;   /* n: i64 samples */
+    int64_t slice_samples;    /* samples a slice of the stage holds; 0: slices are not of samples */
+    AxisState axis[MAX_AXIS];
+    int32_t pt[MAX_AXIS];
+    AccessState *acc;
+    uint32_t *axes_of;        /* per expression */
+    bool *has_reduction;      /* per expression: itself or an operand is a reduction */
+    int32_t split[MAX_AXIS];  /* lanes of the blocked dim a scalar axis runs along; 0: not split */
+    bool padded;              /* every access along the vector axis is blocked along it: no masks */
+    Vec(Memo) memo;
+} Ctx;
+
+/* nest_access.c */
+void access_init(Ctx *c);
+void access_bind(Ctx *c, int axis, LLVMValueRef loop_var, int64_t indices_per_step);   /* adds loop_var * indices_per_step */
+void access_bind_static(Ctx *c, int axis, int64_t index);
+LLVMValueRef axis_index(Ctx *c, int axis);                     /* i64, at the current point, first lane */
+bool axis_static_index(const Ctx *c, int axis, int64_t *out);
+LLVMValueRef axis_limit(Ctx *c, int axis);                     /* i64: the run-time extent */
+LLVMValueRef affine_index(Ctx *c, const Affine *f);            /* i64 scalar, or i64 vector when it depends on the active vector axis */
+bool vector_active(const Ctx *c);
+bool is_vector(LLVMValueRef v);
+LLVMValueRef lane_mask(Ctx *c);                                /* i1 lanes: index of the vector axis < its limit */
+/* The value, or its fill where out of range. *skip (may be NULL): set when it is out of range for certain. */
+LLVMValueRef access_load(Ctx *c, AccessId at, bool *skip);
+void access_store(Ctx *c, AccessId at, LLVMValueRef value);
+bool guard_is_inside(const Ctx *c, const Affine *f, int axis, int64_t first, int64_t last);
+
+/* nest_value.c */
+LLVMValueRef eval(Ctx *c, ExprId e);
+void eval_reductions(Ctx *c);                                  /* all that can be computed now, for all tile points */
+void hoist(Ctx *c);                                            /* what does not depend on the loops still to be opened */
+LLVMValueRef as_lanes(Ctx *c, LLVMValueRef v);                 /* splats scalars when the vector axis is active */
+uint32_t memo_mark(const Ctx *c);
+void memo_reset(Ctx *c, uint32_t mark);
+
+/* nest.c */
+typedef void (*Body)(Ctx *c, void *arg);
+void for_axis(Ctx *c, int axis, int32_t tile, bool unroll, Body body, void *arg);
+/* Calls body for every tile point of the axes in `mask` (sets c->pt). */
+void for_points(Ctx *c, uint32_t mask, Body body, void *arg);
+#endif

@@ -1,0 +1,562 @@
+/* Addresses, guards and masks of a nest's loads and stores.
+ * In: accesses with linear strides (codegen/nest.c). Invariant: for a fast access, ptr holds every dynamic part of the
+ * bound axes, off every static one, so that a load adds constants only; the loops keep both when they open and close.
+ * Other accesses (tables, division, irregular blocks) compute their index point by point and gather. */
+#include "codegen/cpu/nest.h"
+
+#include <string.h>
+
+bool is_vector(LLVMValueRef v) { return LLVMGetTypeKind(LLVMTypeOf(v)) == LLVMVectorTypeKind; }
+
+bool vector_active(const Ctx *c)
+{
+    return c->nest->lanes > 1 && c->nest->vector_axis >= 0 && c->axis[c->nest->vector_axis].bound;
+}
+
+static bool depends_on_lanes(const Ctx *c, uint32_t axes) { return vector_active(c) && (axes >> c->nest->vector_axis & 1); }
+
+/* ---- indices ---- */
+bool axis_static_index(const Ctx *c, int a, int64_t *out)
+{
+    const AxisState *s = &c->axis[a];
+    if (!s->bound || !s->is_static)
+        return false;
+    *out = s->cst + (int64_t)c->pt[a] * s->step;
+    return true;
+}
+
+LLVMValueRef axis_index(Ctx *c, int a)
+{
+    AxisState *s = &c->axis[a];
+    if (!s->bound)
+        BUG("axis %s of kernel %s is read outside its loop", c->k->axis[a].name, c->k->name);
+    LLVMValueRef i = emit_i64(c->e, s->cst + (int64_t)c->pt[a] * s->step);
+    if (s->block)
+        i = emit_add(c->e, emit_mul(c->e, s->block, s->unit), i);
+    if (s->lo)
+        i = emit_add(c->e, s->lo, i);
+    return i;
+}
+
+static LLVMValueRef min_i64(Ctx *c, LLVMValueRef a, LLVMValueRef b)
+{
+    return LLVMBuildSelect(c->e->b, LLVMBuildICmp(c->e->b, LLVMIntSLT, a, b, ""), a, b, "");
+}
+
+LLVMValueRef axis_limit(Ctx *c, int a)
+{
+    const Axis *x = &c->k->axis[a];
+    LLVMValueRef extent = emit_i64(c->e, x->extent);
+    if (!x->batch)
+        return extent;
+    LLVMValueRef n = c->n;
+    if (x->batch_div > 1)
+        n = LLVMBuildSDiv(c->e->b, emit_add(c->e, n, emit_i64(c->e, x->batch_div - 1)), emit_i64(c->e, x->batch_div), "");
+    if (x->batch_step > 0)
+        n = min_i64(c, extent, LLVMBuildSub(c->e->b, n, emit_mul(c->e, axis_index(c, x->batch_base), x->batch_step), ""));
+    return n;
+}
+
+static LLVMValueRef iota64(Ctx *c) { return LLVMBuildZExt(c->e->b, emit_iota(c->e, c->nest->lanes), emit_vec(c->e, c->e->i64, c->nest->lanes), ""); }
+static LLVMValueRef splat64(Ctx *c, int64_t v) { return emit_splat(c->e, emit_i64(c->e, v), c->nest->lanes); }
+
+/* Axis index as the affine function sees it: with lanes along the vector axis. */
+static LLVMValueRef axis_lanes(Ctx *c, int a)
+{
+    LLVMValueRef i = axis_index(c, a);
+    if (vector_active(c) && a == c->nest->vector_axis)
+        i = LLVMBuildAdd(c->e->b, emit_splat(c->e, i, c->nest->lanes), iota64(c), "");
+    return i;
+}
+
+static LLVMValueRef add_mixed(Ctx *c, LLVMValueRef a, LLVMValueRef b)
+{
+    if (is_vector(a) != is_vector(b)) {
+        if (is_vector(a))
+            b = emit_splat(c->e, b, c->nest->lanes);
+        else
+            a = emit_splat(c->e, a, c->nest->lanes);
+    }
+    return is_vector(a) ? LLVMBuildAdd(c->e->b, a, b, "") : emit_add(c->e, a, b);
+}
+
+static LLVMValueRef scale_mixed(Ctx *c, LLVMValueRef a, int64_t k)
+{
+    if (!is_vector(a))
+        return emit_mul(c->e, a, k);
+    return k == 1 ? a : LLVMBuildMul(c->e->b, a, splat64(c, k), "");
+}
+
+/* Reads table entries; lanes one by one. Tables are constants of the module. */
+static LLVMValueRef table_lookup(Ctx *c, const Affine *f)
+{
+    Emit *e = c->e;
+    const Axis *ax = &c->k->axis[f->table_axis];
+    int64_t rows = ax->extent, cols = f->table_axis2 >= 0 ? c->k->axis[f->table_axis2].extent : 1;
+    int64_t stride = f->table_axis2 >= 0 ? f->table_stride : 1;
+    int64_t count = (rows - 1) * stride + cols;
+    LLVMValueRef *items = NEWN(e->arena, LLVMValueRef, count);
+    for (int64_t i = 0; i < count; i++)
+        items[i] = emit_i32(e, f->table[i]);
+    LLVMValueRef init = LLVMConstArray2(e->i32, items, (uint64_t)count);
+    LLVMValueRef table = LLVMAddGlobal(e->mod, LLVMTypeOf(init), "table");
+    LLVMSetInitializer(table, init);
+    LLVMSetGlobalConstant(table, true);
+    LLVMSetLinkage(table, LLVMPrivateLinkage);
+    LLVMSetUnnamedAddress(table, LLVMGlobalUnnamedAddr);
+    LLVMValueRef i = scale_mixed(c, axis_lanes(c, f->table_axis), stride);
+    if (f->table_axis2 >= 0)
+        i = add_mixed(c, i, axis_lanes(c, f->table_axis2));
+    if (!is_vector(i))
+        return LLVMBuildSExt(e->b, emit_load(e, e->i32, emit_gep(e, e->i32, table, i), 4), e->i64, "");
+    LLVMValueRef out = LLVMGetUndef(emit_vec(e, e->i64, c->nest->lanes));
+    LLVMValueRef last = emit_i64(e, count - 1);
+    for (int lane = 0; lane < c->nest->lanes; lane++) {
+        LLVMValueRef at = min_i64(c, LLVMBuildExtractElement(e->b, i, emit_i32(e, lane), ""), last);   /* lanes past the extent read something */
+        LLVMValueRef v = LLVMBuildSExt(e->b, emit_load(e, e->i32, emit_gep(e, e->i32, table, at), 4), e->i64, "");
+        out = LLVMBuildInsertElement(e->b, out, v, emit_i32(e, lane), "");
+    }
+    return out;
+}
+
+/* The index along one dim before the division by div. */
+static LLVMValueRef affine_raw(Ctx *c, const Affine *f)
+{
+    LLVMValueRef i = emit_i64(c->e, f->offset);
+    for (int a = 0; a < c->k->n_axes; a++)
+        if (f->coef[a])
+            i = add_mixed(c, i, scale_mixed(c, axis_lanes(c, a), f->coef[a]));
+    if (f->table)
+        i = add_mixed(c, i, table_lookup(c, f));
+    return i;
+}
+
+LLVMValueRef affine_index(Ctx *c, const Affine *f)
+{
+    LLVMValueRef i = affine_raw(c, f);
+    if (f->div > 1)
+        i = LLVMBuildSDiv(c->e->b, i, is_vector(i) ? splat64(c, f->div) : emit_i64(c->e, f->div), "");
+    return i;
+}
+
+/* ---- set-up and loop variables ---- */
+static LLVMTypeRef elem_type(Emit *e, DType t)
+{
+    return t == DT_F32 ? e->f32 : t == DT_I32 ? e->i32 : t == DT_U8 ? e->i8 : e->i64;
+}
+
+static LLVMValueRef args_field(Ctx *c, unsigned byte_offset)
+{
+    Emit *e = c->e;
+    return emit_load(e, e->ptr, emit_gep(e, e->i8, c->args, emit_i64(e, byte_offset)), 8);
+}
+
+static int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
+
+static LLVMValueRef buffer_pointer(Ctx *c, BufId buf)
+{
+    Emit *e = c->e;
+    Place p = c->f->place[buf];
+    LLVMValueRef base;
+    switch (p.area) {
+    case AREA_STATE: base = args_field(c, offsetof(CnncArgs, state)); break;
+    case AREA_WORK: base = args_field(c, offsetof(CnncArgs, work)); break;
+    case AREA_CONST: base = args_field(c, offsetof(CnncArgs, consts)); break;
+    case AREA_IN: base = args_field(c, offsetof(CnncArgs, in)); break;
+    case AREA_LABELS: base = args_field(c, offsetof(CnncArgs, labels)); break;
+    case AREA_OUT: base = args_field(c, offsetof(CnncArgs, out)); break;
+    case AREA_SCALARS: base = args_field(c, offsetof(CnncArgs, scalars)); break;
+    case AREA_RESULTS: base = args_field(c, offsetof(CnncArgs, results)); break;
+    case AREA_SCRATCH: base = c->scratch; break;
+    default: BUG("buffer %d of kernel %s has no place", buf, c->k->name);
+    }
+    base = emit_gep(e, e->i8, base, emit_i64(e, p.offset));
+    const Buffer *b = &c->l->buffers.at[buf];
+    if (p.area != AREA_SCRATCH || !b->batched || !c->slice_samples)
+        return base;
+    /* Scratch holds one slice of samples: the pointer is moved back so that the samples keep their numbers. */
+    int64_t bytes = buffer_elements(b) / round_up(b->shape.dim[0], b->layout.block_dim == 0 ? b->layout.lanes : 1) *
+                    c->slice_samples * (int64_t)dtype_size(b->dtype);
+    return emit_gep(e, e->i8, base, LLVMBuildNeg(e->b, emit_mul(e, c->slice, bytes), ""));
+}
+
+static bool area_is_aligned(Area a) { return a == AREA_STATE || a == AREA_WORK || a == AREA_CONST || a == AREA_SCRATCH; }
+
+static void init_one(Ctx *c, AccessId at)
+{
+    AccessState *s = &c->acc[at];
+    const Buffer *b = &c->l->buffers.at[c->k->access[at].buf];
+    *s = (AccessState){.lin = access_linear(c->l, c->k, at), .axes = access_axes(c->k, at)};
+    s->elem = elem_type(c->e, b->dtype);
+    s->base = s->ptr = buffer_pointer(c, c->k->access[at].buf);
+    s->off = s->lin.base;
+    s->fast = s->lin.linear;
+    s->align = (unsigned)dtype_size(b->dtype);
+    int v = c->nest->vector_axis;
+    if (v < 0 || !s->lin.block[v])
+        return;
+    if (s->lin.lanes != c->nest->lanes)
+        s->fast = false;
+    else if (s->fast && b->dtype == DT_F32 && area_is_aligned(c->f->place[c->k->access[at].buf].area))
+        s->align = (unsigned)(c->nest->lanes * 4);
+}
+
+void access_init(Ctx *c)
+{
+    int v = c->nest->vector_axis;
+    c->padded = v >= 0;
+    c->acc = NEWN(c->e->arena, AccessState, c->k->n_access);
+    for (AccessId at = 0; at < c->k->n_access; at++) {
+        init_one(c, at);
+        const AccessState *s = &c->acc[at];
+        if (v >= 0 && (s->axes >> v & 1) && !(s->fast && s->lin.block[v]))
+            c->padded = false;
+        for (int a = 0; a < c->k->n_axes; a++)
+            if (a != v && s->fast && s->lin.block[a] && c->k->axis[a].extent > 1)
+                c->split[a] = s->lin.lanes;
+    }
+}
+
+void access_bind(Ctx *c, int a, LLVMValueRef loop_var, int64_t per_step)
+{
+    for (AccessId at = 0; at < c->k->n_access; at++) {
+        AccessState *s = &c->acc[at];
+        if (!s->fast || !(s->axes >> a & 1))
+            continue;
+        int64_t stride = s->lin.unit[a] * per_step;
+        if (s->lin.block[a])
+            stride += per_step == s->lin.lanes ? s->lin.block[a] : per_step;
+        if (stride)
+            s->ptr = emit_gep(c->e, s->elem, s->ptr, emit_mul(c->e, loop_var, stride));
+    }
+}
+
+static int64_t static_offset(const Linear *f, int a, int64_t index)
+{
+    int64_t o = f->unit[a] * index;
+    if (f->block[a])
+        o += index / f->lanes * f->block[a] + index % f->lanes;
+    return o;
+}
+
+void access_bind_static(Ctx *c, int a, int64_t index)
+{
+    for (AccessId at = 0; at < c->k->n_access; at++)
+        if (c->acc[at].fast)
+            c->acc[at].off += static_offset(&c->acc[at].lin, a, index);
+}
+
+/* ---- guards and masks ---- */
+LLVMValueRef lane_mask(Ctx *c)
+{
+    int v = c->nest->vector_axis;
+    LLVMValueRef left = LLVMBuildSub(c->e->b, axis_limit(c, v), axis_index(c, v), "");
+    LLVMValueRef lanes = LLVMBuildTrunc(c->e->b, left, c->e->i32, "");
+    return LLVMBuildICmp(c->e->b, LLVMIntSLT, emit_iota(c->e, c->nest->lanes), emit_splat(c->e, lanes, c->nest->lanes), "");
+}
+
+bool guard_is_inside(const Ctx *c, const Affine *f, int axis, int64_t first, int64_t last)
+{
+    (void)c;
+    int64_t lo = f->offset, hi = f->offset;
+    for (int a = 0; a < c->k->n_axes; a++) {
+        int64_t from = 0, to = c->k->axis[a].extent - 1;
+        if (a == axis) {
+            from = first;
+            to = last;
+        }
+        int64_t x = f->coef[a] * from, y = f->coef[a] * to;
+        lo += x < y ? x : y;
+        hi += x < y ? y : x;
+    }
+    return lo >= f->lo && hi < f->hi;
+}
+
+typedef enum { INSIDE, OUTSIDE, UNKNOWN } Verdict;
+
+static Verdict static_verdict(const Ctx *c, const Affine *f)
+{
+    int64_t i = f->offset;
+    if (f->table)
+        return UNKNOWN;
+    for (int a = 0; a < c->k->n_axes; a++) {
+        int64_t x = 0;
+        if (!f->coef[a])
+            continue;
+        if (depends_on_lanes(c, 1u << a) || !axis_static_index(c, a, &x))
+            return UNKNOWN;
+        i += f->coef[a] * x;
+    }
+    if (f->div > 1 && i % f->div)
+        return OUTSIDE;
+    i = f->div > 1 ? i / f->div : i;
+    return i >= f->lo && i < f->hi ? INSIDE : OUTSIDE;
+}
+
+/* Static vectors of the vector axis: are all lanes in, all out? */
+static Verdict lanes_verdict(const Ctx *c, const Affine *f)
+{
+    int v = c->nest->vector_axis;
+    if (!vector_active(c) || !f->coef[v] || f->table || f->div > 1)
+        return UNKNOWN;
+    int64_t i = f->offset;
+    for (int a = 0; a < c->k->n_axes; a++) {
+        int64_t x = 0;
+        if (!f->coef[a])
+            continue;
+        if (!axis_static_index(c, a, &x))
+            return UNKNOWN;
+        i += f->coef[a] * x;
+    }
+    int64_t j = i + (int64_t)f->coef[v] * (c->nest->lanes - 1);
+    int64_t lo = i < j ? i : j, hi = i < j ? j : i;
+    if (lo >= f->lo && hi < f->hi)
+        return INSIDE;
+    return hi < f->lo || lo >= f->hi ? OUTSIDE : UNKNOWN;
+}
+
+/* i1 (scalar or lanes): lo <= index < hi, and divisible. */
+static LLVMValueRef guard_condition(Ctx *c, const Affine *f)
+{
+    Emit *e = c->e;
+    LLVMValueRef raw = affine_raw(c, f), ok = NULL;
+    bool vec = is_vector(raw);
+    LLVMValueRef lo = vec ? splat64(c, f->lo) : emit_i64(e, f->lo), hi = vec ? splat64(c, f->hi) : emit_i64(e, f->hi);
+    LLVMValueRef i = raw;
+    if (f->div > 1) {
+        LLVMValueRef d = vec ? splat64(c, f->div) : emit_i64(e, f->div), zero = vec ? splat64(c, 0) : emit_i64(e, 0);
+        ok = LLVMBuildICmp(e->b, LLVMIntEQ, LLVMBuildSRem(e->b, raw, d, ""), zero, "");
+        i = LLVMBuildSDiv(e->b, raw, d, "");
+    }
+    LLVMValueRef in = LLVMBuildAnd(e->b, LLVMBuildICmp(e->b, LLVMIntSGE, i, lo, ""), LLVMBuildICmp(e->b, LLVMIntSLT, i, hi, ""), "");
+    return ok ? LLVMBuildAnd(e->b, ok, in, "") : in;
+}
+
+/* Table entries below zero are out of range whatever is added. */
+static LLVMValueRef table_condition(Ctx *c, const Affine *f)
+{
+    LLVMValueRef t = table_lookup(c, f);
+    return LLVMBuildICmp(c->e->b, LLVMIntSGE, t, is_vector(t) ? splat64(c, 0) : emit_i64(c->e, 0), "");
+}
+
+static LLVMValueRef and_mixed(Ctx *c, LLVMValueRef a, LLVMValueRef b)
+{
+    if (!a)
+        return b;
+    if (is_vector(a) != is_vector(b)) {
+        if (is_vector(a))
+            b = emit_splat(c->e, b, c->nest->lanes);
+        else
+            a = emit_splat(c->e, a, c->nest->lanes);
+    }
+    return LLVMBuildAnd(c->e->b, a, b, "");
+}
+
+/* All guards of an access together: NULL when surely inside; *outside when surely out. */
+static LLVMValueRef access_condition(Ctx *c, AccessId at, bool *outside)
+{
+    const Access *x = &c->k->access[at];
+    LLVMValueRef ok = NULL;
+    *outside = false;
+    for (int d = 0; d < x->rank; d++) {
+        const Affine *f = &x->dim[d];
+        if (!f->guarded || c->acc[at].guard_off[d])
+            continue;
+        Verdict v = static_verdict(c, f);
+        if (v == UNKNOWN)
+            v = lanes_verdict(c, f);
+        if (v == OUTSIDE) {
+            *outside = true;
+            return NULL;
+        }
+        if (v == INSIDE)
+            continue;
+        ok = and_mixed(c, ok, guard_condition(c, f));
+        if (f->table)
+            ok = and_mixed(c, ok, table_condition(c, f));
+    }
+    return ok;
+}
+
+/* ---- addresses ---- */
+static LLVMValueRef fast_pointer(Ctx *c, AccessId at)
+{
+    AccessState *s = &c->acc[at];
+    int64_t off = s->off;
+    for (int a = 0; a < c->k->n_axes; a++)
+        if (c->pt[a] && (s->axes >> a & 1))
+            off += static_offset(&s->lin, a, (int64_t)c->pt[a] * c->axis[a].step);
+    return off ? emit_gep(c->e, s->elem, s->ptr, emit_i64(c->e, off)) : s->ptr;
+}
+
+/* Element offset in storage from the dims' indices; scalar or lanes. */
+static LLVMValueRef slow_offset(Ctx *c, AccessId at)
+{
+    Emit *e = c->e;
+    const Access *x = &c->k->access[at];
+    const Buffer *b = &c->l->buffers.at[x->buf];
+    int64_t stride[MAX_RANK];
+    layout_strides(b, stride);
+    LLVMValueRef sum = emit_i64(e, 0);
+    for (int d = 0; d < x->rank; d++) {
+        LLVMValueRef i = affine_index(c, &x->dim[d]);
+        if (d == b->layout.block_dim) {
+            int64_t lanes = b->layout.lanes;
+            LLVMValueRef m = is_vector(i) ? splat64(c, lanes) : emit_i64(e, lanes);
+            LLVMValueRef q = LLVMBuildSDiv(e->b, i, m, ""), r = LLVMBuildSRem(e->b, i, m, "");
+            sum = add_mixed(c, sum, add_mixed(c, scale_mixed(c, q, stride[d]), r));
+        } else {
+            sum = add_mixed(c, sum, scale_mixed(c, i, stride[d]));
+        }
+    }
+    return sum;
+}
+
+static LLVMValueRef lane_pointers(Ctx *c, AccessId at)
+{
+    AccessState *s = &c->acc[at];
+    LLVMValueRef offsets;
+    LLVMValueRef base = s->base;
+    if (s->fast) {
+        base = fast_pointer(c, at);
+        offsets = scale_mixed(c, iota64(c), access_lane_stride(&s->lin, c->nest->vector_axis));
+    } else {
+        offsets = slow_offset(c, at);
+        if (!is_vector(offsets))
+            offsets = emit_splat(c->e, offsets, c->nest->lanes);
+    }
+    return LLVMBuildGEP2(c->e->b, s->elem, base, &offsets, 1, "");
+}
+
+static LLVMValueRef call_intrinsic(Ctx *c, const char *name, LLVMTypeRef *overload, unsigned n_overload, LLVMValueRef *args, unsigned n_args)
+{
+    unsigned id = LLVMLookupIntrinsicID(name, strlen(name));
+    LLVMValueRef fn = LLVMGetIntrinsicDeclaration(c->e->mod, id, overload, n_overload);
+    LLVMTypeRef type = LLVMIntrinsicGetType(c->e->cx, id, overload, n_overload);
+    return LLVMBuildCall2(c->e->b, type, fn, args, n_args, "");
+}
+
+static LLVMValueRef gather(Ctx *c, AccessId at, LLVMValueRef mask, LLVMValueRef fill)
+{
+    LLVMValueRef ptrs = lane_pointers(c, at);
+    LLVMTypeRef types[2] = {LLVMTypeOf(fill), LLVMTypeOf(ptrs)};
+    LLVMValueRef args[4] = {ptrs, emit_i32(c->e, (int)c->acc[at].align), mask, fill};
+    return call_intrinsic(c, "llvm.masked.gather", types, 2, args, 4);
+}
+
+static void scatter(Ctx *c, AccessId at, LLVMValueRef mask, LLVMValueRef value)
+{
+    LLVMValueRef ptrs = lane_pointers(c, at);
+    LLVMTypeRef types[2] = {LLVMTypeOf(value), LLVMTypeOf(ptrs)};
+    LLVMValueRef args[4] = {value, ptrs, emit_i32(c->e, (int)c->acc[at].align), mask};
+    call_intrinsic(c, "llvm.masked.scatter", types, 2, args, 4);
+}
+
+static LLVMValueRef all_lanes(Ctx *c) { return LLVMConstAllOnes(emit_vec(c->e, c->e->i1, c->nest->lanes)); }
+
+/* ---- element types: u8 and i64 are i32 in expressions ---- */
+static LLVMValueRef widen(Ctx *c, AccessId at, LLVMValueRef v)
+{
+    AccessState *s = &c->acc[at];
+    LLVMTypeRef to = is_vector(v) ? emit_vec(c->e, c->e->i32, c->nest->lanes) : c->e->i32;
+    if (s->elem == c->e->i8)
+        return LLVMBuildZExt(c->e->b, v, to, "");
+    return s->elem == c->e->i64 ? LLVMBuildTrunc(c->e->b, v, to, "") : v;
+}
+
+static LLVMValueRef narrow(Ctx *c, AccessId at, LLVMValueRef v)
+{
+    AccessState *s = &c->acc[at];
+    LLVMTypeRef to = is_vector(v) ? emit_vec(c->e, s->elem, c->nest->lanes) : s->elem;
+    if (LLVMTypeOf(v) == to)
+        return v;
+    bool from_float = LLVMGetTypeKind(is_vector(v) ? LLVMGetElementType(LLVMTypeOf(v)) : LLVMTypeOf(v)) == LLVMFloatTypeKind;
+    if (s->elem == c->e->f32)
+        return LLVMBuildSIToFP(c->e->b, v, to, "");
+    if (from_float)
+        return LLVMBuildFPToSI(c->e->b, v, to, "");
+    return s->elem == c->e->i8 ? LLVMBuildTrunc(c->e->b, v, to, "") : LLVMBuildSExt(c->e->b, v, to, "");
+}
+
+static LLVMValueRef fill_value(Ctx *c, AccessId at)
+{
+    double fill = c->k->access[at].fill;
+    return c->acc[at].elem == c->e->f32 ? LLVMConstReal(c->e->f32, fill)
+                                         : LLVMConstInt(c->acc[at].elem, (unsigned long long)(int64_t)fill, true);
+}
+
+/* The mask of lanes that exist, where this access needs it; NULL: all. */
+static LLVMValueRef tail_mask(Ctx *c, AccessId at)
+{
+    int v = c->nest->vector_axis;
+    const AccessState *s = &c->acc[at];
+    const AxisState *x = &c->axis[v];
+    if (!x->partial || (s->fast && s->lin.block[v]))
+        return NULL;
+    if (x->is_static && !c->k->axis[v].batch && x->cst + (int64_t)(c->pt[v] + 1) * x->step <= c->k->axis[v].extent)
+        return NULL;
+    return lane_mask(c);
+}
+
+/* ---- loads and stores ---- */
+static LLVMValueRef load_lanes(Ctx *c, AccessId at, LLVMValueRef ok)
+{
+    AccessState *s = &c->acc[at];
+    LLVMTypeRef type = emit_vec(c->e, s->elem, c->nest->lanes);
+    LLVMValueRef tail = tail_mask(c, at);
+    LLVMValueRef mask = tail ? and_mixed(c, ok, tail) : ok;
+    if (mask && !is_vector(mask))
+        mask = emit_splat(c->e, mask, c->nest->lanes);
+    LLVMValueRef fill = emit_splat(c->e, fill_value(c, at), c->nest->lanes);
+    if (s->fast && access_lane_stride(&s->lin, c->nest->vector_axis) == 1)
+        return mask ? emit_masked_load(c->e, type, fast_pointer(c, at), mask, fill, s->align)
+                    : emit_load(c->e, type, fast_pointer(c, at), s->align);
+    return gather(c, at, mask ? mask : all_lanes(c), fill);
+}
+
+static LLVMValueRef load_scalar(Ctx *c, AccessId at, LLVMValueRef ok)
+{
+    AccessState *s = &c->acc[at];
+    LLVMValueRef p = s->fast ? fast_pointer(c, at) : emit_gep(c->e, s->elem, s->base, slow_offset(c, at));
+    if (!ok)
+        return emit_load(c->e, s->elem, p, s->align > 8 ? 4 : s->align);
+    p = LLVMBuildSelect(c->e->b, ok, p, s->base, "");
+    LLVMValueRef v = emit_load(c->e, s->elem, p, s->align > 8 ? 4 : s->align);
+    return LLVMBuildSelect(c->e->b, ok, v, fill_value(c, at), "");
+}
+
+LLVMValueRef access_load(Ctx *c, AccessId at, bool *skip)
+{
+    bool outside = false;
+    LLVMValueRef ok = access_condition(c, at, &outside);
+    if (skip)
+        *skip = outside && c->acc[at].skippable;
+    if (outside)
+        return widen(c, at, fill_value(c, at));
+    if (depends_on_lanes(c, c->acc[at].axes))
+        return widen(c, at, load_lanes(c, at, ok));
+    return widen(c, at, load_scalar(c, at, ok));
+}
+
+void access_store(Ctx *c, AccessId at, LLVMValueRef value)
+{
+    AccessState *s = &c->acc[at];
+    value = narrow(c, at, value);
+    if (!depends_on_lanes(c, s->axes)) {
+        LLVMValueRef p = s->fast ? fast_pointer(c, at) : emit_gep(c->e, s->elem, s->base, slow_offset(c, at));
+        emit_store(c->e, value, p, s->align > 8 ? 4 : s->align);
+        return;
+    }
+    if (!is_vector(value))
+        value = emit_splat(c->e, value, c->nest->lanes);
+    int v = c->nest->vector_axis;
+    if (c->nest->zero_tail && c->k->axis[v].batch && s->fast && s->lin.block[v])
+        value = LLVMBuildSelect(c->e->b, lane_mask(c), value, LLVMConstNull(LLVMTypeOf(value)), "");
+    LLVMValueRef mask = tail_mask(c, at);
+    if (!s->fast || access_lane_stride(&s->lin, v) != 1)
+        scatter(c, at, mask ? mask : all_lanes(c), value);
+    else if (mask)
+        emit_masked_store(c->e, value, fast_pointer(c, at), mask, s->align);
+    else
+        emit_store(c->e, value, fast_pointer(c, at), s->align);
+}

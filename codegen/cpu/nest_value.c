@@ -1,0 +1,438 @@
+/* Values of a nest: the scalar expression at a tile point, and reductions with their accumulators.
+ * In: bound axes and the current tile point. Idea: a memo keyed by expression and by the point's coordinates on the axes
+ * the expression depends on makes tile points share loads: a register tile of a contraction is nothing more than its
+ * points evaluated one after the other. Marks cut the memo back when a loop closes, since its values do not dominate. */
+#include "codegen/cpu/nest.h"
+
+#include <math.h>
+#include <string.h>
+
+uint32_t memo_mark(const Ctx *c) { return c->memo.len; }
+void memo_reset(Ctx *c, uint32_t mark) { c->memo.len = mark; }
+
+static bool same_point(const Ctx *c, const Memo *m)
+{
+    uint32_t axes = c->axes_of[m->expr];
+    for (int a = 0; a < c->k->n_axes; a++)
+        if ((axes >> a & 1) && m->pt[a] != c->pt[a])
+            return false;
+    return true;
+}
+
+static LLVMValueRef memo_find(const Ctx *c, ExprId e)
+{
+    for (uint32_t i = c->memo.len; i-- > 0;)
+        if (c->memo.at[i].expr == e && same_point(c, &c->memo.at[i]))
+            return c->memo.at[i].value;
+    return NULL;
+}
+
+static void memo_put(Ctx *c, ExprId e, LLVMValueRef v)
+{
+    Memo m = {.expr = e, .value = v};
+    memcpy(m.pt, c->pt, sizeof m.pt);
+    vec_push(c->e->arena, &c->memo, m);
+}
+
+LLVMValueRef as_lanes(Ctx *c, LLVMValueRef v)
+{
+    return vector_active(c) && !is_vector(v) ? emit_splat(c->e, v, c->nest->lanes) : v;
+}
+
+static bool is_reduction(ExprOp op) { return op == EX_SUM || op == EX_MAX_OVER || op == EX_ARGMAX; }
+
+/* ---- leaves and operations ---- */
+static LLVMValueRef eval_index(Ctx *c, int axis)
+{
+    LLVMValueRef i = LLVMBuildTrunc(c->e->b, axis_index(c, axis), c->e->i32, "");
+    if (!vector_active(c) || axis != c->nest->vector_axis)
+        return i;
+    return LLVMBuildAdd(c->e->b, emit_splat(c->e, i, c->nest->lanes), emit_iota(c->e, c->nest->lanes), "");
+}
+
+/* Row-major position inside the sample, of the element that access `at` names. */
+static LLVMValueRef eval_row_index(Ctx *c, AccessId at)
+{
+    const Access *x = &c->k->access[at];
+    const Shape *s = &c->l->buffers.at[x->buf].shape;
+    LLVMValueRef sum = NULL;
+    for (int d = 1; d < x->rank; d++) {
+        LLVMValueRef i = affine_index(c, &x->dim[d]);
+        LLVMTypeRef t = is_vector(i) ? emit_vec(c->e, c->e->i32, c->nest->lanes) : c->e->i32;
+        i = LLVMBuildTrunc(c->e->b, i, t, "");
+        if (sum) {
+            LLVMValueRef size = emit_i32(c->e, (int32_t)s->dim[d]);
+            if (is_vector(i) != is_vector(sum)) {
+                i = as_lanes(c, i);
+                sum = as_lanes(c, sum);
+            }
+            sum = LLVMBuildMul(c->e->b, sum, is_vector(sum) ? emit_splat(c->e, size, c->nest->lanes) : size, "");
+            i = LLVMBuildAdd(c->e->b, sum, i, "");
+        }
+        sum = i;
+    }
+    return sum ? sum : emit_i32(c->e, 0);
+}
+
+static LLVMValueRef eval_operation(Ctx *c, const Expr *x)
+{
+    LLVMValueRef v[3] = {eval(c, x->a), x->b ? eval(c, x->b) : NULL, x->c ? eval(c, x->c) : NULL};
+    bool vec = false;
+    for (int i = 0; i < 3; i++)
+        vec = vec || (v[i] && is_vector(v[i]));
+    for (int i = 0; i < 3; i++)
+        if (vec && v[i] && !is_vector(v[i]))
+            v[i] = emit_splat(c->e, v[i], c->nest->lanes);
+    return emit_scalar_op(c->e, x->op, v[0], v[1], v[2]);
+}
+
+static void reduce_group(Ctx *c, const ExprId *group, int n);
+
+static LLVMValueRef eval_reduction_here(Ctx *c, ExprId e)
+{
+    reduce_group(c, &e, 1);
+    return memo_find(c, e);
+}
+
+LLVMValueRef eval(Ctx *c, ExprId e)
+{
+    const Expr *x = &c->k->expr[e];
+    if (x->op == EX_CONST)
+        return emit_f32(c->e, x->imm);
+    if (x->op == EX_ICONST)
+        return emit_i32(c->e, x->iimm);
+    LLVMValueRef v = memo_find(c, e);
+    if (v)
+        return v;
+    switch (x->op) {
+    case EX_LOAD: v = access_load(c, x->at, NULL); break;
+    case EX_INDEX: v = eval_index(c, x->axis); break;
+    case EX_N: v = LLVMBuildTrunc(c->e->b, c->n, c->e->i32, ""); break;
+    case EX_ROWINDEX: v = eval_row_index(c, x->at); break;
+    case EX_SUM: case EX_MAX_OVER: case EX_ARGMAX: return eval_reduction_here(c, e);
+    default: v = eval_operation(c, x); break;
+    }
+    memo_put(c, e, v);
+    return v;
+}
+
+/* ---- what an out-of-range load means to a reduction ---- */
+/* Marks the loads of e whose being out of range makes e equal to `zero` (0 for sums, -inf for maxima). */
+static void mark_skippable(Ctx *c, ExprId e, double zero)
+{
+    const Expr *x = &c->k->expr[e];
+    if (x->op == EX_LOAD) {
+        if (c->k->access[x->at].fill == zero)
+            c->acc[x->at].skippable = true;
+    } else if (x->op == EX_MUL && zero == 0) {
+        mark_skippable(c, x->a, 0);
+        mark_skippable(c, x->b, 0);
+    } else if (x->op == EX_SEL && zero == 0) {
+        const Expr *other = &c->k->expr[x->c];
+        if (other->op == EX_CONST && other->imm == 0)
+            mark_skippable(c, x->b, 0);
+    } else if (x->op == EX_NEG && zero == 0) {
+        mark_skippable(c, x->a, 0);
+    }
+}
+
+static bool certainly_outside(Ctx *c, ExprId e)
+{
+    const Expr *x = &c->k->expr[e];
+    if (x->op == EX_LOAD && c->acc[x->at].skippable) {
+        bool skip = false;
+        if (memo_find(c, e))
+            return false;
+        LLVMValueRef v = access_load(c, x->at, &skip);
+        if (!skip)
+            memo_put(c, e, v);
+        return skip;
+    }
+    if (x->op == EX_MUL)
+        return certainly_outside(c, x->a) || certainly_outside(c, x->b);
+    if (x->op == EX_SEL)
+        return certainly_outside(c, x->b);
+    return x->op == EX_NEG && certainly_outside(c, x->a);
+}
+
+/* ---- reductions ---- */
+enum { MAX_GROUP = 6 };
+typedef struct {
+    ExprId expr[MAX_GROUP];
+    int n;
+    uint32_t points;              /* axes with unrolled points that the results depend on */
+    int32_t point_base;           /* accumulators of point p start at p * n */
+    LLVMValueRef *acc;            /* allocas */
+    int n_axes; int axis[MAX_AXIS];
+    bool lanes;                   /* accumulators are vectors */
+} Group;
+
+static int point_number(const Ctx *c, uint32_t mask)
+{
+    int i = 0;
+    for (int a = 0; a < c->k->n_axes; a++)
+        if (mask >> a & 1)
+            i = i * c->axis[a].points + c->pt[a];
+    return i;
+}
+
+static int point_count(const Ctx *c, uint32_t mask)
+{
+    int n = 1;
+    for (int a = 0; a < c->k->n_axes; a++)
+        if (mask >> a & 1)
+            n *= c->axis[a].points;
+    return n;
+}
+
+static LLVMValueRef identity(Ctx *c, const Group *g, const Expr *x)
+{
+    LLVMValueRef v = x->op == EX_SUM ? (x->is_int ? emit_i32(c->e, 0) : emit_f32(c->e, 0))
+                     : x->op == EX_MAX_OVER ? LLVMConstReal(c->e->f32, -INFINITY) : emit_i32(c->e, 0);
+    return g->lanes ? emit_splat(c->e, v, c->nest->lanes) : v;
+}
+
+static LLVMValueRef value_in_group(Ctx *c, const Group *g, ExprId e)
+{
+    LLVMValueRef v = eval(c, e);
+    return g->lanes && !is_vector(v) ? emit_splat(c->e, v, c->nest->lanes) : v;
+}
+
+/* v > best, or v is NaN: the first maximum wins, NaN beats everything. */
+static LLVMValueRef takes_over(Ctx *c, LLVMValueRef v, LLVMValueRef best)
+{
+    LLVMValueRef gt = LLVMBuildFCmp(c->e->b, LLVMRealOGT, v, best, "");
+    return LLVMBuildOr(c->e->b, gt, LLVMBuildFCmp(c->e->b, LLVMRealUNO, v, v, ""), "");
+}
+
+/* Lanes of a reduced vector axis that do not exist add nothing. */
+static LLVMValueRef mask_lanes(Ctx *c, const Group *g, LLVMValueRef v, const Expr *x)
+{
+    int va = c->nest->vector_axis;
+    bool contraction = c->k->expr[x->a].op == EX_MUL && c->padded && !c->nest->zero_tail;
+    if (!g->lanes || va < 0 || !(x->axes >> va & 1) || contraction || !(c->axis[va].partial || c->k->axis[va].batch))
+        return v;
+    return LLVMBuildSelect(c->e->b, lane_mask(c), v, identity(c, g, x), "");
+}
+
+static void accumulate_sum(Ctx *c, const Group *g, const Expr *x, LLVMValueRef slot)
+{
+    const Expr *m = &c->k->expr[x->a];
+    LLVMTypeRef t = LLVMGetAllocatedType(slot);
+    LLVMValueRef old = emit_load(c->e, t, slot, 4), sum;
+    if (x->is_int) {
+        sum = LLVMBuildAdd(c->e->b, old, mask_lanes(c, g, value_in_group(c, g, x->a), x), "");
+    } else if (m->op == EX_MUL) {
+        LLVMValueRef a = mask_lanes(c, g, value_in_group(c, g, m->a), x), b = value_in_group(c, g, m->b);
+        sum = emit_fma(c->e, a, b, old);
+    } else {
+        sum = LLVMBuildFAdd(c->e->b, old, mask_lanes(c, g, value_in_group(c, g, x->a), x), "");
+    }
+    emit_store(c->e, sum, slot, 4);
+}
+
+/* A maximum and the argmax beside it move together. */
+static void accumulate_max(Ctx *c, const Group *g, int i, LLVMValueRef *slots)
+{
+    const Expr *x = &c->k->expr[g->expr[i]];
+    LLVMValueRef v = mask_lanes(c, g, value_in_group(c, g, x->a), x);
+    LLVMValueRef old = emit_load(c->e, LLVMGetAllocatedType(slots[i]), slots[i], 4);
+    LLVMValueRef take = takes_over(c, v, old);
+    emit_store(c->e, LLVMBuildSelect(c->e->b, take, v, old, ""), slots[i], 4);
+    for (int j = 0; j < g->n; j++) {
+        const Expr *y = &c->k->expr[g->expr[j]];
+        if (y->op != EX_ARGMAX || y->a != x->a || y->axes != x->axes)
+            continue;
+        LLVMValueRef index = value_in_group(c, g, y->b), was = emit_load(c->e, LLVMGetAllocatedType(slots[j]), slots[j], 4);
+        emit_store(c->e, LLVMBuildSelect(c->e->b, take, index, was, ""), slots[j], 4);
+    }
+}
+
+static void accumulate_point(Ctx *c, void *arg)
+{
+    Group *g = arg;
+    LLVMValueRef *slots = g->acc + (ptrdiff_t)point_number(c, g->points) * g->n;
+    for (int i = 0; i < g->n; i++) {
+        const Expr *x = &c->k->expr[g->expr[i]];
+        if (x->op == EX_ARGMAX || certainly_outside(c, x->a))
+            continue;
+        if (x->op == EX_SUM)
+            accumulate_sum(c, g, x, slots[i]);
+        else
+            accumulate_max(c, g, i, slots);
+    }
+}
+
+typedef struct { Group *g; int level; } RedLevel;
+
+static void red_level(Ctx *c, void *arg)
+{
+    RedLevel *r = arg;
+    Group *g = r->g;
+    if (r->level == g->n_axes) {
+        for_points(c, g->points, accumulate_point, g);
+        return;
+    }
+    RedLevel next = {g, r->level + 1};
+    int a = g->axis[r->level];
+    for_axis(c, a, 1, c->nest->unroll[a], red_level, &next);
+}
+
+static void open_accumulator(Ctx *c, void *arg)
+{
+    Group *g = arg;
+    LLVMValueRef *slots = g->acc + (ptrdiff_t)point_number(c, g->points) * g->n;
+    for (int i = 0; i < g->n; i++) {
+        LLVMValueRef zero = identity(c, g, &c->k->expr[g->expr[i]]);
+        slots[i] = emit_alloca(c->e, LLVMTypeOf(zero), "acc");
+        emit_store(c->e, zero, slots[i], 4);
+    }
+}
+
+static void close_accumulator(Ctx *c, void *arg)
+{
+    Group *g = arg;
+    LLVMValueRef *slots = g->acc + (ptrdiff_t)point_number(c, g->points) * g->n;
+    int va = c->nest->vector_axis;
+    for (int i = 0; i < g->n; i++) {
+        const Expr *x = &c->k->expr[g->expr[i]];
+        LLVMValueRef v = emit_load(c->e, LLVMGetAllocatedType(slots[i]), slots[i], 4);
+        if (g->lanes && va >= 0 && (x->axes >> va & 1))
+            v = emit_reduce(c->e, x->op == EX_SUM ? EX_ADD : EX_MAX, v);
+        memo_put(c, g->expr[i], v);
+    }
+}
+
+static void order_axes(const Ctx *c, Group *g, uint32_t axes)
+{
+    for (int i = 0; i < c->nest->n_red; i++)
+        if (axes >> c->nest->red[i] & 1)
+            g->axis[g->n_axes++] = c->nest->red[i];
+    for (int a = 0; a < c->k->n_axes; a++) {
+        bool listed = false;
+        for (int i = 0; i < g->n_axes; i++)
+            listed = listed || g->axis[i] == a;
+        if ((axes >> a & 1) && !listed)
+            g->axis[g->n_axes++] = a;
+    }
+}
+
+static void set_skippable(Ctx *c, const Group *g)
+{
+    for (AccessId at = 0; at < c->k->n_access; at++)
+        c->acc[at].skippable = false;
+    for (int i = 0; i < g->n; i++) {
+        const Expr *x = &c->k->expr[g->expr[i]];
+        if (x->op != EX_ARGMAX && (g->n == 1 || x->op == EX_MAX_OVER || i == 0))
+            mark_skippable(c, x->a, x->op == EX_SUM ? 0 : -INFINITY);
+    }
+    /* Several sums over one sweep skip only where all of them would: keep to the simple case. */
+    int sums = 0;
+    for (int i = 0; i < g->n; i++)
+        sums += c->k->expr[g->expr[i]].op != EX_ARGMAX;
+    if (sums > 1)
+        for (AccessId at = 0; at < c->k->n_access; at++)
+            c->acc[at].skippable = false;
+}
+
+/* One sweep over the group's axes for all its reductions and all tile points; the results go into the memo. */
+static void reduce_group(Ctx *c, const ExprId *group, int n)
+{
+    Group g = {.n = n};
+    memcpy(g.expr, group, sizeof *group * (size_t)n);
+    uint32_t axes = c->k->expr[group[0]].axes, inside = 0, result = 0;
+    for (int i = 0; i < n; i++) {
+        const Expr *x = &c->k->expr[group[i]];
+        inside |= c->axes_of[x->a] | (x->b ? c->axes_of[x->b] : 0);
+        result |= c->axes_of[group[i]];
+    }
+    for (int a = 0; a < c->k->n_axes; a++)
+        if ((result >> a & 1) && c->axis[a].bound && c->axis[a].points > 1)
+            g.points |= 1u << a;
+    int va = c->nest->vector_axis;
+    g.lanes = c->nest->lanes > 1 && va >= 0 && (inside >> va & 1) && (c->axis[va].bound || (axes >> va & 1));
+    order_axes(c, &g, axes);
+    g.acc = NEWN(c->e->arena, LLVMValueRef, point_count(c, g.points) * n);
+    int32_t saved[MAX_AXIS];
+    memcpy(saved, c->pt, sizeof saved);
+    if (n == 1 && g.points)   /* on demand, at one point: only that point */
+        g.points = c->axis[__builtin_ctz(g.points)].bound ? g.points : 0;
+    bool was[256];
+    int n_was = c->k->n_access < 256 ? c->k->n_access : 256;
+    for (int i = 0; i < n_was; i++)
+        was[i] = c->acc[i].skippable;
+    uint32_t mark = memo_mark(c);
+    for_points(c, g.points, open_accumulator, &g);
+    set_skippable(c, &g);
+    RedLevel top = {&g, 0};
+    red_level(c, &top);
+    memo_reset(c, mark);
+    for (int i = 0; i < n_was; i++)
+        c->acc[i].skippable = was[i];
+    for_points(c, g.points, close_accumulator, &g);
+    memcpy(c->pt, saved, sizeof saved);
+}
+
+/* ---- which reductions, when ---- */
+static uint32_t bound_mask(const Ctx *c)
+{
+    uint32_t m = 0;
+    for (int a = 0; a < c->k->n_axes; a++)
+        m |= (uint32_t)c->axis[a].bound << a;
+    return m;
+}
+
+/* Is some reduction below e (e itself not counted) still to be computed? */
+static bool waits_for_reduction(const Ctx *c, ExprId e)
+{
+    const Expr *x = &c->k->expr[e];
+    ExprId op[3] = {x->a, x->b, x->c};
+    for (int i = 0; i < 3; i++)
+        if (op[i] && c->has_reduction[op[i]] &&
+            ((is_reduction(c->k->expr[op[i]].op) && !memo_find(c, op[i])) || waits_for_reduction(c, op[i])))
+            return true;
+    return false;
+}
+
+static bool can_reduce_now(const Ctx *c, ExprId e)
+{
+    const Expr *x = &c->k->expr[e];
+    return is_reduction(x->op) && !(c->axes_of[e] & ~bound_mask(c)) && !memo_find(c, e);
+}
+
+void eval_reductions(Ctx *c)
+{
+    for (ExprId e = 1; e < c->k->n_expr; e++) {
+        if (!can_reduce_now(c, e) || waits_for_reduction(c, e))
+            continue;
+        ExprId group[MAX_GROUP] = {e};
+        int n = 1;
+        for (ExprId o = e + 1; o < c->k->n_expr && n < MAX_GROUP; o++)
+            if (can_reduce_now(c, o) && c->k->expr[o].axes == c->k->expr[e].axes && !waits_for_reduction(c, o))
+                group[n++] = o;
+        reduce_group(c, group, n);
+    }
+}
+
+void hoist(Ctx *c)
+{
+    uint32_t bound = bound_mask(c);
+    bool *wanted = NEWN(c->e->arena, bool, c->k->n_expr);
+    for (ExprId e = 1; e < c->k->n_expr; e++) {
+        const Expr *x = &c->k->expr[e];
+        ExprId op[3] = {x->a, x->b, x->c};
+        for (int i = 0; i < 3; i++)
+            if (op[i] && (c->axes_of[e] & ~bound || is_reduction(x->op)))
+                wanted[op[i]] = true;
+    }
+    for (ExprId e = 1; e < c->k->n_expr; e++) {
+        const Expr *x = &c->k->expr[e];
+        if (!wanted[e] || x->op == EX_CONST || x->op == EX_ICONST || (c->axes_of[e] & ~bound) || memo_find(c, e))
+            continue;
+        bool points = false;
+        for (int a = 0; a < c->k->n_axes; a++)
+            points = points || ((c->axes_of[e] >> a & 1) && c->axis[a].points > 1);
+        if (!points)
+            eval(c, e);
+    }
+}

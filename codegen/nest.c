@@ -1,0 +1,103 @@
+/* Nests: facts about accesses under their buffers' layouts, and the text form.
+ * In: kernels whose buffers have layouts. Out: strides per axis. Idea: a buffer blocked over dim d holds index i of d at
+ * (i / lanes) * block + i % lanes, so an axis with coefficient 1 on d moves by `block` per `lanes` steps and by 1 inside;
+ * everything else is linear. */
+#include "codegen/nest.h"
+
+uint32_t access_axes(const Kernel *k, AccessId at)
+{
+    uint32_t mask = 0;
+    const Access *x = &k->access[at];
+    for (int d = 0; d < x->rank; d++) {
+        const Affine *f = &x->dim[d];
+        for (int a = 0; a < k->n_axes; a++)
+            if (f->coef[a])
+                mask |= 1u << a;
+        if (f->table) {
+            mask |= 1u << f->table_axis;
+            if (f->table_axis2 >= 0)
+                mask |= 1u << f->table_axis2;
+        }
+    }
+    return mask;
+}
+
+/* Adds the blocked dim's part; false when some axis crosses blocks irregularly. */
+static bool add_blocked_dim(Linear *out, const Kernel *k, const Affine *f, int lanes, int64_t block)
+{
+    int axes_inside = 0;
+    for (int a = 0; a < k->n_axes; a++) {
+        if (!f->coef[a])
+            continue;
+        if (f->coef[a] % lanes == 0) {
+            out->unit[a] += f->coef[a] / lanes * block;
+        } else if (f->coef[a] == 1 && !out->block[a]) {
+            out->block[a] = block;
+            axes_inside++;
+        } else {
+            return false;
+        }
+    }
+    if (axes_inside > 1 || (axes_inside && f->offset % lanes))
+        return false;
+    if (!axes_inside)
+        out->base += f->offset >= 0 ? f->offset / lanes * block + f->offset % lanes : 0;
+    else
+        out->base += f->offset / lanes * block;
+    return axes_inside || f->offset >= 0;
+}
+
+Linear access_linear(const KernelList *l, const Kernel *k, AccessId at)
+{
+    const Access *x = &k->access[at];
+    const Buffer *b = &l->buffers.at[x->buf];
+    int64_t stride[MAX_RANK];
+    layout_strides(b, stride);
+    Linear out = {.linear = true, .lanes = 1};
+    if (b->layout.block_dim >= 0)
+        out.lanes = b->layout.lanes;
+    for (int d = 0; d < x->rank; d++) {
+        const Affine *f = &x->dim[d];
+        if (f->table || f->div > 1) {
+            out.linear = false;
+        } else if (d == b->layout.block_dim) {
+            out.linear = out.linear && add_blocked_dim(&out, k, f, b->layout.lanes, stride[d]);
+        } else {
+            out.base += f->offset * stride[d];
+            for (int a = 0; a < k->n_axes; a++)
+                out.unit[a] += f->coef[a] * stride[d];
+        }
+    }
+    return out;
+}
+
+int64_t access_lane_stride(const Linear *f, int axis)
+{
+    if (!f->linear)
+        return -1;
+    return f->unit[axis] + (f->block[axis] ? 1 : 0);
+}
+
+void nest_print(const KernelList *l, const Nest *n, FILE *to)
+{
+    const Kernel *k = n->k;
+    (void)l;
+    fprintf(to, "nest %s: %d lanes", k->name, n->lanes);
+    if (n->vector_axis >= 0)
+        fprintf(to, " of %s%s", k->axis[n->vector_axis].name, k->axis[n->vector_axis].kind == AXIS_RED ? " (added at the end)" : "");
+    fprintf(to, "\n  for");
+    for (int i = 0; i < n->n_par; i++) {
+        int a = n->par[i];
+        fprintf(to, " %s:%d", k->axis[a].name, k->axis[a].extent);
+        if (n->tile[a] > 1)
+            fprintf(to, "/%d", n->tile[a]);
+        if (a == n->slice_axis)
+            fprintf(to, "[slices of %d]", n->slice_size);
+    }
+    if (n->n_red) {
+        fprintf(to, "\n    reduce");
+        for (int i = 0; i < n->n_red; i++)
+            fprintf(to, " %s:%d%s", k->axis[n->red[i]].name, k->axis[n->red[i]].extent, n->unroll[n->red[i]] ? "(unrolled)" : "");
+    }
+    fprintf(to, "\n");
+}

@@ -1,0 +1,42 @@
+/* Nest: a kernel with its schedule: which axis is in the vector lanes, which axes are unrolled into a register tile, in
+ * which order the loops run, and what a slice is. Made by codegen/schedule.c, emitted by codegen/cpu/nest*.c.
+ * All integers: the emitters take every decision from here. */
+#ifndef CNNC_CODEGEN_NEST_H
+#define CNNC_CODEGEN_NEST_H
+#include "codegen/kernel.h"
+#include "codegen/program.h"
+
+typedef struct Nest {
+    const Kernel *k;
+    int lanes;                     /* elements per vector; 1: scalar code */
+    int vector_axis;               /* -1: none. An AXIS_RED axis: lanes are added at the end */
+    int n_par; int8_t par[MAX_AXIS];   /* loops around the register tile, outermost first; never an axis that a reduction runs over */
+    int n_red; int8_t red[MAX_AXIS];   /* order of loops inside a reduction, outermost first (those axes it has) */
+    int32_t tile[MAX_AXIS];        /* unrolled points of a PAR axis kept in registers (vectors, along vector_axis); 1 = none */
+    bool unroll[MAX_AXIS];         /* RED: all iterations are unrolled */
+    int slice_axis;                /* PAR axis cut into slices, or -1: slice 0 does all */
+    int32_t slice_size;            /* indices of slice_axis per slice (a multiple of its vector width) */
+    bool zero_tail;                /* outputs blocked over the batch get 0 in lanes past n (gradients rely on it) */
+} Nest;
+
+/* What the scheduler needs of a target. */
+typedef struct { int lanes, registers; int64_t l1, l2; int slices_hint; } NestTarget;
+
+/* Layout-dependent facts of an access, shared by scheduler and emitter. */
+typedef struct {
+    bool linear;                   /* address = base + sum over axes: false: computed point by point */
+    int64_t unit[MAX_AXIS];        /* elements per step of one index */
+    int64_t block[MAX_AXIS];       /* != 0: the axis runs along the blocked dim: elements per whole block of `lanes` indices (and 1 per index inside) */
+    int64_t base;                  /* constant part, in elements */
+    int lanes;                     /* of the blocked dim, 1 when plain */
+} Linear;
+Linear access_linear(const KernelList *l, const Kernel *k, AccessId at);
+/* Elements between neighbouring lanes along `axis`: 0 broadcast, 1 contiguous, else strided; -1 when not linear. */
+int64_t access_lane_stride(const Linear *f, int axis);
+/* The axes an access depends on (bit mask), tables included. */
+uint32_t access_axes(const Kernel *k, AccessId at);
+
+/* schedule.c: a schedule for kernel k; never fails. `batch_lanes`: buffers are blocked over the batch. */
+Nest *schedule_kernel(Arena *a, const KernelList *l, const Kernel *k, const NestTarget *t);
+void nest_print(const KernelList *l, const Nest *n, FILE *to);
+#endif
