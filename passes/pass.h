@@ -5,20 +5,61 @@
 #include "ir/graph.h"
 #include "passes/train_spec.h"
 
-/* shape.c: annotates shapes, fills in INFER attributes and parameter shapes and init bounds, resolves 'same', sets Layer.printed. Reports every
- * shape error with the arithmetic. Values that depend on an error stay unknown, silently. */
+/* shape.c: annotates shapes, fills in INFER attributes and parameter shapes and init bounds, resolves 'same', sets
+ * Layer.printed. Reports every shape error with the arithmetic. Values that depend on an error stay unknown, silently. */
 bool shape(Graph *g, Diags *d);
 /* lint.c: warnings only (LANGUAGE.md section 2). */
 void lint(const Module *m, Diags *d);
-/* batchnorm.c: inference: conv/linear followed by batchnorm becomes conv/linear with folded weights; other batchnorms become affine. Dropout vanishes. New graph. */
+/* batchnorm.c: inference: conv or linear before batchnorm becomes one with folded weights; other batchnorms become affine.
+ * Dropout vanishes. New graph. */
 Graph *bn_fold(Arena *a, const Graph *g);
-/* loss.c + grad.c + optimizer.c: the training step as one graph of ordinary ops: forward in training mode, loss, gradients, updates. */
+/* train_step.c, loss.c, grad.c, grad_rules.c, optimizer.c: the training step as one graph of ordinary ops: forward in training
+ * mode, loss, gradients, updates. NULL with an error when the net cannot be trained as asked. */
 Graph *train_step(Arena *a, const Graph *g, const TrainSpec *t, Diags *d);
-/* eval.c part of batchnorm.c: the net with running statistics read from state and no dropout. New graph. */
+/* batchnorm.c: the net with running statistics read from state and no dropout. New graph. */
 Graph *eval_graph(Arena *a, const Graph *g);
-/* simplify.c: constant folding of shapes-only ops, common subexpressions, dead code, maxpool(relu(x)) -> relu(maxpool(x)). New graph. */
+/* simplify.c: identities, equal nodes, dead code, padding into convs, maxpool(relu(x)) -> relu(maxpool(x)). New graph. */
 Graph *simplify(Arena *a, const Graph *g);
-/* fuse.c: which nodes share a kernel. group_of[node] = id of the group's root node (the last node of the group, or the conv). */
-typedef struct { NodeId *root; } Fusion;   /* indexed by NodeId */
+/* fuse.c: which nodes share a kernel. A group is a tree of elementwise nodes (OPF_MAP, BATCHNORM, BN_TRAIN, BN_DX) over values of
+ * one shape, with at most one other node, the anchor, at its start: conv + add + act; conv.dx + add + act.dx; bn.dx + act.dx;
+ * maxpool + act. Inner values have one reader and no storage; an anchor's further outputs (a pool's index) are stored where
+ * the group runs, at its last node. Operands that come from outside are loads. RESHAPE and RESHAPE_BACK are single and free. */
+typedef struct {
+    NodeId *root;     /* by NodeId: the last node of its group; 0: no kernel (leaves, FOLD_*) */
+    NodeId *anchor;   /* by root: the group's anchor, 0 = none (elementwise work only) */
+} Fusion;
 Fusion fuse(Arena *a, const Graph *g);
+Fusion fuse_none(Arena *a, const Graph *g);   /* every node its own group */
+void fusion_print(const Graph *g, Fusion f, FILE *to);
+
+/* ---- pass.c: the runner ---- */
+typedef enum {
+#define PASS(name, ...) PASS_##name,
+#include "passes/passes.def"
+#undef PASS
+    PASS_COUNT
+} PassId;
+
+/* CHECK: shapes and warnings, in place on module->graph; before any other. The others leave module->graph as it is. */
+typedef enum { PIPELINE_CHECK, PIPELINE_INFER, PIPELINE_EVAL, PIPELINE_TRAIN } Pipeline;
+
+typedef struct PassContext {
+    Arena *arena;
+    Diags *diags;
+    Module *module;
+    bool off[PASS_COUNT];   /* --no-NAME, optional passes only */
+    bool verify;            /* --verify-each; always on in builds with CNNC_CHECKS */
+    bool time;              /* --time-passes: one line a pass on stderr */
+    const char *dump;       /* --dump NAME: after that pass's last run in a pipeline the graph goes to dump_to; NULL: none */
+    FILE *dump_to;
+    bool dumped;            /* set when that happened */
+    Fusion fusion;          /* after INFER, EVAL, TRAIN: of the graph returned */
+} PassContext;
+
+/* Runs the pipeline; the resulting graph, or NULL when diags has new errors. */
+Graph *passes_run(PassContext *c, Pipeline which);
+const char *pass_name(PassId p);
+const char *pass_text(PassId p);            /* what it does, in a line */
+bool pass_is_optional(PassId p);
+PassId pass_find(const char *name);         /* PASS_COUNT: there is none of that name */
 #endif
