@@ -72,6 +72,7 @@ typedef enum {
     ACT_COUNT
 } ActKind;
 typedef struct { ActKind kind; double p[4]; } ActAttrs;
+enum { AXIS_NONE = INT32_MIN };                                   /* dim=None: `shape` takes PyTorch's choice */
 typedef struct { int32_t axis; } AxisAttrs;                       /* counts the batch as axis 0; negative resolved by `shape` */
 typedef struct { int32_t start, end; } FlattenAttrs;
 typedef struct { double p; uint32_t stream; bool channels; } DropoutAttrs;   /* stream: which random stream; channels: Dropout2d */
