@@ -70,6 +70,8 @@ LLVMValueRef emit_function_begin(Emit *e, const char *name, LLVMTypeRef type, bo
     add_string_attribute(e, fn, "no-builtins", "true");
     if (e->target && e->target->cpu)
         add_string_attribute(e, fn, "target-cpu", e->target->cpu);
+    if (e->target && e->target->tune)
+        add_string_attribute(e, fn, "tune-cpu", e->target->tune);
     if (e->target && e->target->features && *e->target->features)
         add_string_attribute(e, fn, "target-features", e->target->features);
     if (e->target && e->target->lanes >= 16)

@@ -103,7 +103,7 @@ static V emit_expm1(Emit *e, V x)
 {
     static const double q[] = {0.5, 0.166666657, 0.0416664667, 0.0083336439, 0.00139349792, 0.000196606372};
     V in = x;
-    x = clamp(e, x, -18, 90);
+    x = clamp(e, x, -18, 88.8);   /* n <= 128 */
     Reduced d = reduce_exp(e, x);
     V m1 = emit_fma(e, mul(e, d.r, d.r), HORNER(e, d.r, q), d.r);
     /* 2^n m1 + 2^n - 1, at half size so that n = 128 does not overflow early */

@@ -1,17 +1,21 @@
 /* CpuTarget: what the emitters know about a CPU. From `--cpu NAME` (host, x86-64, x86-64-v3, x86-64-v4, znver4, skylake-avx512 ...,
- * generic) and `--target TRIPLE`. Constants are committed here per family, so that a plan depends on the name alone. */
+ * generic) and `--target TRIPLE`. Constants are committed here per family, so that a plan depends on the name alone.
+ *
+ * Code uses the instructions of one of four levels (x86-64, -v2, -v3, -v4: psABI's names) and is scheduled for the CPU named,
+ * so that what a program needs is known exactly and its numbers do not change between CPUs of one level. */
 #ifndef CNNC_CODEGEN_CPU_TARGET_H
 #define CNNC_CODEGEN_CPU_TARGET_H
 #include <stdbool.h>
 #include <stdint.h>
 
 typedef struct {
-    const char *triple, *cpu, *features;   /* as LLVM takes them */
+    const char *triple, *cpu, *features;   /* as LLVM takes them; features: exactly what the code needs */
     const char *name;                      /* as the user said it, or the host's CPU name */
     int lanes;                             /* float32 per vector: 16, 8, 4 */
     int registers;                         /* vector registers: 32 or 16 */
     bool masks;                            /* cheap masked loads and stores (AVX-512; AVX2's are usable) */
     bool fma;
-    int64_t l1, l2, l3;                    /* bytes */
+    int64_t l1, l2, l3;                    /* bytes; l3: what one core can reach */
+    const char *tune;                      /* CPU to schedule for, as LLVM takes it */
 } CpuTarget;
 #endif

@@ -41,10 +41,3 @@ LLVMValueRef version_masked_store(Emit *e, LLVMValueRef v, LLVMValueRef p, LLVMV
     LLVMValueRef args[3] = {v, p, mask};
     return masked(e, "llvm.masked.store", LLVMTypeOf(v), args, 3, 1, align);
 }
-
-const char *version_text(Arena *a)
-{
-    unsigned major = 0, minor = 0, patch = 0;
-    LLVMGetVersion(&major, &minor, &patch);
-    return arena_printf(a, "%u.%u.%u", major, minor, patch);
-}

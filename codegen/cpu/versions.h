@@ -7,6 +7,4 @@
 /* llvm.masked.load and llvm.masked.store: up to 21 the alignment is an operand, from 22 an attribute of the pointer. */
 LLVMValueRef version_masked_load(Emit *e, LLVMTypeRef t, LLVMValueRef p, LLVMValueRef mask, LLVMValueRef pass_through, unsigned align);
 LLVMValueRef version_masked_store(Emit *e, LLVMValueRef v, LLVMValueRef p, LLVMValueRef mask, unsigned align);
-/* The version LLVM reports at run time: "19.1.7"; in the arena. */
-const char *version_text(Arena *a);
 #endif
