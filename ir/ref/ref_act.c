@@ -23,7 +23,7 @@ static double value(const ActAttrs *a, double x, double w)
     case ACT_RELU6: return clamp(x, 0, 6);
     case ACT_LEAKY_RELU: return x > 0 ? x : p[0] * x;
     case ACT_PRELU: return x > 0 ? x : w * x;
-    case ACT_RRELU: return x >= 0 ? x : (p[0] + p[1]) / 2 * x;
+    case ACT_RRELU: return x > 0 ? x : (p[0] + p[1]) / 2 * x;
     case ACT_ELU: return x > 0 ? x : p[0] * expm1(x);
     case ACT_CELU: return x > 0 ? x : p[0] * expm1(x / p[0]);
     case ACT_SELU: return selu_scale * (x > 0 ? x : selu_alpha * expm1(x));
@@ -55,7 +55,7 @@ static double slope_x(const ActAttrs *a, double x, double w)
     switch (a->kind) {
     case ACT_LEAKY_RELU: return x > 0 ? 1 : p[0];
     case ACT_PRELU: return x > 0 ? 1 : w;
-    case ACT_RRELU: return x >= 0 ? 1 : (p[0] + p[1]) / 2;
+    case ACT_RRELU: return x > 0 ? 1 : (p[0] + p[1]) / 2;
     case ACT_ELU: return x > 0 ? 1 : p[0] * exp(x);
     case ACT_CELU: return x > 0 ? 1 : exp(x / p[0]);
     case ACT_SELU: return selu_scale * (x > 0 ? 1 : selu_alpha * exp(x));
