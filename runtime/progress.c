@@ -8,9 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
-void progress_start(Progress *p, FILE *to, int64_t epochs, int64_t steps)
+void progress_start(Progress *p, FILE *to, int64_t epochs, int64_t steps, int64_t total)
 {
-    *p = (Progress){.to = to, .epochs = epochs, .steps = steps, .start = exec_seconds()};
+    *p = (Progress){.to = to, .epochs = epochs, .steps = steps, .total = total, .start = exec_seconds()};
     p->terminal = to && isatty(fileno(to));
     p->epoch_start = p->start;
 }
@@ -46,7 +46,7 @@ static void draw(Progress *p, int64_t epoch, int64_t step, double now)
     bar[WIDTH] = '\0';
     fprintf(p->to, "\r\033[Kepoch %lld/%lld [%s] %lld/%lld  loss %.4f  %.0f images/s", (long long)epoch + 1, (long long)p->epochs, bar,
             (long long)done, (long long)p->steps, p->loss / p->loss_weight, progress_images_per_second(p));
-    int64_t left = (p->epochs - epoch) * p->steps - done;
+    int64_t left = p->total - epoch * p->steps - done;
     fputs("  ETA ", p->to);
     put_time(p->to, (double)left * (now - p->start) / (double)p->steps_done);
     fflush(p->to);
