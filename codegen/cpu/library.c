@@ -102,6 +102,7 @@ static LLVMValueRef build_args(Lib *l, LLVMValueRef in, LLVMValueRef out, LLVMVa
     LLVMValueRef null = LLVMConstNull(e->ptr);
     LLVMValueRef table = LLVMGetNamedGlobal(e->mod, arena_printf(e->arena, "%s_model", l->p->symbol));
     LLVMValueRef consts = emit_load(e, e->ptr, emit_gep(e, e->i8, table, emit_i64(e, offsetof(CnncModel, consts))), 8);
+    LLVMSetVolatile(consts, true);   /* else it is folded into a 32-bit distance to SYMBOL_consts, which the JIT may put out of reach */
     store_arg(l, args, offsetof(CnncArgs, state), null);
     store_arg(l, args, offsetof(CnncArgs, work), workspace);
     store_arg(l, args, offsetof(CnncArgs, consts), consts);
