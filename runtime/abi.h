@@ -99,4 +99,7 @@ typedef struct CnncModel {
     /* --selftest: n_test samples with the reference interpreter's outputs */
     const float *test_in, *test_out; int32_t n_test; double test_tolerance;
 } CnncModel;
+
+/* The model of a standalone program, for infer_main.c and train_main.c alone: `build` gives SYMBOL_model this name when it links. */
+extern const CnncModel cnnc_model;
 #endif
