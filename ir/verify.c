@@ -31,7 +31,8 @@ static uint32_t optional_inputs(Op op)
 {
     switch (op) {
     case OP_CONV: case OP_LINEAR: return 1u << 2;
-    case OP_BATCHNORM: case OP_BN_TRAIN: return 1u << 1 | 1u << 2;
+    case OP_BATCHNORM: return 1u << 1 | 1u << 2 | 1u << 3 | 1u << 4;
+    case OP_BN_TRAIN: return 1u << 1 | 1u << 2;
     case OP_BN_DX: return 1u << 2;
     case OP_BN_RUNNING: return 1u << 2;
     case OP_ACT: case OP_DROPOUT: return 1u << 1;

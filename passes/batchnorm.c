@@ -13,7 +13,7 @@
 /* Operands of OP_BATCHNORM. */
 enum { BN_X, BN_GAMMA, BN_BETA, BN_MEAN, BN_VAR };
 
-static bool uses_batch_statistics(const Node *bn) { return !bn->in[BN_MEAN]; }
+static bool uses_batch_statistics(const Node *bn) { return !bn->attrs.norm.track || !bn->in[BN_MEAN]; }
 
 NodeId batchnorm_by_batch(Rewrite *r, NodeId n)
 {

@@ -74,7 +74,7 @@ static bool batchnorm_in_training(Train *t, NodeId n)
         return false;
     }
     NodeId stats = batchnorm_by_batch(&t->rw, n);
-    if (bn->in[3])
+    if (bn->attrs.norm.track && bn->in[3])
         move_running_statistics(t, bn, stats);
     return true;
 }

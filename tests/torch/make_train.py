@@ -1,0 +1,228 @@
+"""Five training steps of small nets in PyTorch, float64: makes tests/unit/data/train.txt.
+
+The nets are lines of text that tests/unit/nets.h reads too; parameters, images and labels come from a generator seeded by
+name on both sides, so that the file holds results only.   python3 tests/torch/make_train.py
+"""
+import math, re, sys, os
+import torch
+from torch import nn
+import torch.nn.functional as F
+
+torch.set_default_dtype(torch.float64)
+torch.set_num_threads(1)
+MASK = (1 << 64) - 1
+
+NETS = [  # text; input; batch; training
+    ("conv out=3 k=3 p=1; act ReLU; maxpool k=2; flatten; linear out=4", "2 6 6", 4, "opt=sgd lr=0.1"),
+    ("conv out=3 k=5 p=2; act ReLU; maxpool k=2; conv out=4 k=3; act ReLU; flatten; linear out=6; act ReLU; linear out=3",
+     "1 8 8", 5, "opt=sgd lr=0.1 momentum=0.9 wd=0.01"),
+    ("conv out=4 k=3 s=2 p=1 g=2; act LeakyReLU; avgpool k=2 s=1 p=1; flatten; linear out=3", "2 7 5", 4,
+     "opt=sgd lr=0.2 momentum=0.8 nesterov=1"),
+    ("conv out=2 k=3 d=2; act GELU; flatten; linear out=5 b=0", "3 7 7", 3, "opt=sgd lr=0.1 momentum=0.9 damp=0.3 wd=0.1"),
+    ("conv out=4 k=3 p=1 b=0; bn; act ReLU; maxpool k=3 s=2 p=1; flatten; linear out=3", "2 6 6", 4, "opt=sgd lr=0.1 momentum=0.9"),
+    ("bn eps=0.001 mom=0.3; conv out=3 k=2; act ReLU6; bn aff=0; flatten; linear out=3", "2 5 5", 4, "opt=adam lr=0.01"),
+    ("conv out=3 k=3; bn mom=-1; act SiLU; aavg h=1 w=1; flatten; linear out=4", "2 6 6", 4, "opt=adamw lr=0.02 wd=0.1"),
+    ("conv out=3 k=3; bn track=0; act Mish; aavg h=3 w=2; flatten; linear out=4", "2 7 6", 4, "opt=rmsprop lr=0.01"),
+    ("linear out=7; bn; act Tanh; linear out=4", "6", 5, "opt=rmsprop lr=0.01 momentum=0.5 centered=1 wd=0.02"),
+    ("conv out=4 k=3 p=1; res{conv out=4 k=3 p=1; bn; act ReLU; conv out=4 k=3 p=1; bn}; act ReLU; aavg h=1 w=1; flatten; linear out=3",
+     "2 5 5", 4, "opt=sgd lr=0.1 momentum=0.9"),
+    ("conv out=2 k=1; res{conv out=3 k=3 p=1 s=2; bn}{conv out=3 k=1 s=2}; act ELU; flatten; linear out=3", "2 5 5", 4,
+     "opt=adam lr=0.02 wd=0.05"),
+    ("conv out=2 k=1; cat{conv out=2 k=1; act ReLU}{conv out=1 k=3 p=1; act Sigmoid}{maxpool k=3 s=1 p=1}{}; amax h=2 w=2; flatten; linear out=4",
+     "2 5 5", 4, "opt=sgd lr=0.1"),
+    ("conv out=2 k=3 frozen=1; act ReLU; conv out=2 k=3; act ReLU; flatten; linear out=3", "1 7 7", 4, "opt=sgd lr=0.1 momentum=0.9"),
+    ("res{res{}; conv out=2 k=1}; res{act ReLU}{act ReLU}; flatten; linear out=3", "2 3 3", 4, "opt=sgd lr=0.1"),
+    ("conv nd=1 out=3 k=3 p=1; act PReLU; maxpool nd=1 k=2; flatten; linear out=3", "2 8", 4, "opt=adam lr=0.01"),
+    ("conv out=4 k=3; glu; act Softplus; flatten; linear out=3; logsoftmax", "2 5 5", 4, "opt=sgd lr=0.1 smoothing=0.1"),
+    ("conv out=3 k=3 p=1; act Hardswish; conv out=3 k=1", "2 4 3", 3, "opt=sgd lr=0.1 smoothing=0.05"),
+    ("linear out=5; act SELU; linear out=3; softmax", "4", 6, "opt=sgd lr=0.1 momentum=0.9 loss=mse"),
+    ("conv out=2 k=3; act CELU a=0.7; flatten; linear out=4", "1 5 5", 4, "opt=adam lr=0.01 loss=mse targets=1"),
+    ("pad lo=1 hi=2 mode=1; conv out=2 k=3; act LogSigmoid; pad lo=2 hi=1 mode=2; conv out=2 k=3; act Softsign; flatten; linear out=3",
+     "1 4 4", 4, "opt=sgd lr=0.1"),
+    ("pad lo=1 hi=1 mode=0; conv out=2 k=3; act Tanhshrink; pad lo=1 hi=2 mode=3; avgpool k=3 s=2 ceil=1 cip=0; flatten; linear out=3",
+     "1 5 5", 4, "opt=sgd lr=0.1"),
+    ("conv out=3 k=3 p=2; act Hardtanh a=-0.3 b=0.4; maxpool k=2 s=1 d=2; act Hardsigmoid; avgpool k=2 div=3; flatten; linear out=3",
+     "1 5 5", 4, "opt=sgd lr=0.2"),
+    ("conv out=3 k=2; act Softshrink a=0.1; act Hardshrink a=0.05; act Threshold a=0.1 b=-0.2; maxpool k=2; flatten; linear out=3",
+     "2 6 6", 4, "opt=sgd lr=0.2"),
+    ("linear out=5; act GELUtanh; bn; flatten; linear out=3", "3 4", 4, "opt=adamw lr=0.02 wd=0.01"),
+    ("conv out=4 k=3 p=1; act ReLU; conv out=4 k=3 p=1 g=4; act ReLU6; conv out=3 k=1; act ReLU; maxpool k=2 s=2 ceil=1; amax h=1 w=1; flatten; linear out=3",
+     "2 7 7", 3, "opt=sgd lr=0.1 momentum=0.9"),
+]
+
+
+def fill(name, n):
+    s = 1469598103934665603
+    for c in name.encode():
+        s = ((s ^ c) * 1099511628211) & MASK
+    out = []
+    for _ in range(n):
+        s = (s * 6364136223846793005 + 1442695040888963407) & MASK
+        out.append((s >> 11) * 2.0 ** -53)
+    return torch.tensor(out)
+
+
+def initial(name, shape):
+    n = math.prod(shape)
+    u = fill(name, n)
+    if len(shape) > 1:
+        u = (2 * u - 1) * 1.5 / math.sqrt(n // shape[0])
+    elif name.endswith(("running_var", "weight")):
+        u = 0.5 + u
+    elif name.endswith("num_batches_tracked"):
+        u = u * 0
+    else:
+        u = u - 0.5
+    return u.reshape(shape)
+
+
+class Residual(nn.Module):
+    def __init__(self, parts):
+        super().__init__()
+        self.body = parts[0]
+        self.shortcut = parts[1] if len(parts) > 1 else nn.Sequential()
+
+    def forward(self, x):
+        return self.body(x) + self.shortcut(x)
+
+
+class Concat(nn.Module):
+    def __init__(self, parts):
+        super().__init__()
+        for i, p in enumerate(parts):
+            self.add_module(str(i), p)
+
+    def forward(self, x):
+        return torch.cat([m(x) for m in self.children()], 1)
+
+
+class Pad(nn.Module):
+    def __init__(self, lo, hi, mode, value):
+        super().__init__()
+        self.a = ([lo, hi, lo, hi], ["constant", "reflect", "replicate", "circular", "constant"][mode])
+
+    def forward(self, x):
+        return F.pad(x, *self.a)
+
+
+def layer(text, shape):
+    word, *rest = text.split()
+    k = {a: float(b) for a, b in (r.split("=") for r in rest if "=" in r)}
+    i = lambda key, d=0: int(k.get(key, d))
+    nd = i("nd", 2)
+    if word == "conv":
+        m = {1: nn.Conv1d, 2: nn.Conv2d}[nd](shape[1], i("out"), i("k", 1), i("s", 1), i("p"), i("d", 1), i("g", 1), bool(i("b", 1)))
+        if i("frozen"):
+            m.requires_grad_(False)
+        return m
+    if word == "linear":
+        return nn.Linear(shape[-1], i("out"), bool(i("b", 1)))
+    if word == "bn":
+        mom = k.get("mom", 0.1)
+        return (nn.BatchNorm2d if len(shape) == 4 else nn.BatchNorm1d)(
+            shape[1], k.get("eps", 1e-5), None if mom < 0 else mom, bool(i("aff", 1)), bool(i("track", 1)))
+    if word == "act":
+        name = rest[0]
+        if name == "GELUtanh":
+            return nn.GELU("tanh")
+        args = [k[a] for a in "ab" if a in k]
+        return getattr(nn, name)(*args)
+    if word == "maxpool":
+        return {1: nn.MaxPool1d, 2: nn.MaxPool2d}[nd](i("k", 2), i("s", i("k", 2)), i("p"), i("d", 1), ceil_mode=bool(i("ceil")))
+    if word == "avgpool":
+        return nn.AvgPool2d(i("k", 2), i("s", i("k", 2)), i("p"), bool(i("ceil")), bool(i("cip", 1)), i("div") or None)
+    if word == "aavg":
+        return nn.AdaptiveAvgPool2d((i("h", 1), i("w", 1)))
+    if word == "amax":
+        return nn.AdaptiveMaxPool2d((i("h", 1), i("w", 1)))
+    if word == "pad":
+        return Pad(i("lo", 1), i("hi", 1), i("mode"), 0)
+    return {"flatten": nn.Flatten(1), "softmax": nn.Softmax(1), "logsoftmax": nn.LogSoftmax(1), "glu": nn.GLU(1)}[word]
+
+
+class Reader:
+    def __init__(self, text):
+        self.text, self.at = text, 0
+
+    def peek(self):
+        return self.text[self.at:self.at + 1]
+
+    def sequence(self, x):
+        seq = nn.Sequential()
+        while True:
+            while self.peek() and self.peek() in " ;":
+                self.at += 1
+            if self.peek() in ("", "}"):
+                return seq, x
+            word = re.match(r"[^;{}]*", self.text[self.at:]).group()
+            self.at += len(word)
+            if self.peek() == "{":
+                parts = []
+                while self.peek() == "{":
+                    self.at += 1
+                    parts.append(self.sequence(x)[0])
+                    self.at += 1
+                m = (Residual if word == "res" else Concat)(parts)
+            else:
+                m = layer(word, x.shape)
+            m.eval()
+            seq.append(m)
+            x = m(x)
+
+
+def optimizer(k, params):
+    lr, wd, mom = k["lr"], k.get("wd", 0), k.get("momentum", 0)
+    if k["opt"] == "adam":
+        return torch.optim.Adam(params, lr, weight_decay=wd)
+    if k["opt"] == "adamw":
+        return torch.optim.AdamW(params, lr, weight_decay=wd)
+    if k["opt"] == "rmsprop":
+        return torch.optim.RMSprop(params, lr, weight_decay=wd, momentum=mom, centered=bool(k.get("centered")))
+    return torch.optim.SGD(params, lr, mom, k.get("damp", 0), wd, bool(k.get("nesterov")))
+
+
+def run(text, inp, batch, training, out):
+    shape = [int(v) for v in inp.split()]
+    k = {a: (b if a in ("opt", "loss") else float(b)) for a, b in (p.split("=") for p in training.split())}
+    net, y = Reader(text).sequence(torch.zeros([2] + shape))
+    state = {name: initial(name, list(v.shape)).to(v.dtype) for name, v in net.state_dict().items()}
+    net.load_state_dict(state)
+    net.train()
+    opt = optimizer(k, [p for p in net.parameters() if p.requires_grad])
+    losses, rights = [], []
+    for step in range(5):
+        n = batch - (step == 2)
+        x = (fill(f"input{step}", n * math.prod(shape)) * 2 - 1).reshape([n] + shape)
+        u = fill(f"labels{step}", n * math.prod(y.shape[1:]))
+        y_hat = net(x)
+        classes = y.shape[1]
+        ids_shape = [n] + list(y.shape[2:])
+        ids = (u[:math.prod(ids_shape)] * classes).long().reshape(ids_shape)
+        if k.get("loss") == "mse":
+            target = (u - 0.5).reshape(y_hat.shape) if k.get("targets") else F.one_hot(ids, classes).to(y_hat.dtype)
+            loss = F.mse_loss(y_hat, target)
+        else:
+            loss = F.cross_entropy(y_hat, ids, label_smoothing=k.get("smoothing", 0))
+        for g in opt.param_groups:
+            g["lr"] = k["lr"] * (1 - 0.1 * step)
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        losses.append(loss.item())
+        rights.append(0 if k.get("targets") else int((y_hat.argmax(1) == ids).sum()))
+    print("net", text, file=out)
+    print("input", inp, file=out)
+    print(f"train batch={batch} {training}", file=out)
+    print("loss", *("%.14g" % v for v in losses), file=out)
+    print("right", *rights, file=out)
+    for name, v in net.state_dict().items():
+        print("tensor", name, v.numel(), *("%.12g" % a for a in v.double().flatten().tolist()), file=out)
+    print("end", file=out)
+
+
+if __name__ == "__main__":
+    here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../unit/data/train.txt")
+    with open(here, "w") as f:
+        print("# made by tests/torch/make_train.py with PyTorch", torch.__version__.split("+")[0], file=f)
+        for row in NETS:
+            run(*row, f)
