@@ -1,15 +1,15 @@
 /* fuse: which nodes share one kernel.
  *
  * In: a graph with shapes. Out: for every node that computes something the last node of its group (`root`) and, by root, the
- * group's anchor. Invariant of a group: it is a tree whose inner edges are values of equal shape with one reader, so that
- * nothing is computed twice and inner values (but an anchor's second output) need no storage; at most one member, the anchor, is
- * not elementwise, and it is the innermost. A group runs where its root stands: all it reads is ready by then, and no state
- * tensor that it reads has been overwritten.
- * Idea: walk the nodes in order; an elementwise node takes in the groups of those operands that only it reads.
+ * group's anchor. Invariant of a group: it is a tree whose inner edges are values with one reader, so that nothing is
+ * computed twice and inner values (but an anchor's second output) need no storage; at most one member, the anchor, is not
+ * elementwise. Elementwise members behind the anchor have its result's shape; those before it are read once per element.
+ * A group runs where its root stands: all it reads is ready by then, and no state tensor that it reads has been overwritten.
+ * Idea: walk the nodes in order; a node takes in the groups of those operands that only it reads.
  *
- *     conv ──┐ (anchor)                  conv.dx ── add ── act.dx
- *            add ── act   (root)                     │
- *     x ─────┘                                       dy of the shortcut
+ *     conv* ─┐                    conv.dx* ─┐                        bn.train ── maxpool* ── act
+ *            add ── act                     add ── act.dx            conv.dw* ── sgd
+ *     x ─────┘                    dy of the shortcut ─┘              slice ── act.dx
  *
  * To let an op start a group: a row in may_anchor. Its lowering must accept an epilogue. */
 #include "passes/pass.h"
@@ -18,23 +18,45 @@
 /* A kernel's expression stays small enough to schedule and to compile. */
 enum { MAX_GROUP = 24 };
 
-/* One output element per input element at the same place, other operands per channel. */
+/* One output element from the elements at the same place of the operands, or from per-channel operands and scalars. */
 static bool is_elementwise(Op op)
 {
-    return (op_flags(op) & OPF_MAP) || op == OP_BATCHNORM || op == OP_BN_TRAIN || op == OP_BN_DX;
+    switch (op) {
+    case OP_BATCHNORM: case OP_BN_TRAIN: case OP_BN_DX: case OP_SGD: case OP_ADAM: case OP_ADAMW: case OP_RMSPROP: return true;
+    default: return op_flags(op) & OPF_MAP;
+    }
 }
+
+/* Reads each element at another place, and nothing twice: work for a load, not a reduction. */
+static bool is_moved(Op op) { return op == OP_SLICE || op == OP_GLU; }
 
 /* Ops whose kernel can go on with elementwise work on its first output. */
 static bool may_anchor(Op op)
 {
     switch (op) {
-    case OP_CONV: case OP_CONV_DX: case OP_LINEAR: case OP_LINEAR_DX:
+    case OP_CONV: case OP_CONV_DX: case OP_CONV_DW: case OP_LINEAR: case OP_LINEAR_DX: case OP_LINEAR_DW: case OP_SUM_KEEP:
     case OP_MAXPOOL: case OP_AVGPOOL: case OP_ADAPTIVE_AVG: case OP_ADAPTIVE_MAX:
     case OP_MAXPOOL_DX: case OP_AVGPOOL_DX: case OP_ADAPTIVE_AVG_DX: case OP_ADAPTIVE_MAX_DX:
+    case OP_PRELU_DW:
         return true;
     default:
         return false;
     }
+}
+
+/* A pool that reads every element once at most, and none outside: its input may be computed on the way. */
+static bool reads_once(const Graph *g, const Node *n)
+{
+    if (n->op != OP_MAXPOOL && n->op != OP_AVGPOOL)
+        return false;
+    const PoolAttrs *p = &n->attrs.pool;
+    const Shape *x = &graph_value(g, n->in[0])->shape, *y = &graph_value(g, n->out[0])->shape;
+    for (int i = 0; i < p->nd; i++) {
+        int d = x->rank - p->nd + i;
+        if (p->pad[i] || p->stride[i] < p->kernel[i] || p->dilation[i] != 1 || (y->dim[d] - 1) * p->stride[i] + p->kernel[i] > x->dim[d])
+            return false;
+    }
+    return true;
 }
 
 /* Leaves hold no work, and the arithmetic on weights is done when they are loaded. */
@@ -91,8 +113,9 @@ static bool may_take(const Groups *s, NodeId n, int i)
         return false;
     NodeId def = graph_value(g, v)->def;
     Op op = graph_node(g, def)->op;
-    return (is_elementwise(op) || may_anchor(op)) && !s->parent[def] && !(s->anchor[n] && s->anchor[def]) &&
-           same_place(g, v, node_out(g, n, 0)) && s->size[n] + s->size[def] <= MAX_GROUP && s->deadline[def] > n;
+    return (is_elementwise(op) || is_moved(op) || may_anchor(op)) && !s->parent[def] && !(s->anchor[n] && s->anchor[def]) &&
+           (s->anchor[n] == n || same_place(g, v, node_out(g, n, 0))) && s->size[n] + s->size[def] <= MAX_GROUP &&
+           s->deadline[def] > n;
 }
 
 static void take(Groups *s, NodeId n, NodeId def)
@@ -130,7 +153,7 @@ Fusion fuse_none(Arena *a, const Graph *g)
     for (NodeId n = 1; n < g->nodes.len; n++) {
         Op op = graph_node(g, n)->op;
         f.root[n] = has_kernel(op) ? n : 0;
-        f.anchor[n] = has_kernel(op) && !is_elementwise(op) ? n : 0;
+        f.anchor[n] = has_kernel(op) && !is_elementwise(op) && !is_moved(op) ? n : 0;
     }
     return f;
 }
@@ -143,7 +166,8 @@ Fusion fuse(Arena *a, const Graph *g)
     find_deadlines(&s, a);
     for (NodeId n = 1; n < g->nodes.len; n++) {
         s.size[n] = 1;
-        if (is_elementwise(graph_node(g, n)->op))
+        const Node *node = graph_node(g, n);
+        if (is_elementwise(node->op) || reads_once(g, node))
             grow(&s, n);
     }
     for (NodeId n = g->nodes.len - 1; n > 0; n--)   /* parents stand later, so theirs are known */
