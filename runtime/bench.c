@@ -1,0 +1,235 @@
+/* Speed, facts and self-test of a compiled model.
+ * In: a Session. Out: text or JSON.
+ * Relies on functions without side effects, so that they can be run over and over.
+ * Idea: the median of many calls is what a user sees, the best one what the code can do. */
+#include "runtime/bench.h"
+#include "runtime/cpu.h"
+#include "runtime/init.h"
+#include "runtime/json_write.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_RUNS = 20000 };
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Values as normalised pictures have them; the same every time. */
+static void fill_input(Session *s)
+{
+    for (int64_t i = 0; i < s->batch * s->in_size; i++)
+        s->x[i] = (float)(rng_hash(0, 0, (uint64_t)i) >> 40) / 8388608.0f - 1;
+}
+
+bool bench_session(Session *s, int64_t n, double seconds, BenchResult *out, RtError *e)
+{
+    double *times = malloc(MAX_RUNS * sizeof *times), start = exec_seconds();
+    int64_t runs = 0;
+    if (!times)
+        return rt_error_memory(e, MAX_RUNS * sizeof *times);
+    fill_input(s);
+    session_run(s, n);
+    while (runs < MAX_RUNS && (runs < 3 || exec_seconds() - start < seconds)) {
+        double at = exec_seconds();
+        session_run(s, n);
+        times[runs++] = exec_seconds() - at;
+    }
+    qsort(times, (size_t)runs, sizeof *times, by_value);
+    *out = (BenchResult){n, times[0], times[runs / 2], runs};
+    free(times);
+    return true;
+}
+
+static double model_macs(const CnncModel *m)
+{
+    double macs = 0;
+    for (int i = 0; i < m->n_layers; i++)
+        macs += (double)m->layers[i].macs;
+    return macs;
+}
+
+static void print_result(const Session *s, const BenchResult *r, FILE *to, bool json)
+{
+    double rate = (double)r->batch / r->median, gflops = 2e-9 * model_macs(s->model) * rate;
+    if (!json) {
+        fprintf(to, "batch %-5lld %10.4f ms  (best %.4f)  %10.0f samples/s  %8.1f GFLOP/s\n", (long long)r->batch, 1e3 * r->median, 1e3 * r->best, rate,
+                gflops);
+        return;
+    }
+    fprintf(to, "{\"batch\": %lld, \"threads\": %d, \"median_ms\": ", (long long)r->batch, threads_count(s->threads));
+    json_put_number(to, 1e3 * r->median);
+    fputs(", \"best_ms\": ", to);
+    json_put_number(to, 1e3 * r->best);
+    fputs(", \"samples_per_second\": ", to);
+    json_put_number(to, rate);
+    fputs(", \"gflops\": ", to);
+    json_put_number(to, gflops);
+    putc('}', to);
+}
+
+bool bench_print(Session *s, FILE *to, bool json, RtError *e)
+{
+    BenchResult one, full;
+    if (!bench_session(s, 1, 0.5, &one, e) || !bench_session(s, s->batch, 0.5, &full, e))
+        return false;
+    if (!json)
+        fprintf(to, "%s, %d thread%s\n", s->model->name, threads_count(s->threads), threads_count(s->threads) > 1 ? "s" : "");
+    fputs(json ? "[" : "", to);
+    print_result(s, &one, to, json);
+    if (s->batch > 1) {
+        fputs(json ? ",\n " : "", to);
+        print_result(s, &full, to, json);
+    }
+    fputs(json ? "]\n" : "", to);
+    return true;
+}
+
+/* "conv1 Conv2d .. relu1 ReLU", or the stage's own name */
+static void stage_layers(const CnncModel *m, const CnncStage *s, char *out, size_t size)
+{
+    int32_t a = s->first_layer, b = s->last_layer;
+    if (a < 0 || b < a || b >= m->n_layers)
+        snprintf(out, size, "%s", s->name);
+    else if (a == b)
+        snprintf(out, size, "%s %s", m->layers[a].name, m->layers[a].type);
+    else
+        snprintf(out, size, "%s %s .. %s %s", m->layers[a].name, m->layers[a].type, m->layers[b].name, m->layers[b].type);
+}
+
+static void print_stage(const Session *s, int i, double seconds, double total, FILE *to, bool json)
+{
+    const CnncStage *stage = &s->infer->stages[i];
+    char layers[256];
+    double gflops = seconds > 0 ? 2e-9 * stage->macs * (double)s->batch / seconds : 0;
+    stage_layers(s->model, stage, layers, sizeof layers);
+    if (!json) {
+        fprintf(to, "%10.4f  %5.1f %%  %8.1f  %s\n", 1e3 * seconds, total > 0 ? 100 * seconds / total : 0, gflops, layers);
+        return;
+    }
+    fputs(i ? ",\n {\"stage\": " : "\n {\"stage\": ", to);
+    json_put_string(to, stage->name);
+    fputs(", \"layers\": ", to);
+    json_put_string(to, layers);
+    fputs(", \"ms\": ", to);
+    json_put_number(to, 1e3 * seconds);
+    fputs(", \"gflops\": ", to);
+    json_put_number(to, gflops);
+    putc('}', to);
+}
+
+bool bench_print_layers(Session *s, FILE *to, bool json, RtError *e)
+{
+    int n = s->infer->n_stages, runs = 0;
+    double *seconds = calloc((size_t)(n ? n : 1), sizeof *seconds), total = 0, start = exec_seconds();
+    if (!seconds)
+        return rt_error_memory(e, (unsigned long long)n * sizeof *seconds);
+    fill_input(s);
+    session_run(s, s->batch);
+    s->exec->stage_seconds = seconds;
+    for (; runs < 3 || (runs < MAX_RUNS && exec_seconds() - start < 0.5); runs++)
+        session_run(s, s->batch);
+    s->exec->stage_seconds = NULL;
+    for (int i = 0; i < n; i++)
+        total += seconds[i] /= runs;
+    if (json)
+        putc('[', to);
+    else
+        fprintf(to, "batch %lld, %d threads\n        ms  share   GFLOP/s  layers\n", (long long)s->batch, threads_count(s->threads));
+    for (int i = 0; i < n; i++)
+        print_stage(s, i, seconds[i], total, to, json);
+    if (json)
+        fputs("\n]\n", to);
+    else
+        fprintf(to, "%10.4f  in all\n", 1e3 * total);
+    free(seconds);
+    return true;
+}
+
+static int64_t count_params(const CnncModel *m)
+{
+    int64_t n = 0;
+    for (int i = 0; i < m->n_layers; i++)
+        n += m->layers[i].params;
+    return n;
+}
+
+static void info_json(const CnncModel *m, FILE *to, const char *cpu, const char *missing)
+{
+    char text[160];
+    fputs("{\"model\": ", to);
+    json_put_string(to, m->name);
+    fprintf(to, ", \"input\": %s", shape_text(m->in_rank, m->in_shape, text, sizeof text));
+    fprintf(to, ", \"output\": %s", shape_text(m->out_rank, m->out_shape, text, sizeof text));
+    fprintf(to, ",\n \"layers\": %d, \"params\": %lld, \"macs\": %.0f", m->n_layers, (long long)count_params(m), model_macs(m));
+    if (m->infer)
+        fprintf(to, ", \"batch\": %d, \"weights_bytes\": %lld, \"work_bytes\": %lld, \"scratch_bytes\": %lld", m->infer->batch,
+                (long long)(m->consts_bytes + m->state_bytes), (long long)m->infer->work_bytes, (long long)m->infer->scratch_bytes);
+    fprintf(to, ",\n \"weights_checksum\": \"%016llx\", \"classes\": [", (unsigned long long)m->weights_checksum);
+    for (int i = 0; i < m->n_classes; i++) {
+        fputs(i ? ", " : "", to);
+        json_put_string(to, m->class_names[i]);
+    }
+    fputs("],\n \"compiler\": ", to);
+    json_put_string(to, m->version);
+    fputs(", \"cpu\": ", to);
+    json_put_string(to, m->cpu);
+    fputs(", \"features\": ", to);
+    json_put_string(to, m->features);
+    fputs(", \"this_cpu\": ", to);
+    json_put_string(to, cpu);
+    fprintf(to, ", \"runs_here\": %s}\n", *missing ? "false" : "true");
+}
+
+void info_print(const CnncModel *m, FILE *to, bool json)
+{
+    char in[128], out[128], cpu[64], missing[512];
+    cpu_name(cpu, sizeof cpu);
+    cpu_has_features(m->features, missing, sizeof missing);
+    if (json) {
+        info_json(m, to, cpu, missing);
+        return;
+    }
+    fprintf(to, "model      %s, input %s, output %s\n", m->name, shape_text(m->in_rank, m->in_shape, in, sizeof in),
+            shape_text(m->out_rank, m->out_shape, out, sizeof out));
+    fprintf(to, "layers     %d, %lld parameters, %.0f multiply-accumulates per sample\n", m->n_layers, (long long)count_params(m), model_macs(m));
+    if (m->weights_checksum)
+        fprintf(to, "weights    checksum %016llx\n", (unsigned long long)m->weights_checksum);
+    else
+        fprintf(to, "weights    initial values, not trained\n");
+    if (m->infer)
+        fprintf(to, "memory     weights %lld bytes, values %lld, per thread %lld, at batch %d\n", (long long)(m->consts_bytes + m->state_bytes),
+                (long long)m->infer->work_bytes, (long long)m->infer->scratch_bytes, m->infer->batch);
+    if (m->n_classes > 0)
+        fprintf(to, "classes    %d: %s .. %s\n", m->n_classes, m->class_names[0], m->class_names[m->n_classes - 1]);
+    fprintf(to, "built for  %s (%s)\n", m->cpu, m->features && *m->features ? m->features : "no special instructions");
+    fprintf(to, "this CPU   %s%s%s\n", cpu, *missing ? ", which lacks " : "", missing);
+    fprintf(to, "compiler   cnnc %s\n", m->version);
+}
+
+bool selftest_run(Session *s, FILE *to, RtError *e)
+{
+    const CnncModel *m = s->model;
+    int64_t n = (int64_t)m->n_test * s->out_size;
+    double worst = 0, square = 0;
+    if (m->n_test <= 0)
+        return rt_error(e, RT_USAGE, "this program was built without test samples");
+    for (int64_t first = 0; first < m->n_test; first += s->batch) {
+        int64_t now = m->n_test - first < s->batch ? m->n_test - first : s->batch;
+        memcpy(s->x, m->test_in + first * s->in_size, (size_t)(now * s->in_size) * sizeof *s->x);
+        session_run(s, now);
+        for (int64_t i = 0; i < now * s->out_size; i++) {
+            double want = (double)m->test_out[first * s->out_size + i], off = fabs((double)s->out[i] - want);
+            square += want * want;
+            worst = off > worst || isnan(off) ? off : worst;
+        }
+    }
+    double scale = sqrt(square / (double)n), limit = m->test_tolerance * (scale > 0 ? scale : 1);
+    if (!(worst <= limit))
+        return rt_error(e, RT_FAIL, "self-test failed: an output is off by %g, and %g is allowed", worst, limit);
+    fprintf(to, "self-test passed: %d samples, largest error %.3g (%.3g allowed)\n", m->n_test, worst, limit);
+    return true;
+}
