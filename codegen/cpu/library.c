@@ -6,14 +6,13 @@
  *   for each stage, for slice = 0 .. (samples_per_slice ? ceil(n / samples_per_slice) : slices) - 1: stage(args, scratch, slice)
  *
  * The workspace is the work area and after it one scratch area, each rounded to 64 bytes. */
+#include "codegen/artifacts.h"
 #include "codegen/cpu/module.h"
 
 #include <stddef.h>
 #include <string.h>
 
 typedef struct { Emit *e; const Program *p; const StageFns *fns; } Lib;
-
-static int64_t round64(int64_t n) { return (n + 63) / 64 * 64; }
 
 static LLVMValueRef begin(Lib *l, const char *name, LLVMTypeRef returns, LLVMTypeRef *params, unsigned n)
 {
@@ -125,7 +124,7 @@ static LLVMValueRef emit_infer_n(Lib *l)
     check_arguments(l, in, out, n, workspace);
     LLVMValueRef wide = LLVMBuildSExt(e->b, n, e->i64, "");
     LLVMValueRef args = build_args(l, in, out, wide, workspace);
-    LLVMValueRef scratch = emit_gep(e, e->i8, workspace, emit_i64(e, round64(f->work_bytes)));
+    LLVMValueRef scratch = emit_gep(e, e->i8, workspace, emit_i64(e, artifact_round64(f->work_bytes)));
     for (int s = 0; s < f->n_stages; s++) {
         Loop loop = emit_loop_begin(e, emit_i64(e, 0), slices_for(e, &f->stages[s], wide), 1, "slice");
         LLVMValueRef call[3] = {args, scratch, loop.iv};
@@ -187,7 +186,7 @@ void library_emit(Emit *e, const Program *p, const StageFns *fns)
 {
     Lib l = {e, p, fns};
     const CnncModel *m = &p->model;
-    getter(&l, "workspace_size", e->i64, emit_i64(e, round64(p->infer->work_bytes) + round64(p->infer->scratch_bytes)));
+    getter(&l, "workspace_size", e->i64, emit_i64(e, artifact_workspace(p->infer)));
     emit_infer(&l, emit_infer_n(&l));
     getter(&l, "abi_version", e->i32, emit_i32(e, CNNC_ABI_VERSION));
     getter(&l, "info", e->ptr, string(&l, info_text(&l)));

@@ -1,0 +1,257 @@
+/* artifacts.c: object + constants + runtime -> executable, library or one linked object.
+ * In: ArtifactJob. Out: the file, or an ArtifactError.
+ * Relies on: a C compiler driver for assembling and linking (`cc`), `ar` for archives, the runtime's archives. Leaves: the
+ * file complete under its name, or nothing.
+ * Idea: the constants go through the assembler's .incbin as SYMBOL_consts, aligned to 64:
+ *
+ *   exe, trainer    cc  code.o weights.s main.a program.a [png jpeg] z m, cnnc_model = SYMBOL_model, unused sections dropped
+ *   shared          cc -shared -nostdlib  code.o weights.s        (needs nothing, not even libc)
+ *   obj             cc -r -nostdlib       code.o weights.s
+ *   lib             cc -c weights.s; ar   code.o weights.o */
+#include "codegen/artifacts_impl.h"
+#include "ir/base/vec.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct {
+    Arena *a;
+    const ArtifactJob *job;
+    ArtifactError *e;
+    TempDir temp;
+    const char *code, *weights;   /* weights: NULL when the program has no constants */
+    Vec(char *) argv;
+} Linker;
+
+static void arg(Linker *l, const char *s) { vec_push(l->a, &l->argv, (char *)s); }
+
+static void arg_start(Linker *l, const char *program)
+{
+    l->argv.len = 0;
+    arg(l, program);
+}
+
+static const char *compiler(const Linker *l)
+{
+    const char *env = getenv("CC");
+    return l->job->cc ? l->job->cc : env && *env && !strchr(env, ' ') ? env : "cc";
+}
+
+static bool run(Linker *l)
+{
+    const char *output;
+    arg(l, NULL);
+    const char *program = l->argv.at[0];
+    int status = run_program(l->a, l->argv.at, &output);
+    if (status == 0)
+        return true;
+    if (status < 0)
+        return artifact_fail(l->a, l->e, 3, "cannot run '%s', which makes '%s': %s; install a C compiler (Debian: apt install gcc)", program,
+                             l->job->out, strerror(errno));
+    const char *help = strstr(output, "cannot find -l") ? "\ninstall the static libraries (Debian: apt install libpng-dev libjpeg-dev zlib1g-dev) or leave readers out with --inputs" : "";
+    return artifact_fail(l->a, l->e, 70, "'%s' could not make '%s' (exit status %d):\n%s%s", program, l->job->out, status, output, help);
+}
+
+/* ---- the constants ---- */
+/* A path inside the assembler's double quotes. */
+static const char *quoted(Arena *a, const char *path)
+{
+    char *out = arena_alloc(a, 2 * strlen(path) + 1), *o = out;
+    for (const char *p = path; *p; p++) {
+        if (*p == '"' || *p == '\\')
+            *o++ = '\\';
+        *o++ = *p;
+    }
+    return out;
+}
+
+static bool put_weights(Linker *l)
+{
+    const Program *p = l->job->program;
+    if (p->model.consts_bytes <= 0)
+        return true;
+    const char *data;
+    if (!temp_put(l->a, &l->temp, "weights.bin", p->model.consts, (size_t)p->model.consts_bytes, &data, l->e))
+        return false;
+    const char *text = arena_printf(l->a,
+                                    "    .section .rodata.weights,\"a\",@progbits\n"
+                                    "    .balign 64\n"
+                                    "    .globl %s_consts\n"
+                                    "    .hidden %s_consts\n"
+                                    "    .type %s_consts, @object\n"
+                                    "    .size %s_consts, %lld\n"
+                                    "%s_consts:\n"
+                                    "    .incbin \"%s\"\n"
+                                    "    .section .note.GNU-stack,\"\",@progbits\n",
+                                    p->symbol, p->symbol, p->symbol, p->symbol, (long long)p->model.consts_bytes, p->symbol, quoted(l->a, data));
+    return temp_put(l->a, &l->temp, "weights.s", text, strlen(text), &l->weights, l->e);
+}
+
+/* ---- one recipe each ---- */
+static bool link_parts(Linker *l, const char *const *options, const char *result)
+{
+    arg_start(l, compiler(l));
+    for (int i = 0; options[i]; i++)
+        arg(l, options[i]);
+    arg(l, "-o");
+    arg(l, result);
+    arg(l, l->code);
+    if (l->weights)
+        arg(l, l->weights);
+    return run(l);
+}
+
+static bool link_object(Linker *l, const char *result)
+{
+    return link_parts(l, (const char *[]){"-r", "-nostdlib", NULL}, result);
+}
+
+static const char *last_part(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+static bool link_shared(Linker *l, const char *result)
+{
+    const char *name = arena_printf(l->a, "-Wl,-soname=%s", last_part(l->job->out));
+    bool plain = !strchr(name + 4, ',');   /* a comma would split the option */
+    return link_parts(l, (const char *[]){"-shared", "-nostdlib", "-Wl,-Bsymbolic", "-Wl,-s", "-Wl,-z,noexecstack", plain ? name : NULL, NULL}, result);
+}
+
+static bool make_archive(Linker *l, const char *result)
+{
+    const char *weights = NULL;
+    if (l->weights) {
+        weights = temp_file(l->a, &l->temp, arena_printf(l->a, "%s_weights.o", l->job->program->symbol));
+        arg_start(l, compiler(l));
+        arg(l, "-c");
+        arg(l, "-o");
+        arg(l, weights);
+        arg(l, l->weights);
+        if (!run(l))
+            return false;
+    }
+    arg_start(l, "ar");
+    arg(l, "rcs");
+    arg(l, result);
+    arg(l, l->code);
+    if (weights)
+        arg(l, weights);
+    return run(l);
+}
+
+/* Where the runtime's archives are: beside this program (a build folder) or in ../lib/cnnc (an installation). */
+static const char *runtime_dir(Arena *a)
+{
+    char self[4096];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n <= 0)
+        return NULL;
+    self[n] = '\0';
+    char *slash = strrchr(self, '/');
+    if (slash)
+        *slash = '\0';
+    static const char *const places[] = {"", "/../lib/cnnc"};
+    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+        const char *dir = arena_printf(a, "%s%s", self, places[i]);
+        if (access(arena_printf(a, "%s/libcnnc_program.a", dir), R_OK) == 0)
+            return dir;
+    }
+    return NULL;
+}
+
+static bool link_program(Linker *l, bool trainer, const char *result)
+{
+    const char *dir = l->job->runtime_dir ? l->job->runtime_dir : runtime_dir(l->a);
+    if (!dir)
+        return artifact_fail(l->a, l->e, 3, "cannot find the runtime (libcnnc_program.a) beside cnnc or in ../lib/cnnc");
+    arg_start(l, compiler(l));
+    arg(l, "-o");
+    arg(l, result);
+    arg(l, l->code);
+    if (l->weights)
+        arg(l, l->weights);
+    arg(l, arena_printf(l->a, "-Wl,--defsym=cnnc_model=%s_model", l->job->program->symbol));
+    if (l->job->inputs & INPUT_PNG)
+        arg(l, "-Wl,-u,image_decode_png");
+    if (l->job->inputs & INPUT_JPEG)
+        arg(l, "-Wl,-u,image_decode_jpeg");
+    arg(l, arena_printf(l->a, "%s/libcnnc_%s_main.a", dir, trainer ? "train" : "infer"));
+    arg(l, arena_printf(l->a, "%s/libcnnc_program.a", dir));
+    if (l->job->inputs & INPUT_PNG)
+        arg(l, "-l:libpng.a");
+    if (l->job->inputs & INPUT_JPEG)
+        arg(l, "-l:libjpeg.a");
+    static const char *const rest[] = {"-l:libz.a", "-lm", "-pthread", "-pie", "-Wl,--gc-sections", "-Wl,-s", "-Wl,--as-needed", "-Wl,-z,noexecstack"};
+    for (size_t i = 0; i < ARRAY_LEN(rest); i++)
+        arg(l, rest[i]);
+    return run(l);
+}
+
+bool artifact_link(Arena *a, ArtifactKind kind, const ArtifactJob *job, ArtifactError *e)
+{
+    Linker l = {.a = a, .job = job, .e = e};
+    bool ok = temp_open(a, job->out, &l.temp, e) &&
+              temp_put(a, &l.temp, arena_printf(a, "%s.o", job->program->symbol), job->object, job->object_size, &l.code, e) && put_weights(&l);
+    if (ok) {
+        const char *result = temp_file(a, &l.temp, "result");
+        switch (kind) {
+        case ARTIFACT_EXE: ok = link_program(&l, false, result); break;
+        case ARTIFACT_TRAINER: ok = link_program(&l, true, result); break;
+        case ARTIFACT_SHARED: ok = link_shared(&l, result); break;
+        case ARTIFACT_LIB: ok = make_archive(&l, result); break;
+        case ARTIFACT_OBJ: ok = link_object(&l, result); break;
+        }
+        ok = ok && temp_move(a, result, job->out, e);
+    }
+    temp_close(&l.temp);
+    return ok;
+}
+
+/* ---- names ---- */
+const char *artifact_name(Arena *a, const char *path)
+{
+    static const char *const ends[] = {".so", ".a", ".o", ".h", ".pc", ".py", ".ll", ".s", ".exe", NULL};
+    char *name = arena_strdup(a, last_part(path));
+    for (int i = 0; ends[i]; i++) {
+        size_t n = strlen(name), m = strlen(ends[i]);
+        if (n > m && strcmp(name + n - m, ends[i]) == 0) {
+            name[n - m] = '\0';
+            break;
+        }
+    }
+    if (strncmp(name, "lib", 3) == 0 && name[3])
+        name += 3;
+    for (char *c = name; *c; c++)
+        if (!isalnum((unsigned char)*c))
+            *c = '_';
+    if (!*name)
+        return "model";
+    return isdigit((unsigned char)*name) ? arena_printf(a, "_%s", name) : name;
+}
+
+bool artifact_parse_inputs(Arena *a, const char *text, unsigned *inputs, const char **why)
+{
+    static const struct { const char *name; unsigned bit; } known[] = {
+        {"png", INPUT_PNG}, {"jpeg", INPUT_JPEG}, {"jpg", INPUT_JPEG}, {"pgm", INPUT_PGM}, {"ppm", INPUT_PGM},
+        {"idx", INPUT_IDX}, {"npy", INPUT_NPY}, {"all", INPUT_ALL}, {"none", 0}};
+    *inputs = 0;
+    for (const char *p = text; *p;) {
+        size_t n = strcspn(p, ", "), i = 0;
+        while (n && i < ARRAY_LEN(known) && !(strlen(known[i].name) == n && strncmp(known[i].name, p, n) == 0))
+            i++;
+        if (i == ARRAY_LEN(known)) {
+            *why = arena_printf(a, "unknown input kind \"%.*s\"; there are png, jpeg, pgm, idx, npy and all", (int)n, p);
+            return false;
+        }
+        if (n)
+            *inputs |= known[i].bit;
+        p += n;
+        p += strspn(p, ", ");
+    }
+    return true;
+}

@@ -1,0 +1,21 @@
+/* Shared by artifacts*.c: a folder for half-made files, and running the C compiler. */
+#ifndef CNNC_CODEGEN_ARTIFACTS_IMPL_H
+#define CNNC_CODEGEN_ARTIFACTS_IMPL_H
+#include "codegen/artifacts.h"
+
+/* Always false. */
+bool artifact_fail(Arena *a, ArtifactError *e, int exit_code, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+
+/* A new folder beside `out`; its files are known by name so that it can be emptied without listing it. */
+enum { MAX_TEMP_FILES = 8 };
+typedef struct { const char *dir; const char *file[MAX_TEMP_FILES]; int n; } TempDir;
+bool temp_open(Arena *a, const char *out, TempDir *t, ArtifactError *e);
+const char *temp_file(Arena *a, TempDir *t, const char *name);             /* its path; removed by temp_close when it exists */
+bool temp_put(Arena *a, TempDir *t, const char *name, const void *data, size_t size, const char **path, ArtifactError *e);
+bool temp_move(Arena *a, const char *file, const char *out, ArtifactError *e);
+void temp_close(TempDir *t);
+
+/* Runs argv[0] (found by PATH) to its end. 0: it said yes; >0: its exit status, what it printed in *output; -1: it could not
+ * be started (errno). */
+int run_program(Arena *a, char *const argv[], const char **output);
+#endif
