@@ -123,6 +123,8 @@ static void wrong_channels(Infer *t, const Shape *in)
     }
     int64_t w[MAX_SPATIAL + 2] = {c->out_channels, given / (c->groups > 0 ? c->groups : 1)};
     memcpy(w + 2, c->kernel, sizeof *w * (size_t)c->nd);
+    if (!shape_is_known(in))
+        return;
     diag_torch(t->d, "Given groups=%" PRId64 ", weight of size [%s], expected input%s to have %" PRId64 " channels, but got %" PRId64 " channels instead", c->groups,
                dims_text(a, w, c->nd + 2, ", "), infer_sizes(t, in), given, got);
 }
