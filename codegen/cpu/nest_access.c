@@ -197,7 +197,7 @@ static void init_one(Ctx *c, AccessId at)
         return;
     if (s->lin.lanes != c->nest->lanes)
         s->fast = false;
-    else if (s->fast && b->dtype == DT_F32 && area_is_aligned(c->f->place[c->k->access[at].buf].area))
+    else if (s->fast && dtype_size(b->dtype) == 4 && area_is_aligned(c->f->place[c->k->access[at].buf].area))
         s->align = (unsigned)(c->nest->lanes * 4);
 }
 

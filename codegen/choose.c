@@ -1,0 +1,377 @@
+/* Layouts of buffers (see choose.h).
+ * In: kernels over plain buffers. Out: the same with blocked layouts, and copy kernels where a reader needs another layout
+ * than its producer wrote. Invariant left: caller's buffers (input, labels, output), state, scalars and results are plain.
+ *
+ * LAYOUT_IMAGES: every batched work buffer is blocked over the batch; sums over the batch are split into slices.
+ * LAYOUT_CHANNELS: walks the kernels in order. A convolution compares vectors of output channels (weights loaded, inputs
+ * broadcast) with vectors of output columns (inputs loaded, weights broadcast) by the number of multiply-add vectors; its
+ * output gets the layout that its vectors write, and the kernels behind follow their input. */
+#include "codegen/choose.h"
+#include "codegen/split.h"
+
+#include <string.h>
+
+BufId buffer_root(const KernelList *l, BufId b)
+{
+    for (;;) {
+        const Buffer *x = &l->buffers.at[b];
+        if (x->alias_of)
+            b = x->alias_of;
+        else if (x->updates)
+            b = x->updates;
+        else
+            return b;
+    }
+}
+
+LayoutPlan choose_plan(const KernelList *l, const NestTarget *t, bool training)
+{
+    return training || l->graph->batch >= t->lanes ? LAYOUT_IMAGES : LAYOUT_CHANNELS;
+}
+
+static Layout blocked(const Buffer *b, int dim, int lanes)
+{
+    Layout y = layout_plain(b->shape.rank);
+    if (lanes > 1) {
+        y.block_dim = (int8_t)dim;
+        y.lanes = (uint8_t)lanes;
+    }
+    return y;
+}
+
+/* ---- copies ---- */
+static const char *const dim_names[MAX_RANK] = {"n", "c", "h", "w", "d", "e"};
+
+static Kernel *copy_kernel(KernelList *l, BufId from, BufId to, const Kernel *for_)
+{
+    const Buffer *b = &l->buffers.at[from];
+    Kernel *k = kernel_new(l, arena_printf(l->arena, "%s.as%s", b->name, l->buffers.at[to].layout.block_dim < 0 ? ".rows" : ".lanes"),
+                           for_->layer, for_->span);
+    int axis[MAX_RANK];
+    for (int d = 0; d < b->shape.rank; d++)
+        axis[d] = kernel_axis(k, AXIS_PAR, dim_names[d], b->shape.dim[d], b->batched && d == 0);
+    AccessId in = kernel_access(l, k, from);
+    for (int d = 0; d < b->shape.rank; d++)
+        affine_axis(access_dim(k, in, d), axis[d], 1);
+    ExprId v = expr_load(l, k, in);
+    AccessId out = kernel_access(l, k, to);
+    for (int d = 0; d < b->shape.rank; d++)
+        affine_axis(access_dim(k, out, d), axis[d], 1);
+    kernel_out(k, out, v);
+    return k;
+}
+
+typedef struct {
+    KernelList *l;
+    const NestTarget *t;
+    Vec(Kernel) out;          /* kernels in their new order */
+    struct CopyOf { BufId from; Layout layout; BufId copy; } *copies;
+    uint32_t n_copies, cap_copies;
+} Chooser;
+
+/* A buffer with the contents of `from` under another layout, made just before kernel for_. */
+static BufId copy_as(Chooser *c, BufId from, Layout layout, const Kernel *for_)
+{
+    for (uint32_t i = 0; i < c->n_copies; i++)
+        if (c->copies[i].from == from && !memcmp(&c->copies[i].layout, &layout, sizeof layout))
+            return c->copies[i].copy;
+    Buffer b = c->l->buffers.at[from];
+    b.kind = BUF_WORK;
+    b.layout = layout;
+    b.alias_of = b.updates = 0;
+    b.name = arena_printf(c->l->arena, "%s'", b.name);
+    BufId to = kernels_add_buffer(c->l, &b);
+    vec_push(c->l->arena, &c->out, *copy_kernel(c->l, from, to, for_));
+    if (c->n_copies == c->cap_copies) {
+        uint32_t cap = c->cap_copies ? 2 * c->cap_copies : 16;
+        c->copies = arena_grow(c->l->arena, c->copies, sizeof *c->copies * c->n_copies, sizeof *c->copies * cap);
+        c->cap_copies = cap;
+    }
+    c->copies[c->n_copies++] = (struct CopyOf){from, layout, to};
+    return to;
+}
+
+static bool same_layout(const Layout *a, const Layout *b) { return a->block_dim == b->block_dim && (a->block_dim < 0 || a->lanes == b->lanes); }
+
+static void redirect(Chooser *c, Kernel *k, BufId from, BufId to)
+{
+    (void)c;
+    for (int i = 0; i < k->n_access; i++) {
+        bool is_out = false;
+        for (int o = 0; o < k->n_out; o++)
+            is_out = is_out || k->out[o].at == i;
+        if (k->access[i].buf == from && !is_out)
+            k->access[i].buf = to;
+    }
+}
+
+static void finish(Chooser *c)
+{
+    c->l->kernels.at = c->out.at;
+    c->l->kernels.len = c->out.len;
+    c->l->kernels.cap = c->out.cap;
+}
+
+/* ---- images in the lanes ---- */
+/* A sum over nothing but the batch of a product (Linear's weight gradient): kept whole, cut over its outputs. */
+static bool only_batch_contraction(const KernelList *l, const Kernel *k, void *arg)
+{
+    (void)arg;
+    (void)l;
+    bool found = false;
+    for (ExprId e = 1; e < k->n_expr; e++) {
+        const Expr *x = &k->expr[e];
+        if (x->op != EX_SUM)
+            continue;
+        if (k->expr[x->a].op != EX_MUL || __builtin_popcount(x->axes) != 1 || !k->axis[__builtin_ctz(x->axes)].batch ||
+            __builtin_popcount(x->free_axes) < 2)
+            return false;
+        found = true;
+    }
+    return found;
+}
+
+/* The operand with more columns is read with them in the lanes, so its rows must be plain. */
+static void rows_for_linear_dw(Chooser *c, Kernel *k)
+{
+    BufId best = 0;
+    int64_t columns = 0;
+    for (int i = 0; i < k->n_access; i++) {
+        const Buffer *b = &c->l->buffers.at[k->access[i].buf];
+        if (b->batched && b->layout.block_dim == 0 && b->shape.rank == 2 && b->shape.dim[1] > columns) {
+            columns = b->shape.dim[1];
+            best = k->access[i].buf;
+        }
+    }
+    if (best)
+        redirect(c, k, best, copy_as(c, best, layout_plain(2), k));
+}
+
+static void choose_images(KernelList *l, const NestTarget *t, int64_t samples)
+{
+    split_batch_reductions(l, samples, only_batch_contraction, NULL);
+    for (uint32_t b = 1; b < l->buffers.len; b++)
+        if (l->buffers.at[b].kind == BUF_WORK && l->buffers.at[b].batched)
+            l->buffers.at[b].layout = blocked(&l->buffers.at[b], 0, t->lanes);
+    Chooser c = {.l = l, .t = t};
+    for (uint32_t i = 0; i < l->kernels.len; i++) {
+        Kernel k = l->kernels.at[i];
+        for (int a = 0; a < k.n_access; a++) {
+            const Buffer *b = &l->buffers.at[k.access[a].buf];
+            BufId root = buffer_root(l, k.access[a].buf);
+            if (l->buffers.at[root].kind != BUF_INPUT)
+                continue;
+            Layout lanes = blocked(&l->buffers.at[root], 0, t->lanes);
+            BufId copy = copy_as(&c, root, lanes, &k);
+            if (root != k.access[a].buf) {   /* a reshaped view of the input: the same view of the copy */
+                Buffer view = *b;
+                view.kind = BUF_WORK;
+                view.alias_of = copy;
+                view.layout = blocked(&view, 0, t->lanes);
+                copy = kernels_add_buffer(l, &view);
+            }
+            k.access[a].buf = copy;
+        }
+        if (only_batch_contraction(l, &k, NULL))
+            rows_for_linear_dw(&c, &k);
+        vec_push(l->arena, &c.out, k);
+    }
+    finish(&c);
+}
+
+/* ---- one or few images: channels or columns in the lanes ---- */
+typedef struct { AccessId x, w; int channel, column; } ConvShape;   /* channel, column: axes of the output's dims 1 and last; -1 */
+
+static int sole_axis(const Affine *f, int n_axes)
+{
+    int a = -1;
+    for (int i = 0; i < n_axes; i++)
+        if (f->coef[i] == 1) {
+            if (a >= 0)
+                return -1;
+            a = i;
+        }
+    return a;
+}
+
+/* The axis with coefficient 1 (a group axis beside it has another). */
+static bool conv_shape(const KernelList *l, const Kernel *k, ConvShape *out)
+{
+    for (ExprId e = 1; e < k->n_expr; e++) {
+        const Expr *x = &k->expr[e], *m = x->op == EX_SUM ? &k->expr[x->a] : NULL;
+        if (!m || m->op != EX_MUL || k->expr[m->a].op != EX_LOAD || k->expr[m->b].op != EX_LOAD)
+            continue;
+        AccessId a = k->expr[m->a].at, b = k->expr[m->b].at;
+        bool a_const = l->buffers.at[k->access[a].buf].kind == BUF_CONST, b_const = l->buffers.at[k->access[b].buf].kind == BUF_CONST;
+        if (a_const == b_const)
+            continue;
+        *out = (ConvShape){a_const ? b : a, a_const ? a : b, -1, -1};
+        const Access *y = &k->access[k->out[0].at];
+        if (y->rank >= 2)
+            out->channel = sole_axis(&y->dim[1], k->n_axes);
+        if (y->rank >= 3)
+            out->column = sole_axis(&y->dim[y->rank - 1], k->n_axes);
+        if (y->rank == 2 || (y->rank == 3 && l->buffers.at[k->access[out->w].buf].shape.rank == 2))
+            out->channel = sole_axis(&y->dim[y->rank - 1], k->n_axes);
+        return out->channel >= 0;
+    }
+    return false;
+}
+
+static int64_t vectors(int64_t extent, int lanes) { return (extent + lanes - 1) / lanes; }
+
+/* Are whole blocks of channels within one group? */
+static bool channels_fit(const Kernel *k, const Access *x, int dim, int axis, int lanes)
+{
+    for (int a = 0; a < k->n_axes; a++)
+        if (a != axis && x->dim[dim].coef[a] && (x->dim[dim].coef[a] % lanes || k->axis[axis].extent % lanes))
+            return false;
+    return x->dim[dim].offset % lanes == 0;
+}
+
+static bool prefer_channels(const Chooser *c, const Kernel *k, const ConvShape *s)
+{
+    int lanes = c->t->lanes;
+    const Access *y = &k->access[k->out[0].at];
+    if (!channels_fit(k, y, 1, s->channel, lanes) && y->rank >= 3)
+        return false;
+    if (s->column < 0)
+        return true;
+    int64_t ch = k->axis[s->channel].extent, q = k->axis[s->column].extent;
+    double by_channel = (double)vectors(ch, lanes) * (double)q, by_column = (double)ch * (double)vectors(q, lanes) * 1.15;
+    const Affine *f = &k->access[s->x].dim[k->access[s->x].rank - 1];
+    if (f->coef[s->column] != 1)
+        by_column *= 8;   /* a strided row is gathered */
+    if (c->l->buffers.at[k->access[s->x].buf].layout.block_dim == 1)
+        by_column *= 1.3; /* and must be copied to planes first */
+    return by_channel <= by_column;
+}
+
+static void block_channels(Chooser *c, BufId b)
+{
+    Buffer *x = &c->l->buffers.at[b];
+    if (x->kind == BUF_WORK && !x->alias_of && x->batched && x->shape.rank >= 3)
+        x->layout = blocked(x, 1, c->t->lanes);
+}
+
+/* Weights with the output channels in the lanes: [K/L][C][R][S][L]. A weight read by two kernels keeps the first's choice. */
+static void block_weights(Chooser *c, const Kernel *k, const ConvShape *s)
+{
+    const Access *w = &k->access[s->w];
+    for (int d = 0; d < w->rank; d++)
+        if (w->dim[d].coef[s->channel] == 1 && channels_fit(k, w, d, s->channel, c->t->lanes)) {
+            Buffer *b = &c->l->buffers.at[w->buf];
+            b->layout = blocked(b, d, c->t->lanes);
+            return;
+        }
+}
+
+/* Is channel-blocked storage of the written box regular: whole blocks? */
+static bool writes_whole_blocks(const Chooser *c, const Kernel *k, int out)
+{
+    const Access *y = &k->access[k->out[out].at];
+    int a = y->rank >= 3 ? sole_axis(&y->dim[1], k->n_axes) : -1;
+    return a >= 0 && channels_fit(k, y, 1, a, c->t->lanes);
+}
+
+static bool reads_through_channel(const Kernel *k, const Access *x)
+{
+    const Access *y = &k->access[k->out[0].at];
+    int a = y->rank >= 3 ? sole_axis(&y->dim[1], k->n_axes) : -1;
+    return a >= 0 && x->rank >= 3 && x->dim[1].coef[a] == 1;
+}
+
+/* Kernels that are no convolution write the layout of the first image they read channel by channel. */
+static bool follows_channels(const Chooser *c, const Kernel *k)
+{
+    for (int i = 0; i < k->n_access; i++) {
+        const Buffer *b = &c->l->buffers.at[k->access[i].buf];
+        if (b->batched && b->layout.block_dim == 1 && reads_through_channel(k, &k->access[i]))
+            return true;
+    }
+    return false;
+}
+
+/* Does the buffer get boxes from several kernels (concat)? Then all must agree: its channels are blocked only if every box is whole. */
+static bool boxes_agree(const Chooser *c, BufId b)
+{
+    for (uint32_t i = 0; i < c->l->kernels.len; i++) {
+        const Kernel *k = &c->l->kernels.at[i];
+        for (int o = 0; o < k->n_out; o++)
+            if (k->access[k->out[o].at].buf == b && !writes_whole_blocks(c, k, o))
+                return false;
+    }
+    return true;
+}
+
+static bool is_written_before(const Chooser *c, BufId b)
+{
+    for (uint32_t i = 0; i < c->out.len; i++)
+        for (int o = 0; o < c->out.at[i].n_out; o++)
+            if (c->out.at[i].access[c->out.at[i].out[o].at].buf == b)
+                return true;
+    return false;
+}
+
+/* A view with another shape of a channel-blocked buffer does not exist: the kernel reads a view of plain rows. */
+static BufId plain_view(Chooser *c, BufId b, const Kernel *k)
+{
+    BufId root = buffer_root(c->l, b);
+    if (root == b || c->l->buffers.at[root].layout.block_dim < 0)
+        return b;
+    Buffer view = c->l->buffers.at[b];
+    view.alias_of = copy_as(c, root, layout_plain(c->l->buffers.at[root].shape.rank), k);
+    return kernels_add_buffer(c->l, &view);
+}
+
+static void choose_channels_kernel(Chooser *c, Kernel *k)
+{
+    for (int i = 0; i < k->n_access; i++)
+        k->access[i].buf = plain_view(c, k->access[i].buf, k);
+    ConvShape s = {0};
+    bool conv = conv_shape(c->l, k, &s), channels = conv ? prefer_channels(c, k, &s) : follows_channels(c, k);
+    if (conv && channels)
+        block_weights(c, k, &s);
+    if (conv && !channels && c->l->buffers.at[k->access[s.x].buf].layout.block_dim == 1) {
+        BufId x = k->access[s.x].buf;
+        redirect(c, k, x, copy_as(c, x, layout_plain(c->l->buffers.at[x].shape.rank), k));
+    }
+    for (int o = 0; o < k->n_out; o++) {
+        BufId y = k->access[k->out[o].at].buf;
+        if (channels && !is_written_before(c, y) && boxes_agree(c, y))
+            block_channels(c, y);
+    }
+    /* Other images read point by point get the layout of the output. */
+    Layout want = c->l->buffers.at[k->access[k->out[0].at].buf].layout;
+    for (int i = 0; i < k->n_access; i++) {
+        const Buffer *b = &c->l->buffers.at[k->access[i].buf];
+        bool is_out = false;
+        for (int o = 0; o < k->n_out; o++)
+            is_out = is_out || k->out[o].at == i;
+        if (is_out || !b->batched || b->alias_of || b->kind != BUF_WORK || same_layout(&b->layout, &want) || !reads_through_channel(k, &k->access[i]) ||
+            b->shape.rank < 3)
+            continue;
+        BufId from = k->access[i].buf;
+        Layout y = want.block_dim == 1 ? blocked(b, 1, c->t->lanes) : layout_plain(b->shape.rank);
+        redirect(c, k, from, copy_as(c, from, y, k));
+    }
+}
+
+static void choose_channels(KernelList *l, const NestTarget *t)
+{
+    Chooser c = {.l = l, .t = t};
+    for (uint32_t i = 0; i < l->kernels.len; i++) {
+        Kernel k = l->kernels.at[i];
+        choose_channels_kernel(&c, &k);
+        vec_push(l->arena, &c.out, k);
+    }
+    finish(&c);
+}
+
+void choose(KernelList *l, LayoutPlan plan, const NestTarget *t, int64_t samples)
+{
+    if (plan == LAYOUT_IMAGES)
+        choose_images(l, t, samples);
+    else
+        choose_channels(l, t);
+}

@@ -1,0 +1,18 @@
+/* choose: layouts. Which dim of every buffer is blocked, with copies between layouts only where a kernel needs another.
+ * Annotates the buffers of a kernel list and may add kernels. */
+#ifndef CNNC_CODEGEN_CHOOSE_H
+#define CNNC_CODEGEN_CHOOSE_H
+#include "codegen/nest.h"
+
+typedef enum {
+    LAYOUT_IMAGES,     /* [n/L][c][h][w][L]: training, and inference with at least L images */
+    LAYOUT_CHANNELS    /* per convolution: channel blocks [n][c/L][h][w][L] or planes with columns in the lanes */
+} LayoutPlan;
+
+LayoutPlan choose_plan(const KernelList *l, const NestTarget *t, bool training);
+/* samples: per slice, a multiple of t->lanes (LAYOUT_IMAGES). */
+void choose(KernelList *l, LayoutPlan plan, const NestTarget *t, int64_t samples);
+
+/* The buffer whose storage b shares (aliases and in-place updates followed). */
+BufId buffer_root(const KernelList *l, BufId b);
+#endif

@@ -1,0 +1,298 @@
+/* The pipeline behind the checks: passes -> kernels -> layouts -> stages and addresses -> tables.
+ * In: a Module that `check` accepted. Out: a Program whose functions a target can emit. */
+#include "codegen/compile.h"
+#include "codegen/consts.h"
+#include "codegen/lower.h"
+
+#include <ctype.h>
+#include <string.h>
+
+enum { ALIGN = 64, MAX_SLICES = 16 };
+
+/* ---- tensors ---- */
+static const float *floats_of(Arena *a, const double *v, int64_t n)
+{
+    float *f = NEWN(a, float, n);
+    for (int64_t i = 0; i < n; i++)
+        f[i] = (float)v[i];
+    return f;
+}
+
+static CnncTensor tensor_of(Arena *a, const Graph *g, const Node *n)
+{
+    const ParamAttrs *p = &n->attrs.param;
+    const Value *v = graph_value(g, n->out[0]);
+    CnncTensor t = {.name = v->name, .dtype = (int32_t)v->dtype, .rank = v->shape.rank, .init = (int32_t)p->init, .bound = p->bound};
+    for (int d = 0; d < v->shape.rank; d++)
+        t.shape[d] = v->shape.dim[d];
+    t.role = p->buffer ? CNNC_ROLE_BUFFER : p->trainable ? CNNC_ROLE_PARAM : CNNC_ROLE_FROZEN;
+    if (!strncmp(v->name, "optimizer.", 10))
+        t.role = CNNC_ROLE_OPTIMIZER;
+    if (p->init == INIT_VALUES) {
+        t.values = floats_of(a, p->values, p->n_values);
+        t.n_values = p->n_values;
+    }
+    return t;
+}
+
+static bool have_tensor(const CnncTensor *t, int32_t n, const char *name)
+{
+    for (int32_t i = 0; i < n; i++)
+        if (!strcmp(t[i].name, name))
+            return true;
+    return false;
+}
+
+CnncTensor *compile_tensors(Arena *a, const Graph *g, const Graph *extra, int32_t *n, int64_t *state_bytes)
+{
+    const Graph *graphs[2] = {g, extra};
+    int32_t count = 0, cap = (int32_t)(g->nodes.len + (extra ? extra->nodes.len : 0));
+    int64_t offset = 0;
+    CnncTensor *t = NEWN(a, CnncTensor, cap);
+    for (int i = 0; i < 2 && graphs[i]; i++)
+        for (NodeId id = 1; id < graphs[i]->nodes.len; id++) {
+            const Node *node = graph_node(graphs[i], id);
+            if (node->op != OP_PARAM || have_tensor(t, count, graph_value(graphs[i], node->out[0])->name))
+                continue;
+            CnncTensor x = tensor_of(a, graphs[i], node);
+            x.offset = offset;
+            offset += (shape_elements(&graph_value(graphs[i], node->out[0])->shape) * (int64_t)dtype_size((DType)x.dtype) + ALIGN - 1) / ALIGN * ALIGN;
+            t[count++] = x;
+        }
+    *n = count;
+    *state_bytes = offset + ALIGN;
+    return t;
+}
+
+/* ---- layers, names ---- */
+static const char *symbol_of(Arena *a, const char *name)
+{
+    char *s = arena_strdup(a, name && *name ? name : "model");
+    for (char *c = s; *c; c++)
+        if (!isalnum((unsigned char)*c))
+            *c = '_';
+    return isdigit((unsigned char)*s) ? arena_printf(a, "_%s", s) : s;
+}
+
+static void fill_layers(Arena *a, CnncModel *m, const Graph *g, const KernelList *l)
+{
+    CnncLayer *out = NEWN(a, CnncLayer, g->layers.len + 1);
+    for (uint32_t i = 0; i < g->layers.len; i++) {
+        const Layer *y = &g->layers.at[i];
+        out[i] = (CnncLayer){.name = y->name, .type = y->type};
+        const Shape *s = &graph_value(g, y->out)->shape;
+        out[i].rank = s->rank - 1;
+        for (int d = 1; d < s->rank; d++)
+            out[i].shape[d - 1] = s->dim[d];
+    }
+    for (uint32_t k = 0; k < l->kernels.len; k++)
+        if (l->kernels.at[k].layer >= 0)
+            out[l->kernels.at[k].layer].macs += (int64_t)l->kernels.at[k].macs;
+    for (NodeId n = 1; n < g->nodes.len; n++) {
+        const Node *node = graph_node(g, n);
+        if (node->op == OP_PARAM && node->layer >= 0 && !node->attrs.param.buffer)
+            out[node->layer].params += shape_elements(&graph_value(g, node->out[0])->shape);
+    }
+    m->layers = out;
+    m->n_layers = (int32_t)g->layers.len;
+}
+
+static void fill_model(Arena *a, Program *p, const Module *m, const KernelList *l, const CompileOptions *o)
+{
+    const Graph *g = m->graph;
+    CnncModel *x = &p->model;
+    p->arena = a;
+    p->symbol = symbol_of(a, o->name ? o->name : g->name);
+    x->abi_version = CNNC_ABI_VERSION;
+    x->name = g->name;
+    x->version = CNNC_VERSION;
+    x->cpu = o->cpu ? o->cpu : "";
+    x->features = o->features ? o->features : "";
+    x->in_rank = g->input_shape.rank;
+    memcpy(x->in_shape, g->input_shape.dim, sizeof(int64_t) * (size_t)g->input_shape.rank);
+    const Shape *out = &graph_value(g, g->output)->shape;
+    x->out_rank = out->rank - 1;
+    for (int d = 1; d < out->rank; d++)
+        x->out_shape[d - 1] = out->dim[d];
+    if (m->normalize.given) {
+        x->n_mean = m->normalize.automatic ? -1 : m->normalize.n;
+        x->mean = floats_of(a, m->normalize.mean, m->normalize.n);
+        x->std = floats_of(a, m->normalize.std, m->normalize.n);
+    }
+    x->n_classes = m->n_labels;
+    x->class_names = (const char *const *)m->labels;
+    x->weights_checksum = o->weights_checksum;
+    fill_layers(a, x, g, l);
+}
+
+static CnncFunction *function_table(Arena *a, const Function *f)
+{
+    CnncFunction *t = NEW(a, CnncFunction);
+    CnncStage *s = NEWN(a, CnncStage, f->n_stages);
+    for (int i = 0; i < f->n_stages; i++) {
+        const Stage *x = &f->stages[i];
+        s[i] = (CnncStage){.slices = x->slices, .samples_per_slice = x->samples_per_slice, .first_layer = x->first_layer,
+                           .last_layer = x->last_layer, .name = x->name, .macs = x->macs};
+    }
+    *t = (CnncFunction){.stages = s, .n_stages = f->n_stages, .batch = f->batch, .work_bytes = f->work_bytes, .scratch_bytes = f->scratch_bytes};
+    return t;
+}
+
+/* ---- one function ---- */
+typedef struct {
+    Arena *a;
+    CompileOptions *o;
+    Program *p;
+    Consts *consts;
+} Compiler;
+
+static int64_t state_offset(void *ctx, const char *name)
+{
+    const Compiler *c = ctx;
+    for (int32_t i = 0; i < c->p->model.n_tensors; i++)
+        if (!strcmp(c->p->model.tensors[i].name, name))
+            return c->p->model.tensors[i].offset;
+    BUG("no state tensor is named %s", name);
+}
+
+static int64_t const_offset(void *ctx, const KernelList *l, BufId b) { return consts_add(((Compiler *)ctx)->consts, l, b); }
+
+static bool wants(CompileOptions *o, const char *stage)
+{
+    if (!o->dump || strcmp(o->dump, stage))
+        return false;
+    o->dumped = true;
+    return true;
+}
+
+static void check_kernels(const KernelList *l, const char *after)
+{
+#ifdef CNNC_CHECKS
+    const char *why = NULL;
+    if (!kernels_verify(l, &why))
+        BUG("after %s: %s", after, why);
+#else
+    (void)l;
+    (void)after;
+#endif
+}
+
+/* A training step's logits go nowhere: an output the caller need not give. */
+static void keep_output_inside(KernelList *l)
+{
+    for (uint32_t b = 1; b < l->buffers.len; b++)
+        if (l->buffers.at[b].kind == BUF_OUTPUT)
+            l->buffers.at[b].kind = BUF_WORK;
+}
+
+static Function *compile_function(Compiler *c, const char *name, const Graph *g, const Fusion *f, ParamPlace where, bool training)
+{
+    KernelList *l = lower(c->a, g, f, where);
+    check_kernels(l, "lower");
+    if (training)
+        keep_output_inside(l);
+    if (wants(c->o, "kernels"))
+        kernels_print(l, c->o->dump_to);
+    const NestTarget *t = &c->o->target;
+    int64_t blocks = (g->batch + t->lanes - 1) / t->lanes, samples = t->lanes * ((blocks + MAX_SLICES - 1) / MAX_SLICES);
+    LayoutPlan layouts = choose_plan(l, t, where == PARAMS_IN_STATE);
+    choose(l, layouts, t, samples);
+    PlanInput in = {.target = t, .samples = layouts == LAYOUT_IMAGES ? samples : 0, .state_offset = state_offset, .const_offset = const_offset, .ctx = c};
+    Function *fn = plan(c->a, name, l, &in);
+    const char *why = NULL;
+    if (!plan_verify(fn, &why))
+        BUG("plan of %s: %s", name, why);
+    if (wants(c->o, "stages"))
+        stages_print(fn, c->o->dump_to);
+    if (wants(c->o, "tile"))
+        for (int s = 0; s < fn->n_stages; s++)
+            for (int i = 0; i < fn->stages[s].n_nests; i++)
+                nest_print(l, fn->stages[s].nests[i], c->o->dump_to);
+    if (wants(c->o, "plan"))
+        plan_print(fn, c->o->dump_to);
+    return fn;
+}
+
+/* ---- self test ---- */
+enum { TEST_SAMPLES = 2 };
+#define TEST_MACS 100e6       /* the reference interpreter takes about 10 ns a multiply-add */
+
+/* Inputs between -1 and 1 from a fixed linear congruence; outputs of the net as written, in double. */
+static void record_selftest(Arena *a, CnncModel *m, const Graph *g, const RefNamed *w, int32_t n_w)
+{
+    double macs = 0;
+    for (int32_t i = 0; i < m->n_layers; i++)
+        macs += (double)m->layers[i].macs;
+    if (macs > TEST_MACS)
+        return;
+    int64_t in = shape_elements(&g->input_shape) * TEST_SAMPLES;
+    double *x = NEWN(a, double, in);
+    uint32_t seed = 1;
+    for (int64_t i = 0; i < in; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        x[i] = (float)((double)(seed >> 8) / (1 << 23) - 1);
+    }
+    RefInputs ri = {.n = TEST_SAMPLES, .input = x, .params = w, .n_params = n_w};
+    Graph copy = *g;
+    copy.batch = copy.batch < TEST_SAMPLES ? TEST_SAMPLES : copy.batch;
+    RefRun *r = ref_run(a, &copy, &ri);
+    if (r->error || !r->value[g->output].data)
+        return;
+    int64_t out = shape_elements(&graph_value(g, g->output)->shape) / graph_value(g, g->output)->shape.dim[0] * TEST_SAMPLES;
+    m->test_in = floats_of(a, x, in);
+    m->test_out = floats_of(a, r->value[g->output].data, out);
+    m->n_test = TEST_SAMPLES;
+    double rms = 0;
+    for (int64_t i = 0; i < out; i++)
+        rms += (double)m->test_out[i] * m->test_out[i];
+    m->test_tolerance = 2e-4 * (1e-3 + __builtin_sqrt(rms / (double)(out ? out : 1)));
+}
+
+/* ---- programs ---- */
+Program *compile_inference(Arena *a, PassContext *pc, const RefNamed *weights, int32_t n_weights, CompileOptions *o)
+{
+    Graph *g = passes_run(pc, PIPELINE_INFER);
+    if (!g || pc->dumped)
+        return NULL;
+    Program *p = NEW(a, Program);
+    Compiler c = {a, o, p, consts_new(a)};
+    const Graph *written = pc->module->graph;
+    p->model.tensors = compile_tensors(a, written, NULL, &p->model.n_tensors, &p->model.state_bytes);
+    p->infer = compile_function(&c, "infer", g, &pc->fusion, PARAMS_CONST, false);
+    if (o->dumped)
+        return NULL;
+    fill_model(a, p, pc->module, p->infer->kernels, o);
+    p->model.infer = function_table(a, p->infer);
+    if (!consts_fill(c.consts, g, weights, n_weights, &p->model.consts, &p->model.consts_bytes))
+        return NULL;
+    if (o->selftest)
+        record_selftest(a, &p->model, written, weights, n_weights);
+    return p;
+}
+
+Program *compile_training(Arena *a, PassContext *pc, CompileOptions *o)
+{
+    Graph *step = passes_run(pc, PIPELINE_TRAIN);
+    Fusion step_fusion = pc->fusion;
+    if (!step || pc->dumped)
+        return NULL;
+    Graph *eval = passes_run(pc, PIPELINE_EVAL);
+    if (!eval || pc->dumped)
+        return NULL;
+    Program *p = NEW(a, Program);
+    Compiler c = {a, o, p, consts_new(a)};
+    p->model.tensors = compile_tensors(a, pc->module->graph, step, &p->model.n_tensors, &p->model.state_bytes);
+    p->step = compile_function(&c, "step", step, &step_fusion, PARAMS_IN_STATE, true);
+    if (o->dumped)
+        return NULL;
+    p->eval = compile_function(&c, "eval", eval, &pc->fusion, PARAMS_IN_STATE, false);
+    if (o->dumped)
+        return NULL;
+    fill_model(a, p, pc->module, p->eval->kernels, o);
+    p->model.step = function_table(a, p->step);
+    p->model.eval = function_table(a, p->eval);
+    p->model.train = &pc->module->train.train;
+    if (!consts_fill(c.consts, eval, NULL, 0, &p->model.consts, &p->model.consts_bytes))
+        return NULL;
+    return p;
+}

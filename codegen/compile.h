@@ -1,0 +1,28 @@
+/* compile: from a checked module to a Program, ready for a target. The whole middle of the compiler on one page.
+ * Programs, tables and packed constants live in the given arena. */
+#ifndef CNNC_CODEGEN_COMPILE_H
+#define CNNC_CODEGEN_COMPILE_H
+#include "codegen/plan.h"
+#include "ir/ref/ref.h"
+#include "passes/pass.h"
+
+typedef struct {
+    NestTarget target;              /* lanes, registers, caches of the CPU */
+    const char *dump;               /* "kernels", "stages", "plan", "tile"; NULL: none */
+    FILE *dump_to;
+    bool dumped;                    /* set when that happened */
+    const char *name;               /* the model's symbol, or NULL: from the graph's name */
+    const char *cpu, *features;     /* recorded in the program */
+    bool selftest;                  /* record inputs and outputs of the reference interpreter */
+    uint64_t weights_checksum;
+} CompileOptions;
+
+/* The table of parameters and buffers of a checked graph in state_dict order, with offsets into `state`; extra: the training
+ * step, whose optimizer state follows (or NULL). */
+CnncTensor *compile_tensors(Arena *a, const Graph *g, const Graph *extra, int32_t *n, int64_t *state_bytes);
+
+/* Inference with folded constants. weights: by state_dict name, all of them. NULL: errors in pc->diags, or dumped. */
+Program *compile_inference(Arena *a, PassContext *pc, const RefNamed *weights, int32_t n_weights, CompileOptions *o);
+/* One training step and the evaluation function over one state. The graph's batch is the largest batch. */
+Program *compile_training(Arena *a, PassContext *pc, CompileOptions *o);
+#endif

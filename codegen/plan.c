@@ -1,0 +1,436 @@
+/* Stages and addresses.
+ * In: kernels with layouts, in an order that computes every value before it is read. Out: a Function.
+ *
+ * Stages. A kernel is of one of two kinds: it works on samples (every output depends on the batch or slice axis), or on
+ * outputs (optimizers, sums over slices, Linear's weight gradient, anything at batch 1). Kernels on samples whose inputs
+ * are per sample run back to back on one slice of samples: a whole forward and backward pass is one stage. The list is cut
+ * greedily: take all ready kernels of one kind, then all of the other.
+ *
+ * Addresses. A per-sample value that is made and read in one stage lives in the thread's scratch, one slice of it; others
+ * in `work`. Two buffers may share bytes when their lifetimes, counted in kernels (in whole stages where slices run in any
+ * order), do not meet: first fit, largest first. */
+#include "codegen/plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGN = 64, OUTPUT_SLICES = 16 };
+#define SMALL_WORK 60000.0      /* multiply-adds or elements below which cutting a kernel costs more than it saves */
+
+typedef enum { ON_SAMPLES, ON_OUTPUTS } KernelKind;
+typedef struct {
+    Arena *a;
+    const KernelList *l;
+    const PlanInput *in;
+    Function *f;
+    KernelKind *kind;           /* by kernel */
+    int32_t *stage_of;          /* by kernel; -1 not placed */
+    Nest **nest;                /* by kernel */
+    int32_t *order;             /* kernels in order of execution */
+    int32_t n_order;
+    Vec(Stage) stages;
+    Vec(int8_t) stage_kind;
+} Plan;
+
+/* ---- kinds and slices ---- */
+static int sample_axis(const Kernel *k)
+{
+    for (int a = 0; a < k->n_axes; a++)
+        if (k->axis[a].kind == AXIS_PAR && k->axis[a].batch && !k->axis[a].batch_step)
+            return a;
+    return -1;
+}
+
+static KernelKind kind_of(const Plan *p, const Kernel *k)
+{
+    int s = sample_axis(k);
+    if (s < 0 || p->in->samples == 0)
+        return ON_OUTPUTS;
+    for (int o = 0; o < k->n_out; o++)
+        if (!(access_axes(k, k->out[o].at) >> s & 1))
+            return ON_OUTPUTS;
+    return ON_SAMPLES;
+}
+
+static double kernel_work(const Kernel *k)
+{
+    double n = 1, all = 0;
+    uint32_t m = 0;
+    for (ExprId e = 1; e < k->n_expr; e++) {
+        n = 1;
+        m = k->expr[e].free_axes | k->expr[e].axes;
+        for (int a = 0; a < k->n_axes; a++)
+            if (m >> a & 1)
+                n *= k->axis[a].extent;
+        all = n > all ? n : all;
+    }
+    return all;
+}
+
+/* Cuts a kernel on outputs along its outermost loop (or the next with enough indices). */
+static void slice_outputs(Nest *n)
+{
+    if (kernel_work(n->k) < SMALL_WORK)
+        return;
+    for (int i = 0; i < n->n_par && i < 3; i++) {
+        int a = n->par[i];
+        if (n->k->axis[a].batch || n->k->axis[a].extent < 2)
+            continue;
+        int32_t unit = (a == n->vector_axis ? n->lanes : 1) * n->tile[a], extent = n->k->axis[a].extent;
+        int32_t units = (extent + unit - 1) / unit, per = (units + OUTPUT_SLICES - 1) / OUTPUT_SLICES;
+        if (units < 2)
+            continue;
+        n->slice_axis = a;
+        n->slice_size = per * unit;
+        return;
+    }
+}
+
+static int32_t nest_slices(const Nest *n)
+{
+    return n->slice_axis < 0 ? 1 : (n->k->axis[n->slice_axis].extent + n->slice_size - 1) / n->slice_size;
+}
+
+static void schedule_all(Plan *p)
+{
+    for (uint32_t i = 0; i < p->l->kernels.len; i++) {
+        const Kernel *k = &p->l->kernels.at[i];
+        Nest *n = p->nest[i] = schedule_kernel(p->a, p->l, k, p->in->target);
+        p->kind[i] = kind_of(p, k);
+        if (p->kind[i] == ON_OUTPUTS) {
+            slice_outputs(n);
+        } else {
+            n->slice_axis = sample_axis(k);
+            n->slice_size = k->axis[n->slice_axis].batch_div ? 1 : (int32_t)p->in->samples;
+        }
+    }
+}
+
+/* ---- dependences ---- */
+static bool is_out(const Kernel *k, int at)
+{
+    for (int o = 0; o < k->n_out; o++)
+        if (k->out[o].at == at)
+            return true;
+    return false;
+}
+
+typedef enum { NO_TOUCH = 0, READS = 1, WRITES = 2 } Touch;
+
+static int touches(const Plan *p, const Kernel *k, BufId root)
+{
+    int t = NO_TOUCH;
+    for (int i = 0; i < k->n_access; i++)
+        if (buffer_root(p->l, k->access[i].buf) == root)
+            t |= is_out(k, i) ? WRITES : READS;
+    return t;
+}
+
+/* Later kernel j must wait for earlier kernel i because of some buffer; *shared is one such buffer. */
+static bool depends(const Plan *p, int i, int j, BufId *shared)
+{
+    const Kernel *x = &p->l->kernels.at[i], *y = &p->l->kernels.at[j];
+    for (int a = 0; a < y->n_access; a++) {
+        BufId root = buffer_root(p->l, y->access[a].buf);
+        int before = touches(p, x, root), now = is_out(y, a) ? WRITES : READS;
+        if ((before & WRITES) || (before && now == WRITES)) {
+            *shared = root;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Both kernels touch the buffer only at the index of their own slice. */
+static bool same_slice_only(const Plan *p, int i, int j, BufId root)
+{
+    const Buffer *b = &p->l->buffers.at[root];
+    const Nest *x = p->nest[i], *y = p->nest[j];
+    if (p->kind[i] == ON_SAMPLES)
+        return b->batched;
+    if (nest_slices(x) == 1 && nest_slices(y) == 1)
+        return true;
+    if (x->slice_axis < 0 || y->slice_axis < 0 || x->slice_size != y->slice_size)
+        return false;
+    const Nest *both[2] = {x, y};
+    for (int s = 0; s < 2; s++)
+        for (int at = 0; at < both[s]->k->n_access; at++) {
+            const Access *ac = &both[s]->k->access[at];
+            if (buffer_root(p->l, ac->buf) != root)
+                continue;
+            if (ac->rank < 1 || ac->dim[0].coef[both[s]->slice_axis] != 1 || ac->dim[0].offset || ac->dim[0].table)
+                return false;
+        }
+    return true;
+}
+
+/* Can kernel j join stage `stage` of kind `kind` now? */
+static bool ready(const Plan *p, int j, int32_t stage)
+{
+    for (int i = 0; i < j; i++) {
+        BufId shared = 0;
+        if (p->stage_of[i] >= 0 && p->stage_of[i] < stage)
+            continue;
+        if (!depends(p, i, j, &shared))
+            continue;
+        if (p->stage_of[i] < 0)
+            return false;
+        /* in the same stage: every buffer they share must stay within the slice */
+        const Kernel *y = &p->l->kernels.at[j];
+        for (int a = 0; a < y->n_access; a++) {
+            BufId root = buffer_root(p->l, y->access[a].buf);
+            int before = touches(p, &p->l->kernels.at[i], root);
+            if (((before & WRITES) || (before && is_out(y, a))) && !same_slice_only(p, i, j, root))
+                return false;
+        }
+    }
+    return true;
+}
+
+static bool joins(const Plan *p, int j, const Stage *s, KernelKind kind)
+{
+    if (p->kind[j] != kind)
+        return false;
+    if (kind == ON_SAMPLES || s->n_nests == 0)
+        return true;
+    return nest_slices(p->nest[j]) == s->slices;
+}
+
+static void add_to_stage(Plan *p, Stage *s, int32_t index, int j)
+{
+    const Kernel *k = &p->l->kernels.at[j];
+    s->nests = arena_grow(p->a, s->nests, sizeof *s->nests * (size_t)s->n_nests, sizeof *s->nests * (size_t)(s->n_nests + 1));
+    s->nests[s->n_nests++] = p->nest[j];
+    int32_t slices = nest_slices(p->nest[j]);
+    if (slices > s->slices)
+        s->slices = slices;
+    s->macs += k->macs;
+    if (k->layer >= 0) {
+        if (s->first_layer < 0 || k->layer < s->first_layer)
+            s->first_layer = k->layer;
+        if (k->layer > s->last_layer)
+            s->last_layer = k->layer;
+    }
+    p->stage_of[j] = index;
+    p->order[p->n_order++] = j;
+}
+
+static int count_ready(const Plan *p, KernelKind kind, int32_t stage)
+{
+    int n = 0;
+    for (uint32_t j = 0; j < p->l->kernels.len; j++)
+        n += p->stage_of[j] < 0 && p->kind[j] == kind && ready(p, (int)j, stage);
+    return n;
+}
+
+static void make_stages(Plan *p)
+{
+    uint32_t left = p->l->kernels.len;
+    while (left) {
+        int32_t index = (int32_t)p->stages.len;
+        Stage s = {.first_layer = -1, .last_layer = -1, .slices = 1};
+        KernelKind kind = count_ready(p, ON_SAMPLES, index) ? ON_SAMPLES : ON_OUTPUTS;
+        for (uint32_t j = 0; j < p->l->kernels.len; j++)
+            if (p->stage_of[j] < 0 && joins(p, (int)j, &s, kind) && ready(p, (int)j, index))
+                add_to_stage(p, &s, index, (int)j);
+        if (!s.n_nests)
+            BUG("no kernel is ready: the list is not in order");
+        left -= (uint32_t)s.n_nests;
+        if (kind == ON_SAMPLES)
+            s.samples_per_slice = (int32_t)p->in->samples;
+        s.name = s.n_nests == 1 ? s.nests[0]->k->name : arena_printf(p->a, "%s .. %s", s.nests[0]->k->name, s.nests[s.n_nests - 1]->k->name);
+        vec_push(p->a, &p->stages, s);
+        vec_push(p->a, &p->stage_kind, (int8_t)kind);
+    }
+}
+
+/* ---- lifetimes ---- */
+typedef struct { BufId buf; int64_t bytes, offset; int32_t first, last; Area area; int32_t stage; } Life;
+
+static int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
+
+static int64_t storage_bytes(const Plan *p, BufId b, bool one_slice)
+{
+    const Buffer *x = &p->l->buffers.at[b];
+    int64_t n = buffer_elements(x);
+    if (one_slice)
+        n = n / round_up(x->shape.dim[0], x->layout.block_dim == 0 ? x->layout.lanes : 1) * p->in->samples;
+    return round_up(n * (int64_t)dtype_size(x->dtype), ALIGN) + ALIGN;   /* a vector may read past the last element */
+}
+
+/* First and last use in order of execution, widened to the stage where slices run in any order. */
+static Life lifetime(const Plan *p, BufId root)
+{
+    Life f = {.buf = root, .first = -1, .stage = -1};
+    bool one_stage = true;
+    for (int32_t i = 0; i < p->n_order; i++) {
+        int32_t j = p->order[i], stage = p->stage_of[j];
+        if (!touches(p, &p->l->kernels.at[j], root))
+            continue;
+        if (f.first < 0) {
+            f.first = i;
+            f.stage = stage;
+        }
+        one_stage = one_stage && stage == f.stage;
+        f.last = i;
+    }
+    if (f.first < 0)
+        return f;
+    bool per_sample = p->stage_kind.at[f.stage] == ON_SAMPLES && p->l->buffers.at[root].batched;
+    f.area = one_stage && per_sample ? AREA_SCRATCH : AREA_WORK;
+    f.bytes = storage_bytes(p, root, f.area == AREA_SCRATCH);
+    if (f.area == AREA_WORK) {
+        int32_t a = p->stage_of[p->order[f.first]], b = p->stage_of[p->order[f.last]];
+        while (p->stages.at[a].slices > 1 && f.first > 0 && p->stage_of[p->order[f.first - 1]] == a)
+            f.first--;
+        while (p->stages.at[b].slices > 1 && f.last + 1 < p->n_order && p->stage_of[p->order[f.last + 1]] == b)
+            f.last++;
+    }
+    return f;
+}
+
+/* Lowest offset where `f` meets no placed buffer of its area that lives at the same time. */
+static int64_t first_fit(const Life *placed, int n, const Life *f)
+{
+    int64_t at = 0;
+    for (bool moved = true; moved;) {
+        moved = false;
+        for (int i = 0; i < n; i++) {
+            const Life *o = &placed[i];
+            bool together = o->area == f->area && o->first <= f->last && f->first <= o->last;
+            if (together && at < o->offset + o->bytes && o->offset < at + f->bytes) {
+                at = o->offset + o->bytes;
+                moved = true;
+            }
+        }
+    }
+    return at;
+}
+
+static int by_size(const void *x, const void *y)
+{
+    const Life *a = x, *b = y;
+    return a->bytes != b->bytes ? (a->bytes < b->bytes ? 1 : -1) : a->buf - b->buf;
+}
+
+static void place_work(Plan *p)
+{
+    Life *life = NEWN(p->a, Life, p->l->buffers.len);
+    int n = 0;
+    for (uint32_t b = 1; b < p->l->buffers.len; b++) {
+        if (p->l->buffers.at[b].kind != BUF_WORK || buffer_root(p->l, (BufId)b) != (BufId)b)
+            continue;
+        Life f = lifetime(p, (BufId)b);
+        if (f.first >= 0)
+            life[n++] = f;
+    }
+    qsort(life, (size_t)n, sizeof *life, by_size);
+    for (int i = 0; i < n; i++) {
+        life[i].offset = first_fit(life, i, &life[i]);
+        p->f->place[life[i].buf] = (Place){life[i].area, life[i].offset};
+        int64_t end = life[i].offset + life[i].bytes, *total = life[i].area == AREA_SCRATCH ? &p->f->scratch_bytes : &p->f->work_bytes;
+        if (end > *total)
+            *total = end;
+    }
+}
+
+static Place fixed_place(const Plan *p, BufId root)
+{
+    const Buffer *b = &p->l->buffers.at[root];
+    switch (b->kind) {
+    case BUF_INPUT: return (Place){AREA_IN, 0};
+    case BUF_LABELS: return (Place){AREA_LABELS, 0};
+    case BUF_OUTPUT: return (Place){AREA_OUT, 0};
+    case BUF_SCALAR: return (Place){AREA_SCALARS, 4 * (int64_t)b->index};
+    case BUF_RESULT: return (Place){AREA_RESULTS, 4 * (int64_t)b->index};
+    case BUF_STATE: return (Place){AREA_STATE, p->in->state_offset(p->in->ctx, b->name)};
+    case BUF_CONST: return (Place){AREA_CONST, p->in->const_offset(p->in->ctx, p->l, root)};
+    default: return (Place){AREA_NONE, 0};
+    }
+}
+
+static void place_all(Plan *p)
+{
+    p->f->place = NEWN(p->a, Place, p->l->buffers.len);
+    for (uint32_t b = 1; b < p->l->buffers.len; b++)
+        if (buffer_root(p->l, (BufId)b) == (BufId)b && p->l->buffers.at[b].kind != BUF_WORK)
+            p->f->place[b] = fixed_place(p, (BufId)b);
+    place_work(p);
+    for (uint32_t b = 1; b < p->l->buffers.len; b++)
+        p->f->place[b] = p->f->place[buffer_root(p->l, (BufId)b)];
+}
+
+Function *plan(Arena *a, const char *name, const KernelList *l, const PlanInput *in)
+{
+    Function *f = NEW(a, Function);
+    Plan p = {.a = a, .l = l, .in = in, .f = f};
+    f->name = name;
+    f->kernels = l;
+    f->batch = (int32_t)l->graph->batch;
+    p.kind = NEWN(a, KernelKind, l->kernels.len);
+    p.stage_of = NEWN(a, int32_t, l->kernels.len);
+    p.nest = NEWN(a, Nest *, l->kernels.len);
+    p.order = NEWN(a, int32_t, l->kernels.len);
+    memset(p.stage_of, -1, sizeof *p.stage_of * l->kernels.len);
+    schedule_all(&p);
+    make_stages(&p);
+    f->stages = p.stages.at;
+    f->n_stages = (int32_t)p.stages.len;
+    place_all(&p);
+    return f;
+}
+
+/* ---- text and checks ---- */
+static const char *area_text(Area a)
+{
+    static const char *const text[] = {"none", "state", "work", "scratch", "consts", "in", "labels", "out", "scalars", "results"};
+    return text[a];
+}
+
+void stages_print(const Function *f, FILE *to)
+{
+    for (int i = 0; i < f->n_stages; i++) {
+        const Stage *s = &f->stages[i];
+        fprintf(to, "%s.stage%d: %d slice%s", f->name, i, s->slices, s->slices == 1 ? "" : "s");
+        if (s->samples_per_slice)
+            fprintf(to, " of %d samples", s->samples_per_slice);
+        fprintf(to, "\n");
+        for (int n = 0; n < s->n_nests; n++) {
+            kernel_print(f->kernels, s->nests[n]->k, to);
+            nest_print(f->kernels, s->nests[n], to);
+        }
+    }
+}
+
+void plan_print(const Function *f, FILE *to)
+{
+    fprintf(to, "%s: work %lld bytes, scratch %lld bytes per thread\n", f->name, (long long)f->work_bytes, (long long)f->scratch_bytes);
+    for (uint32_t b = 1; b < f->kernels->buffers.len; b++) {
+        const Buffer *x = &f->kernels->buffers.at[b];
+        if (f->place[b].area == AREA_NONE)
+            continue;
+        fprintf(to, "  %-24s %-8s +%-10lld", x->name, area_text(f->place[b].area), (long long)f->place[b].offset);
+        for (int d = 0; d < x->shape.rank; d++)
+            fprintf(to, "%s%lld%s", d ? ", " : "[", (long long)x->shape.dim[d], d + 1 == x->shape.rank ? "]" : "");
+        if (x->layout.block_dim >= 0)
+            fprintf(to, " blocks of %d along dim %d", x->layout.lanes, x->layout.block_dim);
+        fprintf(to, "\n");
+    }
+}
+
+bool plan_verify(const Function *f, const char **why)
+{
+    for (uint32_t b = 1; b < f->kernels->buffers.len; b++) {
+        const Buffer *x = &f->kernels->buffers.at[b];
+        int64_t end = f->place[b].offset + buffer_elements(x) * (int64_t)dtype_size(x->dtype);
+        if (f->place[b].area == AREA_WORK && end > f->work_bytes) {
+            *why = "a buffer reaches past the work area";
+            return false;
+        }
+        if (f->place[b].offset % 4) {
+            *why = "a buffer is not aligned";
+            return false;
+        }
+    }
+    return true;
+}

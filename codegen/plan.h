@@ -1,0 +1,22 @@
+/* plan: kernels become stages, and every buffer gets an address before anything runs. */
+#ifndef CNNC_CODEGEN_PLAN_H
+#define CNNC_CODEGEN_PLAN_H
+#include "codegen/choose.h"
+#include "codegen/program.h"
+
+typedef struct {
+    const NestTarget *target;
+    int64_t samples;                  /* per slice of a batch stage; 0: the batch is not cut (LAYOUT_CHANNELS) */
+    /* Offset of a state tensor (bytes) by name; of a constant by buffer. Never fails: a missing tensor is a bug. */
+    int64_t (*state_offset)(void *ctx, const char *name);
+    int64_t (*const_offset)(void *ctx, const KernelList *l, BufId b);
+    void *ctx;
+} PlanInput;
+
+/* Schedules every kernel of l, groups them into stages, places the buffers. The function lives in the arena. */
+Function *plan(Arena *a, const char *name, const KernelList *l, const PlanInput *in);
+void plan_print(const Function *f, FILE *to);
+void stages_print(const Function *f, FILE *to);
+/* Checks that no two buffers that live at the same time overlap, and that all are inside work and scratch. */
+bool plan_verify(const Function *f, const char **why);
+#endif

@@ -1,0 +1,457 @@
+/* The schedule of one kernel: vector axis, register tile, loop order.
+ * In: a kernel whose buffers have layouts, and the target's lanes and registers. Out: a Nest. Never fails: a kernel that
+ * fits no pattern gets scalar loops.
+ *
+ * Vector axis: the axis with the least estimated cost; a load that is contiguous or broadcast along it is cheap, a strided
+ * one is a gather. Register tile: a contraction sums a * b; ta points along an axis only a depends on, tb along one only b
+ * depends on, so a step is ta * tb multiply-adds for ta + tb loads. The pair that costs the fewest cycles per step, edges
+ * included, wins; registers hold ta * tb sums and the operands of one step. */
+#include "codegen/nest.h"
+
+#include <string.h>
+
+typedef struct {
+    const KernelList *l;
+    const Kernel *k;
+    const NestTarget *t;
+    Nest *n;
+    Linear *lin;               /* by access */
+    uint32_t reduced;          /* axes some reduction runs over */
+    uint32_t par;              /* the others */
+    ExprId main;               /* the reduction with the most work; 0: a map */
+    AccessId a, b;             /* operands when it is a contraction; -1 else */
+    bool contraction, has_argmax;
+} Sched;
+
+static bool is_reduction(ExprOp op) { return op == EX_SUM || op == EX_MAX_OVER || op == EX_ARGMAX; }
+
+static double extents(const Kernel *k, uint32_t axes)
+{
+    double n = 1;
+    for (int a = 0; a < k->n_axes; a++)
+        if (axes >> a & 1)
+            n *= k->axis[a].extent;
+    return n;
+}
+
+static uint32_t used_axes(const Kernel *k)
+{
+    uint32_t m = 0;
+    for (ExprId e = 1; e < k->n_expr; e++)
+        m |= k->expr[e].free_axes | k->expr[e].axes;
+    for (int i = 0; i < k->n_out; i++)
+        m |= access_axes(k, k->out[i].at);
+    return m;
+}
+
+static void classify(Sched *s)
+{
+    const Kernel *k = s->k;
+    double best = -1;
+    s->a = s->b = -1;
+    for (ExprId e = 1; e < k->n_expr; e++) {
+        const Expr *x = &k->expr[e];
+        s->has_argmax = s->has_argmax || x->op == EX_ARGMAX;
+        if (!is_reduction(x->op))
+            continue;
+        s->reduced |= x->axes;
+        double work = extents(k, x->axes | k->expr[x->a].free_axes);
+        if (work > best) {
+            best = work;
+            s->main = e;
+        }
+    }
+    s->par = used_axes(k) & ~s->reduced;
+    if (!s->main || k->expr[s->main].op != EX_SUM)
+        return;
+    const Expr *m = &k->expr[k->expr[s->main].a];
+    if (m->op == EX_MUL && k->expr[m->a].op == EX_LOAD && k->expr[m->b].op == EX_LOAD) {
+        s->contraction = true;
+        s->a = k->expr[m->a].at;
+        s->b = k->expr[m->b].at;
+    }
+}
+
+/* ---- the vector axis ---- */
+/* All reductions must run over a reduced vector axis, or their results would differ by lane. */
+static bool can_reduce_lanes(const Sched *s, int v)
+{
+    if (s->has_argmax || !(s->reduced >> v & 1) || s->k->axis[v].kind != AXIS_RED)
+        return false;
+    for (ExprId e = 1; e < s->k->n_expr; e++) {
+        const Expr *x = &s->k->expr[e];
+        if (!is_reduction(x->op))
+            continue;
+        if (x->op != EX_SUM)
+            return false;
+        if (!(x->axes >> v & 1) && (s->k->expr[x->a].free_axes >> v & 1))
+            return false;
+    }
+    return true;
+}
+
+/* Vector instructions' worth of one access, lanes along v, per vector of points. */
+static double access_cost(const Sched *s, AccessId at, int v)
+{
+    int64_t stride = access_lane_stride(&s->lin[at], v);
+    uint32_t axes = access_axes(s->k, at);
+    if (!(axes >> v & 1))
+        return 0.3;
+    if (stride == 1)
+        return s->lin[at].block[v] && s->lin[at].lanes != s->n->lanes ? 20 : 0.5;
+    return 20;
+}
+
+static double vector_cost(const Sched *s, int v)
+{
+    const Kernel *k = s->k;
+    int lanes = s->n->lanes;
+    double extent = k->axis[v].extent, vectors = (double)((k->axis[v].extent + lanes - 1) / lanes);
+    uint32_t all = used_axes(k);
+    double points = extents(k, all) / (extent > 0 ? extent : 1) * vectors, cost = points;
+    for (ExprId e = 1; e < k->n_expr; e++)
+        if (k->expr[e].op == EX_LOAD) {
+            uint32_t axes = access_axes(k, k->expr[e].at);
+            double times = (axes >> v & 1) ? extents(k, axes) / extent * vectors : extents(k, axes);
+            if (s->contraction && (k->expr[e].at == s->a || k->expr[e].at == s->b))
+                times = points / 4;   /* shared by the register tile */
+            cost += times * access_cost(s, k->expr[e].at, v);
+        }
+    for (int i = 0; i < k->n_out; i++) {
+        uint32_t axes = access_axes(k, k->out[i].at);
+        double out = extents(k, axes);
+        cost += (axes >> v & 1) ? out / extent * vectors * access_cost(s, k->out[i].at, v) : out * ((s->reduced >> v & 1) ? 8 : 1);
+    }
+    return cost;
+}
+
+static void pick_vector_axis(Sched *s)
+{
+    const Kernel *k = s->k;
+    double best = 0;
+    s->n->lanes = s->t->lanes;
+    s->n->vector_axis = -1;
+    double scalar = extents(k, used_axes(k)) * 1.5;
+    for (int v = 0; v < k->n_axes; v++) {
+        bool usable = (s->par >> v & 1) || can_reduce_lanes(s, v);
+        if (!usable || k->axis[v].extent < 2 || k->axis[v].batch_div > 1)
+            continue;
+        double cost = vector_cost(s, v);
+        if (s->n->vector_axis < 0 ? cost < scalar : cost < best) {
+            best = cost;
+            s->n->vector_axis = v;
+        }
+    }
+    if (s->n->vector_axis < 0)
+        s->n->lanes = 1;
+}
+
+/* ---- loop order ---- */
+static void push_axis(Nest *n, int a)
+{
+    for (int i = 0; i < n->n_par; i++)
+        if (n->par[i] == a)
+            return;
+    n->par[n->n_par++] = (int8_t)a;
+}
+
+/* The outputs' axes, outermost dims first; then whatever only inner expressions name. */
+static void order_par(Sched *s)
+{
+    const Kernel *k = s->k;
+    for (int i = 0; i < k->n_out; i++) {
+        const Access *x = &k->access[k->out[i].at];
+        for (int d = 0; d < x->rank; d++)
+            for (int a = 0; a < k->n_axes; a++)
+                if (x->dim[d].coef[a] && (s->par >> a & 1))
+                    push_axis(s->n, a);
+    }
+    for (int a = 0; a < k->n_axes; a++)
+        if (s->par >> a & 1)
+            push_axis(s->n, a);
+}
+
+static void order_red(Sched *s)
+{
+    for (int a = 0; a < s->k->n_axes; a++)
+        if (s->reduced >> a & 1)
+            s->n->red[s->n->n_red++] = (int8_t)a;
+}
+
+static void move_to(Nest *n, int axis, int place)
+{
+    int at = 0;
+    while (at < n->n_par && n->par[at] != axis)
+        at++;
+    if (at == n->n_par)
+        return;
+    memmove(&n->par[at], &n->par[at + 1], sizeof *n->par * (size_t)(n->n_par - at - 1));
+    memmove(&n->par[place + 1], &n->par[place], sizeof *n->par * (size_t)(n->n_par - 1 - place));
+    n->par[place] = (int8_t)axis;
+}
+
+/* ---- unrolled reduction axes ---- */
+/* Is axis a part of a guarded dim together with a parallel axis? Then unrolling it lets edge tiles drop their taps. */
+static bool guards_with(const Sched *s, int red, int par)
+{
+    for (AccessId at = 0; at < s->k->n_access; at++)
+        for (int d = 0; d < s->k->access[at].rank; d++) {
+            const Affine *f = &s->k->access[at].dim[d];
+            if (f->guarded && f->coef[red] && f->coef[par])
+                return true;
+        }
+    return false;
+}
+
+static int innermost_red(const Sched *s)
+{
+    for (int i = s->n->n_red; i-- > 0;) {
+        int a = s->n->red[i];
+        if (a != s->n->vector_axis && !s->k->axis[a].batch)
+            return a;
+    }
+    return -1;
+}
+
+/* ---- register tiles ---- */
+/* Axes only `at` depends on, not `other`: tile candidates. */
+static uint32_t only(const Sched *s, AccessId at, AccessId other)
+{
+    return access_axes(s->k, at) & ~access_axes(s->k, other) & s->par;
+}
+
+static int64_t axis_units(const Sched *s, int a)
+{
+    int64_t e = s->k->axis[a].extent;
+    return a == s->n->vector_axis ? (e + s->n->lanes - 1) / s->n->lanes : e;
+}
+
+static bool tileable(const Sched *s, int a)
+{
+    if (a < 0 || s->k->axis[a].batch || axis_units(s, a) < 2 || s->n->tile[a] > 1)
+        return false;
+    for (int r = 0; r < s->k->n_axes; r++)   /* its guard must clip a running loop: one point at a time */
+        if ((s->reduced >> r & 1) && !s->n->unroll[r] && s->k->axis[a].kind == AXIS_PAR && guards_with(s, r, a) &&
+            s->k->axis[r].extent > 1)
+            return false;
+    if (a == s->n->vector_axis)
+        return true;
+    for (AccessId at = 0; at < s->k->n_access; at++)   /* an axis along a blocked dim loops by blocks and lanes: not in a tile */
+        if (s->lin[at].linear && s->lin[at].block[a])
+            return false;
+    return true;
+}
+
+/* Candidate of `set` whose neighbouring points are nearest in memory for access at (last in loop order on ties). */
+static int tile_axis(const Sched *s, uint32_t set, AccessId at)
+{
+    int best = -1;
+    for (int i = 0; i < s->n->n_par; i++) {
+        int a = s->n->par[i];
+        if (!(set >> a & 1) || !tileable(s, a))
+            continue;
+        if (best < 0 || axis_units(s, a) >= 4 || s->lin[at].unit[a] <= s->lin[at].unit[best])
+            best = a;
+    }
+    return best;
+}
+
+/* Cycles of one reduction step of a ta x tb tile. */
+static double step_cost(const Sched *s, int64_t ta, int64_t tb, int64_t extra)
+{
+    double sums = (double)(ta * tb), loads = (double)(ta + tb), latency = 4.5;
+    double fma = sums > latency ? sums : latency;
+    double load = loads * 0.5 + (double)extra * 0.0;
+    (void)s;
+    return (fma > load ? fma : load) + 0.35 + loads * 0.06;
+}
+
+static double tiles_cost(const Sched *s, int64_t ua, int64_t ta, int64_t ub, int64_t tb, int64_t window)
+{
+    int64_t na = ua / ta, ra = ua % ta, nb = ub / tb, rb = ub % tb;
+    double c = (double)(na * nb) * step_cost(s, ta, tb, window);
+    if (ra)
+        c += (double)nb * step_cost(s, ra, tb, window);
+    if (rb)
+        c += (double)na * step_cost(s, ta, rb, window);
+    if (ra && rb)
+        c += step_cost(s, ra, rb, window);
+    return c;
+}
+
+/* Registers of one step: sums, the operand kept while the other one streams, one spare; a window of unrolled taps along a
+ * tile axis keeps its neighbours too. */
+static bool fits(const Sched *s, int64_t ta, int64_t tb, int64_t taps_a, int64_t taps_b)
+{
+    int64_t hold_a = ta + taps_a - 1, hold_b = tb + taps_b - 1;
+    int64_t hold = hold_a < hold_b ? hold_a : hold_b;
+    if (taps_a > 1)
+        hold = hold_a;
+    if (taps_b > 1)
+        hold = hold_b;
+    return ta * tb + hold + 1 <= s->t->registers;
+}
+
+/* Unrolled taps that slide along tile axis `axis` of access `at` (stride 1: neighbouring points share loads). */
+static int64_t taps_along(const Sched *s, AccessId at, int axis)
+{
+    if (axis < 0)
+        return 1;
+    for (int r = 0; r < s->k->n_axes; r++)
+        if (s->n->unroll[r])
+            for (int d = 0; d < s->k->access[at].rank; d++)
+                if (s->k->access[at].dim[d].coef[r] && s->k->access[at].dim[d].coef[axis])
+                    return s->k->axis[r].extent;
+    return 1;
+}
+
+/* Points along axes of `at` that a tile holds before its main axes are chosen. */
+static int64_t tiled_already(const Sched *s, AccessId at)
+{
+    int64_t f = 1;
+    for (int a = 0; a < s->k->n_axes; a++)
+        if (access_axes(s->k, at) >> a & 1)
+            f *= s->n->tile[a];
+    return f;
+}
+
+static void tile_contraction(Sched *s)
+{
+    Nest *n = s->n;
+    int aa = tile_axis(s, only(s, s->a, s->b), s->a), ab = tile_axis(s, only(s, s->b, s->a), s->b);
+    int64_t ua = aa < 0 ? 1 : axis_units(s, aa), ub = ab < 0 ? 1 : axis_units(s, ab);
+    int64_t wa = taps_along(s, s->a, aa), wb = taps_along(s, s->b, ab), best_a = 1, best_b = 1;
+    int64_t fa = tiled_already(s, s->a), fb = tiled_already(s, s->b);
+    double best = -1;
+    for (int64_t ta = 1; ta <= ua && ta <= 28; ta++)
+        for (int64_t tb = 1; tb <= ub && tb <= 28; tb++) {
+            if (!fits(s, ta * fa, tb * fb, wa, wb) && ta * tb > 1)
+                continue;
+            double c = tiles_cost(s, ua * fa, ta * fa, ub * fb, tb * fb, wa + wb - 2);
+            if (best < 0 || c < best * 0.999) {
+                best = c;
+                best_a = ta;
+                best_b = tb;
+            }
+        }
+    if (aa >= 0)
+        n->tile[aa] = (int32_t)best_a;
+    if (ab >= 0)
+        n->tile[ab] = (int32_t)best_b;
+}
+
+/* Reductions that are no contraction keep a few sums in flight to cover the adder's latency. */
+static void tile_reduction(Sched *s)
+{
+    for (int i = s->n->n_par; i-- > 0;) {
+        int a = s->n->par[i];
+        if (!tileable(s, a) || a == s->n->vector_axis)
+            continue;
+        int64_t e = s->k->axis[a].extent, t = 4;
+        while (t > 1 && e % t)
+            t--;
+        s->n->tile[a] = (int32_t)(t > 1 ? t : e < 4 ? e : 1);
+        return;
+    }
+}
+
+/* A window (pool, depthwise filter) of few taps is unrolled whole; a contraction unrolls its innermost filter axis. */
+static void pick_unrolled(Sched *s)
+{
+    Nest *n = s->n;
+    if (!s->main)
+        return;
+    double window = 1;
+    bool short_window = true;
+    for (int i = 0; i < n->n_red; i++) {
+        window *= s->k->axis[n->red[i]].extent;
+        short_window = short_window && !s->k->axis[n->red[i]].batch && n->red[i] != n->vector_axis;
+    }
+    if (short_window && window <= 9) {
+        for (int i = 0; i < n->n_red; i++)
+            n->unroll[n->red[i]] = true;
+        return;
+    }
+    int last = innermost_red(s);
+    if (last >= 0 && s->k->axis[last].extent <= 11 && (s->contraction || window <= 64))
+        for (int i = 0; i < n->n_par; i++)
+            if (guards_with(s, last, n->par[i]) || s->k->axis[last].extent <= 7)
+                n->unroll[last] = true;
+}
+
+/* A parallel filter axis (weight gradients) is unrolled as part of the tile, whole. */
+static void tile_filter_axis(Sched *s)
+{
+    Nest *n = s->n;
+    if (!(s->contraction && n->vector_axis >= 0 && (s->reduced >> n->vector_axis & 1)))
+        return;
+    for (int p = 0; p < s->k->n_axes; p++) {
+        if (!(s->par >> p & 1) || s->k->axis[p].extent > 7 || s->k->axis[p].extent < 2)
+            continue;
+        for (int r = 0; r < s->k->n_axes; r++)
+            if ((s->reduced >> r & 1) && r == innermost_red(s) && guards_with(s, p, r)) {
+                n->tile[p] = s->k->axis[p].extent;
+                return;
+            }
+    }
+}
+
+/* Weight bytes that one pass over all output channels reads. */
+static double operand_bytes(const Sched *s, AccessId at) { return extents(s->k, access_axes(s->k, at)) * 4; }
+
+/* The operand without the pixel axes is the weights: when they do not stay in L2, their tiles go outside the pixels. */
+static void order_contraction(Sched *s)
+{
+    Nest *n = s->n;
+    uint32_t xa = access_axes(s->k, s->a), xb = access_axes(s->k, s->b);
+    for (int i = n->n_par; i-- > 0;) {   /* tiles innermost, in order: weights' axis, then pixels' */
+        int a = n->par[i];
+        if (n->tile[a] > 1 && (xb >> a & 1) && !(xa >> a & 1))
+            move_to(n, a, n->n_par - 1);
+    }
+    int pixels = -1, weights = -1;
+    for (int i = 0; i < n->n_par; i++) {
+        int a = n->par[i];
+        if ((xa >> a & 1) && !(xb >> a & 1) && n->tile[a] > 1)
+            pixels = a;
+        if ((xb >> a & 1) && !(xa >> a & 1) && (n->tile[a] > 1 || a == n->vector_axis))
+            weights = a;
+    }
+    if (pixels >= 0)
+        move_to(n, pixels, n->n_par - 1);
+    if (weights >= 0 && operand_bytes(s, s->b) > (double)s->t->l2 / 2) {
+        int place = 0;
+        while (place < n->n_par && s->k->axis[n->par[place]].batch)
+            place++;
+        if (s->k->axis[n->par[0]].batch && s->k->axis[n->par[0]].extent == 1)
+            place = 1;
+        move_to(n, weights, place < n->n_par ? place : 0);
+    }
+}
+
+Nest *schedule_kernel(Arena *arena, const KernelList *l, const Kernel *k, const NestTarget *t)
+{
+    Nest *n = NEW(arena, Nest);
+    Sched s = {.l = l, .k = k, .t = t, .n = n};
+    n->k = k;
+    n->slice_axis = -1;
+    for (int a = 0; a < MAX_AXIS; a++)
+        n->tile[a] = 1;
+    s.lin = NEWN(arena, Linear, k->n_access);
+    for (AccessId at = 0; at < k->n_access; at++)
+        s.lin[at] = access_linear(l, k, at);
+    classify(&s);
+    pick_vector_axis(&s);
+    order_par(&s);
+    order_red(&s);
+    pick_unrolled(&s);
+    n->zero_tail = !s.contraction;
+    if (s.contraction) {
+        tile_filter_axis(&s);
+        tile_contraction(&s);
+        order_contraction(&s);
+    } else if (s.main) {
+        tile_reduction(&s);
+    }
+    return n;
+}

@@ -1,0 +1,243 @@
+/* Splitting reductions over the batch.
+ * In: a kernel list. Out: the same list with partial sums made explicit. Invariant left: a reduction over a batch axis
+ * stays inside one slice; sums across slices are ordinary reductions over a slice axis, in order.
+ *
+ * SUM[n,p,q](e) becomes   part[z, ...] = SUM[n',p,q](e with n = z * samples + n')      (axis z: slices)
+ *                   and   SUM[z](part[z, ...])
+ * A sum inside the operand of another (the mean inside the variance) is split first; the outer part reads
+ * SUM[z](part) again, which costs a few additions per channel. */
+#include "codegen/split.h"
+#include "codegen/nest.h"
+
+#include <string.h>
+
+typedef struct {
+    KernelList *l;
+    const Kernel *k;
+    int64_t samples, slices;
+    BufId *part;              /* by expression of k: its partial buffer */
+} Splitter;
+
+static uint32_t batch_axes(const Kernel *k)
+{
+    uint32_t m = 0;
+    for (int a = 0; a < k->n_axes; a++)
+        if (k->axis[a].batch && !k->axis[a].batch_div && !k->axis[a].batch_step)
+            m |= 1u << a;
+    return m;
+}
+
+static bool sums_over_batch(const Kernel *k, ExprId e) { return k->expr[e].op == EX_SUM && (k->expr[e].axes & batch_axes(k)); }
+
+/* ---- copying an expression into a new kernel ---- */
+typedef struct {
+    Splitter *s;
+    Kernel *to;
+    int8_t axis_map[MAX_AXIS];    /* of k's axes; -1 = not there */
+    int slice;                    /* axis z of `to`; -1 when the new kernel is not cut */
+    int inside;                   /* the axis of `to` that runs inside the slice */
+    int batch;                    /* k's batch axis */
+    int sum_axis;                 /* axis over slices for SUM[z](part) */
+    AccessId *access_map;         /* -1: not copied yet */
+    ExprId *expr_map;
+} Copy;
+
+static int copied_axis(Copy *c, int a)
+{
+    if (c->axis_map[a] >= 0)
+        return c->axis_map[a];
+    const Axis *x = &c->s->k->axis[a];
+    int i = kernel_axis(c->to, x->kind, x->name, x->extent, x->batch);
+    c->to->axis[i] = *x;
+    c->axis_map[a] = (int8_t)i;
+    return i;
+}
+
+static AccessId copied_access(Copy *c, AccessId at)
+{
+    if (c->access_map[at] >= 0)
+        return c->access_map[at];
+    const Access *from = &c->s->k->access[at];
+    AccessId id = kernel_access(c->s->l, c->to, from->buf);
+    c->to->access[id].fill = from->fill;
+    for (int d = 0; d < from->rank; d++) {
+        Affine f = from->dim[d];
+        memset(f.coef, 0, sizeof f.coef);
+        for (int a = 0; a < c->s->k->n_axes; a++) {
+            if (!from->dim[d].coef[a])
+                continue;
+            if (a == c->batch && c->slice >= 0) {
+                f.coef[c->slice] += from->dim[d].coef[a] * (int32_t)c->s->samples;
+                f.coef[c->inside] += from->dim[d].coef[a];
+            } else {
+                f.coef[copied_axis(c, a)] += from->dim[d].coef[a];
+            }
+        }
+        if (f.table) {
+            f.table_axis = (int8_t)copied_axis(c, f.table_axis);
+            if (f.table_axis2 >= 0)
+                f.table_axis2 = (int8_t)copied_axis(c, f.table_axis2);
+        }
+        c->to->access[id].dim[d] = f;
+    }
+    c->access_map[at] = id;
+    return id;
+}
+
+static ExprId copied_expr(Copy *c, ExprId e);
+
+/* SUM over the slices of a partial buffer, indexed like the sum it stands for. */
+static ExprId sum_of_parts(Copy *c, ExprId e)
+{
+    Splitter *s = c->s;
+    if (c->sum_axis < 0) {
+        c->sum_axis = kernel_axis(c->to, AXIS_RED, "z", s->slices, true);
+        c->to->axis[c->sum_axis].batch_div = (int32_t)s->samples;
+    }
+    AccessId at = kernel_access(s->l, c->to, s->part[e]);
+    affine_axis(access_dim(c->to, at, 0), c->sum_axis, 1);
+    int d = 1;
+    for (int a = 0; a < s->k->n_axes; a++)
+        if (s->k->expr[e].free_axes >> a & 1)
+            affine_axis(access_dim(c->to, at, d++), copied_axis(c, a), 1);
+    return expr_reduce(s->l, c->to, EX_SUM, expr_load(s->l, c->to, at), 0, 1u << c->sum_axis);
+}
+
+static uint32_t copied_mask(Copy *c, uint32_t axes)
+{
+    uint32_t m = 0;
+    for (int a = 0; a < c->s->k->n_axes; a++)
+        if (axes >> a & 1)
+            m |= 1u << (a == c->batch && c->slice >= 0 ? c->inside : copied_axis(c, a));
+    return m;
+}
+
+/* The batch index itself, as a value. */
+static ExprId batch_index(Copy *c)
+{
+    Expr in = {.op = EX_INDEX, .axis = (int8_t)c->inside}, z = {.op = EX_INDEX, .axis = (int8_t)c->slice};
+    ExprId scaled = expr_op(c->s->l, c->to, EX_IMUL, expr_add(c->s->l, c->to, z), expr_iconst(c->s->l, c->to, (int32_t)c->s->samples), 0);
+    return expr_op(c->s->l, c->to, EX_IADD, scaled, expr_add(c->s->l, c->to, in), 0);
+}
+
+static ExprId copied_expr(Copy *c, ExprId e)
+{
+    if (!e || c->expr_map[e])
+        return e ? c->expr_map[e] : 0;
+    Splitter *s = c->s;
+    const Expr *x = &s->k->expr[e];
+    ExprId out;
+    if (s->part[e]) {
+        out = sum_of_parts(c, e);
+    } else if (x->op == EX_LOAD) {
+        out = expr_load(s->l, c->to, copied_access(c, x->at));
+    } else if (x->op == EX_INDEX && x->axis == c->batch && c->slice >= 0) {
+        out = batch_index(c);
+    } else {
+        Expr y = *x;
+        y.a = copied_expr(c, x->a);
+        y.b = copied_expr(c, x->b);
+        y.c = copied_expr(c, x->c);
+        y.axes = copied_mask(c, x->axes);
+        if (x->op == EX_INDEX)
+            y.axis = (int8_t)copied_axis(c, x->axis);
+        if (x->op == EX_ROWINDEX)
+            y.at = copied_access(c, x->at);
+        out = expr_add(s->l, c->to, y);
+    }
+    c->expr_map[e] = out;
+    return out;
+}
+
+static Copy copy_into(Splitter *s, Kernel *to)
+{
+    Copy c = {.s = s, .to = to, .slice = -1, .inside = -1, .sum_axis = -1};
+    uint32_t b = batch_axes(s->k);
+    c.batch = b ? __builtin_ctz(b) : -1;
+    memset(c.axis_map, -1, sizeof c.axis_map);
+    c.access_map = NEWN(s->l->arena, AccessId, s->k->n_access);
+    memset(c.access_map, -1, sizeof *c.access_map * (size_t)s->k->n_access);
+    c.expr_map = NEWN(s->l->arena, ExprId, s->k->n_expr);
+    return c;
+}
+
+/* ---- the two kinds of kernels ---- */
+static BufId part_buffer(Splitter *s, ExprId e)
+{
+    Buffer b = {.kind = BUF_WORK, .dtype = DT_F32};
+    b.name = arena_printf(s->l->arena, "%s.part", s->k->name);
+    b.shape.dim[b.shape.rank++] = s->slices;
+    for (int a = 0; a < s->k->n_axes; a++)
+        if (s->k->expr[e].free_axes >> a & 1)
+            b.shape.dim[b.shape.rank++] = s->k->axis[a].extent;
+    if (b.shape.rank > MAX_RANK)
+        BUG("partial sums of %s have rank %d", s->k->name, b.shape.rank);
+    return kernels_add_buffer(s->l, &b);
+}
+
+static Kernel *part_kernel(Splitter *s, ExprId e)
+{
+    Kernel *to = kernel_new(s->l, arena_printf(s->l->arena, "%s.part", s->k->name), s->k->layer, s->k->span);
+    Copy c = copy_into(s, to);
+    c.slice = kernel_axis(to, AXIS_PAR, "z", s->slices, true);
+    to->axis[c.slice].batch_div = (int32_t)s->samples;
+    c.inside = kernel_axis(to, AXIS_RED, "n", s->samples, true);
+    to->axis[c.inside].batch_base = (int8_t)c.slice;
+    to->axis[c.inside].batch_step = (int32_t)s->samples;
+    const Expr *x = &s->k->expr[e];
+    ExprId operand = copied_expr(&c, x->a);
+    ExprId sum = expr_reduce(s->l, to, EX_SUM, operand, 0, copied_mask(&c, x->axes));
+    s->part[e] = part_buffer(s, e);
+    AccessId at = kernel_access(s->l, to, s->part[e]);
+    affine_axis(access_dim(to, at, 0), c.slice, 1);
+    int d = 1;
+    for (int a = 0; a < s->k->n_axes; a++)
+        if (x->free_axes >> a & 1)
+            affine_axis(access_dim(to, at, d++), copied_axis(&c, a), 1);
+    kernel_out(to, at, sum);
+    to->macs = s->k->macs;
+    return to;
+}
+
+static Kernel *final_kernel(Splitter *s)
+{
+    Kernel *to = kernel_new(s->l, s->k->name, s->k->layer, s->k->span);
+    Copy c = copy_into(s, to);
+    for (int i = 0; i < s->k->n_out; i++) {
+        ExprId v = copied_expr(&c, s->k->out[i].value);
+        kernel_out(to, copied_access(&c, s->k->out[i].at), v);
+    }
+    return to;
+}
+
+/* Outputs that still run over the batch next to sums over it (a loss with gradient) need no splitting of those outputs. */
+static bool needs_split(const Kernel *k)
+{
+    for (ExprId e = 1; e < k->n_expr; e++)
+        if (sums_over_batch(k, e))
+            return true;
+    return false;
+}
+
+void split_batch_reductions(KernelList *l, int64_t samples, bool (*keep)(const KernelList *, const Kernel *, void *), void *arg)
+{
+    KernelList done = *l;
+    done.kernels.at = NULL;
+    done.kernels.len = done.kernels.cap = 0;
+    int64_t slices = (l->graph->batch + samples - 1) / samples;
+    for (uint32_t i = 0; i < l->kernels.len; i++) {
+        const Kernel *k = &l->kernels.at[i];
+        if (!needs_split(k) || keep(l, k, arg)) {
+            vec_push(l->arena, &done.kernels, *k);
+            continue;
+        }
+        Splitter s = {l, k, samples, slices, NEWN(l->arena, BufId, k->n_expr)};
+        for (ExprId e = 1; e < k->n_expr; e++)
+            if (sums_over_batch(k, e))
+                vec_push(l->arena, &done.kernels, *part_kernel(&s, e));
+        vec_push(l->arena, &done.kernels, *final_kernel(&s));
+    }
+    l->kernels.at = done.kernels.at;
+    l->kernels.len = done.kernels.len;
+    l->kernels.cap = done.kernels.cap;
+}
