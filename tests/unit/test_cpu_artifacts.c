@@ -1,0 +1,253 @@
+/* What `build` leaves, from an object made by the CPU back end: each kind is made in a folder with awkward characters in its
+ * name, and used by a C program (or Python) from there. The stage is a stand-in: y = 2x + consts[i]. */
+#include "codegen/artifacts_impl.h"
+#include "codegen/cpu/module.h"
+
+#include <dirent.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { FEATURES = 3, BATCH = 2 };
+
+LLVMValueRef emit_stage(Emit *e, const Function *f, int s)
+{
+    LLVMTypeRef params[3] = {e->ptr, e->ptr, e->i64};
+    LLVMValueRef fn = emit_function_begin(e, arena_printf(e->arena, "%s.stage%d", f->name, s),
+                                          LLVMFunctionType(e->void_, params, 3, false), true);
+    LLVMValueRef args = LLVMGetParam(fn, 0), slice = LLVMGetParam(fn, 2), p[3];
+    const size_t at[3] = {offsetof(CnncArgs, in), offsetof(CnncArgs, out), offsetof(CnncArgs, consts)};
+    for (int i = 0; i < 3; i++)
+        p[i] = emit_load(e, e->ptr, emit_gep(e, e->i8, args, emit_i64(e, (int64_t)at[i])), 8);
+    Loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, FEATURES), 1, "i");
+    LLVMValueRef index = emit_add(e, emit_mul(e, slice, FEATURES), l.iv);
+    LLVMValueRef x = emit_load(e, e->f32, emit_gep(e, e->f32, p[0], index), 4);
+    LLVMValueRef c = emit_load(e, e->f32, emit_gep(e, e->f32, p[2], l.iv), 4);
+    emit_store(e, emit_fma(e, x, emit_f32(e, 2), c), emit_gep(e, e->f32, p[1], index), 4);
+    emit_loop_end(e, &l);
+    emit_function_end(e);
+    return fn;
+}
+
+static const CnncStage stages[] = {{NULL, BATCH, 1, -1, -1, "all", 1}};
+static const CnncFunction infer = {stages, 1, BATCH, 0, 0};
+static Stage plan[1] = {{.name = "all", .slices = BATCH, .samples_per_slice = 1}};
+static Function infer_function = {.name = "infer", .stages = plan, .n_stages = 1, .batch = BATCH};
+static const float consts[16] __attribute__((aligned(64))) = {100, 200, 300};
+static const char *const classes[] = {"a", "b", "c"};
+
+typedef struct { Arena *a; char dir[64]; Program program; Bytes object; } Work;
+
+static int setup(void **state)
+{
+    Work *w = calloc(1, sizeof *w);
+    w->a = arena_new();
+    strcpy(w->dir, P_tmpdir "/cnnc \"test\" 'X XXXXXX");
+    assert_non_null(mkdtemp(w->dir));
+    w->program = (Program){.arena = w->a, .symbol = "net", .infer = &infer_function};
+    w->program.model = (CnncModel){.name = "net", .in_rank = 1, .in_shape = {FEATURES}, .out_rank = 1, .out_shape = {FEATURES}, .n_classes = 3,
+                                   .class_names = classes, .consts = (const char *)consts, .consts_bytes = sizeof consts, .infer = &infer};
+    CpuTarget t;
+    const char *why = "";
+    assert_true(target_find(w->a, NULL, "x86-64", &t, &why));
+    if (!module_compile(w->a, &w->program, &t, CPU_OBJECT, true, &w->object, &why))
+        fail_msg("%s", why);
+    *state = w;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    Work *w = *state;
+    const char *output;
+    char *rm[] = {"rm", "-rf", w->dir, NULL};
+    run_program(w->a, rm, &output);
+    free(w->object.data);
+    arena_free(w->a);
+    free(w);
+    return 0;
+}
+
+static const char *in_dir(Work *w, const char *name) { return arena_printf(w->a, "%s/%s", w->dir, name); }
+
+static int files_in(const char *dir)
+{
+    DIR *d = opendir(dir);
+    int n = 0;
+    for (struct dirent *e; (e = readdir(d));)
+        n += e->d_name[0] != '.';
+    closedir(d);
+    return n;
+}
+
+static void make(Work *w, ArtifactKind kind, const char *name)
+{
+    ArtifactError e = {0};
+    ArtifactJob job = {.program = &w->program, .object = w->object.data, .object_size = w->object.size, .out = in_dir(w, name), .runtime_dir = w->dir};
+    if (!artifact_link(w->a, kind, &job, &e))
+        fail_msg("%s", e.text);
+}
+
+static void put(Work *w, const char *name, const char *text)
+{
+    ArtifactError e = {0};
+    if (!artifact_write_file(w->a, in_dir(w, name), text, strlen(text), &e))
+        fail_msg("%s", e.text);
+}
+
+/* Runs `sh -c command` in the folder; its last line is its exit status's reason. */
+static const char *shell(Work *w, const char *command)
+{
+    const char *output;
+    char *argv[] = {"sh", "-c", arena_printf(w->a, "cd \"$0\" && %s", command), w->dir, NULL};
+    if (run_program(w->a, argv, &output) != 0)
+        fail_msg("%s: %s", command, output);
+    return output;
+}
+
+static const char caller[] =
+    "#include \"net.h\"\n#include <stdio.h>\n#include <string.h>\n"
+    "int main(void) { float in[NET_BATCH * NET_INPUT_SIZE] = {1, 2, 3, 4, 5, 6}, out[NET_BATCH * NET_OUTPUT_SIZE] = {0};\n"
+    "  static _Alignas(64) char ws[NET_WORKSPACE_SIZE + 64];\n"
+    "  int64_t want[] = NET_INPUT_SHAPE;\n"
+    "  if (net_workspace_size() != NET_WORKSPACE_SIZE || net_batch() != NET_BATCH || net_input_rank() != NET_INPUT_RANK) return 2;\n"
+    "  if (memcmp(want, net_input_shape(), sizeof want) || net_classes() != 3 || strcmp(net_class_name(2), \"c\") || net_class_name(3)) return 3;\n"
+    "  if (net_infer(in, out, ws)) return 4;\n"
+    "  for (int i = 0; i < 6; i++) printf(\"%g \", out[i]);\n"
+    "  return 0; }\n";
+
+static void check_caller(Work *w, const char *link)
+{
+    ArtifactError e = {0};
+    assert_true(artifact_write_header(w->a, &w->program, in_dir(w, "net.h"), &e));
+    put(w, "main.c", caller);
+    const char *out = shell(w, arena_printf(w->a, "cc -Wall -Wextra -Werror -std=c11 -pedantic main.c %s -o main && ./main", link));
+    assert_string_equal(out, "102 204 306 108 210 312 ");
+}
+
+static void test_object(void **state)
+{
+    make(*state, ARTIFACT_OBJ, "net.o");
+    check_caller(*state, "net.o");
+}
+
+static void test_archive(void **state)
+{
+    make(*state, ARTIFACT_LIB, "libnet.a");
+    make(*state, ARTIFACT_LIB, "libnet.a");   /* over the old one */
+    check_caller(*state, "libnet.a");
+}
+
+static void test_shared(void **state)
+{
+    Work *w = *state;
+    make(w, ARTIFACT_SHARED, "net.so");
+    check_caller(w, "./net.so -Wl,-rpath,'$ORIGIN'");
+    const char *needs = shell(w, "readelf -d net.so");
+    assert_null(strstr(needs, "NEEDED"));
+    assert_null(strstr(needs, "TEXTREL"));
+    const char *names = shell(w, "nm -D --defined-only net.so");
+    assert_null(strstr(names, "net_model"));
+    assert_non_null(strstr(names, "net_infer_n"));
+}
+
+static void test_cplusplus_header(void **state)
+{
+    Work *w = *state;
+    ArtifactError e = {0};
+    assert_true(artifact_write_header(w->a, &w->program, in_dir(w, "net.h"), &e));
+    shell(w, "printf '#include \"net.h\"\\nextern \"C\" int (*f)(const float *, float *, void *);\\nint (*f)(const float *, float *, void *) = net_infer;\\n' > m.cc && "
+             "cc -x c++ -fsyntax-only -Wall -Werror m.cc");
+}
+
+static void test_python(void **state)
+{
+    Work *w = *state;
+    ArtifactError e = {0};
+    if (system("python3 -c 'import ctypes' 2>/dev/null") != 0)
+        skip();
+    make(w, ARTIFACT_SHARED, "libnet.so");
+    assert_true(artifact_write_python(w->a, &w->program, "libnet.so", in_dir(w, "net.py"), &e));
+    const char *out = shell(w, "PYTHONDONTWRITEBYTECODE=1 python3 -c 'import net; print(net.batch, net.input_shape, net.classes, "
+                               "net.infer([1, 2, 3] * 3))'");
+    assert_string_equal(out, "2 (3,) ['a', 'b', 'c'] [102.0, 204.0, 306.0, 102.0, 204.0, 306.0, 102.0, 204.0, 306.0]");
+}
+
+static void test_pkgconfig(void **state)
+{
+    Work *w = *state;
+    ArtifactError e = {0};
+    assert_true(artifact_write_pkgconfig(w->a, &w->program, "libnet.a", in_dir(w, "net.pc"), &e));
+    assert_non_null(strstr(shell(w, "cat net.pc"), "Libs: ${pcfiledir}/libnet.a"));
+}
+
+static void test_executable(void **state)
+{
+    Work *w = *state;
+    put(w, "m.c", "#include \"runtime/abi.h\"\n#include <stdio.h>\n"
+                  "int main(void) { float in[6] = {1, 2, 3}, out[6]; CnncArgs a = {.consts = cnnc_model.consts, .in = in, .out = out, .n = 1};\n"
+                  "cnnc_model.infer->stages[0].fn(&a, 0, 0); printf(\"%s %g %g\", cnnc_model.name, out[0], out[2]); return (long)a.consts & 63; }\n");
+    char here[4096];
+    assert_non_null(getcwd(here, sizeof here));
+    shell(w, arena_printf(w->a, "cc -I'%s' -c m.c && echo 'int nothing;' > e.c && cc -c e.c && ar rcs libcnnc_infer_main.a m.o && ar rcs libcnnc_program.a e.o", here));
+    make(w, ARTIFACT_EXE, "app");
+    assert_string_equal(shell(w, "./app"), "net 102 306");
+    const char *needs = shell(w, "readelf -d app | grep NEEDED");
+    assert_null(strstr(needs, "libz"));
+    assert_null(strstr(needs, "libpng"));
+}
+
+static void test_failures_leave_nothing(void **state)
+{
+    Work *w = *state;
+    ArtifactError e = {0};
+    ArtifactJob job = {.program = &w->program, .object = "no object", .object_size = 9, .out = in_dir(w, "x.so")};
+    assert_false(artifact_link(w->a, ARTIFACT_SHARED, &job, &e));
+    assert_int_equal(e.exit_code, 70);
+    assert_non_null(strstr(e.text, "exit status"));
+    job.cc = "no-such-compiler";
+    assert_false(artifact_link(w->a, ARTIFACT_SHARED, &job, &e));
+    assert_int_equal(e.exit_code, 3);
+    assert_non_null(strstr(e.text, "cannot run 'no-such-compiler'"));
+    job.out = in_dir(w, "no/such/folder/x.so");
+    assert_false(artifact_link(w->a, ARTIFACT_SHARED, &job, &e));
+    assert_int_equal(e.exit_code, 3);
+    job.out = w->dir;
+    assert_false(artifact_link(w->a, ARTIFACT_SHARED, &job, &e));
+    assert_non_null(strstr(e.text, "it is a folder"));
+    job.out = in_dir(w, "app");
+    job.cc = NULL;
+    job.runtime_dir = NULL;   /* a test program has no runtime beside it, unless the build folder's is there */
+    if (access("libcnnc_program.a", R_OK) != 0)
+        assert_false(artifact_link(w->a, ARTIFACT_EXE, &job, &e));
+    assert_int_equal(files_in(w->dir), 0);
+}
+
+static void test_names(void **state)
+{
+    Work *w = *state;
+    static const char *const pairs[][2] = {{"out/net", "net"}, {"libnet.so", "net"}, {"out/libnet.a", "net"}, {"a.b/le-net.5", "le_net_5"},
+                                           {"lib", "lib"}, {"3d.so", "_3d"}, {"", "model"}, {"x/", "model"}, {"lib.so", "lib"}, {".so", "_so"}};
+    for (size_t i = 0; i < ARRAY_LEN(pairs); i++)
+        assert_string_equal(artifact_name(w->a, pairs[i][0]), pairs[i][1]);
+    unsigned inputs;
+    const char *why;
+    assert_true(artifact_parse_inputs(w->a, "npy,idx,pgm", &inputs, &why) && inputs == (INPUT_NPY | INPUT_IDX | INPUT_PGM));
+    assert_true(artifact_parse_inputs(w->a, "all", &inputs, &why) && inputs == INPUT_ALL);
+    assert_false(artifact_parse_inputs(w->a, "png,gif", &inputs, &why));
+    assert_non_null(strstr(why, "\"gif\""));
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+int main(void)
+{
+    const struct CMUnitTest tests[] = {TEST(test_names), TEST(test_object), TEST(test_archive), TEST(test_shared), TEST(test_cplusplus_header),
+                                       TEST(test_python), TEST(test_pkgconfig), TEST(test_executable), TEST(test_failures_leave_nothing)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
