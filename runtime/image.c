@@ -1,6 +1,6 @@
 /* Recognises pictures, converts them to grey or colour, reads PGM and PPM.
  * In: bytes that anybody may have written. Out: 8-bit pixels.
- * Relies on the decoders for pixels in bounds; refuses pictures of more than 2^28 pixels before asking for memory.
+ * Relies on the decoders for pixels in bounds; refuses pictures of more than 2^27 pixels before asking for memory.
  * Idea: every decoder gives 1 or 3 channels; the conversions are Pillow's, so that nets see what PyTorch showed them:
  *     L = (19595 R + 38470 G + 7471 B + 32768) >> 16 */
 #include "runtime/image.h"
@@ -10,7 +10,7 @@
 #include <string.h>
 #include <strings.h>
 
-static const int64_t max_pixels = (int64_t)1 << 28;
+static const int64_t max_pixels = (int64_t)1 << 27;
 
 /* Null when the program was linked without them. */
 #pragma weak image_decode_png

@@ -1,4 +1,4 @@
-/* PyTorch's .pt/.pth files, as torch.save writes them since 1.6: a zip of stored entries with a pickled state_dict.
+/* PyTorch's .pt/.pth files, as torch.save writes them since PyTorch 1.6: a zip of stored entries with a pickled state_dict.
  * The pickle is read by a restricted reader: nothing in the file is ever executed. */
 #ifndef CNNC_RUNTIME_PT_H
 #define CNNC_RUNTIME_PT_H
