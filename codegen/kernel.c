@@ -91,9 +91,53 @@ Kernel *kernel_new(KernelList *l, const char *name, LayerId layer, Span span)
     return k;
 }
 
+/* Drops expressions that no output needs, and accesses that only those read: schedulers look at all of them. */
+static void kernel_prune(KernelList *l, Kernel *k)
+{
+    ExprId *expr = NEWN(l->arena, ExprId, k->n_expr);           /* new ids; first: 1 where needed */
+    AccessId *access = NEWN(l->arena, AccessId, k->n_access + 1);
+    int32_t n_expr = 1, n_access = 0;
+    for (int o = 0; o < k->n_out; o++) {
+        expr[k->out[o].value] = 1;
+        access[k->out[o].at] = 1;
+    }
+    for (int32_t i = k->n_expr - 1; i > 0; i--) {
+        const Expr *e = &k->expr[i];
+        if (!expr[i])
+            continue;
+        expr[e->a] = expr[e->b] = expr[e->c] = 1;
+        if (e->op == EX_LOAD || e->op == EX_ROWINDEX)
+            access[e->at] = 1;
+    }
+    for (int32_t i = 0; i < k->n_access; i++) {
+        if (!access[i])
+            continue;
+        k->access[n_access] = k->access[i];
+        access[i] = (AccessId)n_access++;
+    }
+    expr[0] = 0;
+    for (int32_t i = 1; i < k->n_expr; i++) {
+        if (!expr[i])
+            continue;
+        Expr e = k->expr[i];
+        e.a = expr[e.a];
+        e.b = expr[e.b];
+        e.c = expr[e.c];
+        if (e.op == EX_LOAD || e.op == EX_ROWINDEX)
+            e.at = access[e.at];
+        k->expr[n_expr] = e;
+        expr[i] = (ExprId)n_expr++;
+    }
+    for (int o = 0; o < k->n_out; o++)
+        k->out[o] = (Out){access[k->out[o].at], expr[k->out[o].value]};
+    k->n_expr = n_expr;
+    k->n_access = n_access;
+}
+
 /* Names are made unique here: a second "conv1.act" becomes "conv1.act.2". */
 void kernels_add(KernelList *l, Kernel *k)
 {
+    kernel_prune(l, k);
     const char *base = k->name;
     for (int count = 2;; count++) {
         bool taken = false;
