@@ -86,17 +86,31 @@ static V clamp(Emit *e, V x, double lo, double hi)
     return sel(e, fcmp(e, LLVMRealOLT, x, num(e, x, lo)), num(e, x, lo), x);
 }
 
-static V emit_exp(Emit *e, V x)
+/* e^x = 2^n (y + low), y in [0.7, 1.42), low what rounding y lost; x clamped to where the result is not 0 or infinite */
+typedef struct { V y, low, n; } ExpParts;
+
+static ExpParts exp_parts(Emit *e, V x)
 {
     static const double q[] = {0.49999994, 0.166665167, 0.0416681021, 0.00836919248, 0.00138389028};
-    x = clamp(e, x, -106, 90);
-    Reduced d = reduce_exp(e, x);
-    V y = emit_fma(e, mul(e, d.r, d.r), HORNER(e, d.r, q), d.r);
-    y = add(e, y, num(e, x, 1));
-    /* 2^n in two factors: reaches denormals and infinity. */
-    V half = LLVMBuildAShr(e->b, d.n, inum(e, x, 1), "");
-    y = mul(e, y, power_of_two(e, half));
-    return mul(e, y, power_of_two(e, LLVMBuildSub(e->b, d.n, half, "")));
+    V one = num(e, x, 1);
+    Reduced d = reduce_exp(e, clamp(e, x, -106, 90));
+    V p = emit_fma(e, mul(e, d.r, d.r), HORNER(e, d.r, q), d.r);
+    ExpParts out = {.y = add(e, p, one), .n = d.n};
+    out.low = sub(e, p, sub(e, out.y, one));
+    return out;
+}
+
+/* 2^n y in two factors: reaches denormals and infinity. */
+static V scale(Emit *e, V y, V n)
+{
+    V half = LLVMBuildAShr(e->b, n, inum(e, n, 1), "");
+    return mul(e, mul(e, y, power_of_two(e, half)), power_of_two(e, LLVMBuildSub(e->b, n, half, "")));
+}
+
+static V emit_exp(Emit *e, V x)
+{
+    ExpParts p = exp_parts(e, x);
+    return scale(e, p.y, p.n);
 }
 
 static V emit_expm1(Emit *e, V x)
@@ -114,11 +128,19 @@ static V emit_expm1(Emit *e, V x)
     return sel(e, fcmp(e, LLVMRealOLT, magnitude(e, in), num(e, x, 0x1p-25)), in, y);
 }
 
+/* z = e^-|x|: z / (1 + z) below 0, 1 / (1 + z) above. The roundings of z and of s = 1 + z are carried along (lost) and put
+ * right at the end by one step: (t + lost_t) / (s + lost_s) = q + (lost_t - q lost_s) / s. */
 static V emit_sigmoid(Emit *e, V x)
 {
-    V z = emit_exp(e, LLVMBuildFNeg(e->b, magnitude(e, x), ""));
-    V top = sel(e, fcmp(e, LLVMRealOLT, x, num(e, x, 0)), z, num(e, x, 1));
-    return quot(e, top, add(e, z, num(e, x, 1)));
+    V one = num(e, x, 1), zero = num(e, x, 0);
+    ExpParts p = exp_parts(e, LLVMBuildFNeg(e->b, magnitude(e, x), ""));
+    V z = scale(e, p.y, p.n), lost_z = scale(e, p.low, p.n);
+    V s = add(e, one, z), lost_s = add(e, sub(e, z, sub(e, s, one)), lost_z);
+    V negative = fcmp(e, LLVMRealOLT, x, zero);
+    V q = quot(e, sel(e, negative, z, one), s);
+    V lost = sub(e, sel(e, negative, lost_z, zero), mul(e, q, lost_s));
+    V inverse = sel(e, negative, sub(e, one, q), q);   /* 1 / s, nearly */
+    return emit_fma(e, lost, inverse, q);
 }
 
 /* ---- logarithms ---- */
