@@ -4,6 +4,8 @@
  * Idea: source text is printed cell by cell, so tabs, UTF-8, control bytes and very long lines keep the carets in place. */
 #include "ir/base/diag.h"
 
+#include "ir/base/text.h"
+
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,19 +134,6 @@ static Ranked *sorted(const Diags *d, uint32_t *n)
 enum { TAB = 4, LINE_ROOM = 150, LINE_BEFORE = 60 };
 typedef struct { uint32_t bytes, width; bool odd; } Cell;   /* odd: a control or broken byte, shown as U+FFFD */
 
-static uint32_t utf8_length(const unsigned char *s, uint32_t left)
-{
-    uint32_t n = s[0] < 0x80 ? 1 : s[0] >= 0xC2 && s[0] < 0xE0 ? 2 : s[0] >= 0xE0 && s[0] < 0xF0 ? 3 : s[0] >= 0xF0 && s[0] < 0xF5 ? 4 : 0;
-    if (n == 0 || n > left)
-        return 0;
-    for (uint32_t i = 1; i < n; i++)
-        if ((s[i] & 0xC0) != 0x80)
-            return 0;
-    if ((s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] >= 0xA0) || (s[0] == 0xF0 && s[1] < 0x90) || (s[0] == 0xF4 && s[1] >= 0x90))
-        return 0;
-    return n;
-}
-
 static uint32_t code_point(const unsigned char *s, uint32_t n)
 {
     uint32_t c = n == 1 ? s[0] : n == 2 ? s[0] & 0x1Fu : n == 3 ? s[0] & 0x0Fu : s[0] & 0x07u;
@@ -168,7 +157,7 @@ static Cell cell_at(const char *text, uint32_t left, uint32_t column)
     const unsigned char *s = (const unsigned char *)text;
     if (s[0] == '\t')
         return (Cell){1, TAB - column % TAB, false};
-    uint32_t n = utf8_length(s, left);
+    uint32_t n = text_utf8_length(text, left);
     if (n == 0 || (n == 1 && (s[0] < 0x20 || s[0] == 0x7F)) || (n == 2 && s[0] == 0xC2 && s[1] < 0xA0))
         return (Cell){n ? n : 1, 1, true};
     return (Cell){n, code_point_width(code_point(s, n)), false};
@@ -281,27 +270,6 @@ static void print_human(const Printer *p, const Diag *x)
 
 /* ---- the JSON form ---- */
 
-static void print_json_string(FILE *to, const char *text)
-{
-    const unsigned char *s = (const unsigned char *)text;
-    uint32_t left = (uint32_t)strlen(text);
-    fputc('"', to);
-    while (left) {
-        uint32_t n = utf8_length(s, left);
-        if (n == 0)
-            fputs("\\ufffd", to);
-        else if (*s == '"' || *s == '\\')
-            fprintf(to, "\\%c", *s);
-        else if (*s < 0x20 || *s == 0x7F)
-            fprintf(to, "\\u%04x", *s);
-        else
-            fwrite(s, 1, n, to);
-        s += n ? n : 1;
-        left -= n ? n : 1;
-    }
-    fputc('"', to);
-}
-
 static void print_json_place(const Printer *p, Span span)
 {
     LineCol from = {1, 1}, to = {1, 1};
@@ -316,7 +284,7 @@ static void print_json_field(FILE *to, const char *key, const char *value)
 {
     fprintf(to, ", \"%s\": ", key);
     if (value)
-        print_json_string(to, value);
+        text_print_json(to, value);
     else
         fputs("null", to);
 }
@@ -324,7 +292,7 @@ static void print_json_field(FILE *to, const char *key, const char *value)
 static void print_json(const Printer *p, const Diag *x)
 {
     fprintf(p->to, "{\"code\": ");
-    print_json_string(p->to, x->code);
+    text_print_json(p->to, x->code);
     fprintf(p->to, ", \"severity\": \"%s\"", x->kind == DIAG_ERROR ? "error" : "warning");
     print_json_field(p->to, "message", x->text);
     print_json_field(p->to, "file", p->src ? p->src->path : NULL);
@@ -333,7 +301,7 @@ static void print_json(const Printer *p, const Diag *x)
     fputs(", \"notes\": [", p->to);
     for (const Label *n = x->notes; n; n = n->next) {
         fputs("{\"message\": ", p->to);
-        print_json_string(p->to, n->text);
+        text_print_json(p->to, n->text);
         fputs(", ", p->to);
         print_json_place(p, n->span);
         fputs(n->next ? "}, " : "}", p->to);
