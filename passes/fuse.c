@@ -99,7 +99,7 @@ static void find_deadlines(Groups *s, Arena *a)
         const Node *node = graph_node(g, n);
         s->deadline[n] = g->nodes.len;
         for (int i = 0; i < node->n_in; i++)
-            if (written[node->in[i]] && written[node->in[i]] < s->deadline[n])
+            if (op_reads(node->op, i) && written[node->in[i]] && written[node->in[i]] < s->deadline[n])
                 s->deadline[n] = written[node->in[i]];
     }
 }
