@@ -296,3 +296,18 @@ Program *compile_training(Arena *a, PassContext *pc, CompileOptions *o)
         return NULL;
     return p;
 }
+
+Program *compile_graph(Arena *a, const Graph *g, const Fusion *f, CompileOptions *o)
+{
+    Program *p = NEW(a, Program);
+    Compiler c = {a, o, p, consts_new(a)};
+    p->arena = a;
+    p->symbol = symbol_of(a, g->name);
+    p->model = (CnncModel){.abi_version = CNNC_ABI_VERSION, .name = g->name, .version = CNNC_VERSION, .cpu = "", .features = ""};
+    p->model.tensors = compile_tensors(a, g, NULL, &p->model.n_tensors, &p->model.state_bytes);
+    bool step = g->updates.len > 0;
+    Function *fn = compile_function(&c, step ? "step" : "infer", g, f, PARAMS_IN_STATE, step);
+    *(step ? &p->step : &p->infer) = fn;
+    *(step ? &p->model.step : &p->model.infer) = function_table(a, fn);
+    return consts_fill(c.consts, g, NULL, 0, &p->model.consts, &p->model.consts_bytes) ? p : NULL;
+}
