@@ -79,7 +79,7 @@ static void print_act(FILE *to, const ActAttrs *a)
 #undef ACT
     };
     fputs(act_text(a->kind), to);
-    const char *s = signatures[a->kind];
+    const char *s = signatures[a->kind] ? signatures[a->kind] : "";
     for (int i = 0; *s && i < 4; i++) {
         fprintf(to, ", %.*s=%g", (int)strcspn(s, "= "), s, a->p[i]);
         s += strcspn(s, " ");
