@@ -82,6 +82,8 @@ class Maker:
         rest = [a for j, a in enumerate(args[i:], i) if j < required or a[1] != a[2] or rng.random() < 0.15]
         rng.shuffle(rest)
         parts += [f"{k}={'_' if v == '_' else value_text(v, rng)}" for k, v, d in rest]
+        if required and name.replace("Lazy", "") in ("Conv2d", "Linear", "BatchNorm2d", "BatchNorm1d") and rng.random() < 0.06:
+            parts.append(rng.choice(["device=None", "device='cpu'", "dtype=torch.float32", "dtype=None"]))
         prefix = rng.choice([""] * 8 + ["nn."] * 2 + ["torch.nn."])
         if not parts and rng.random() < 0.5:
             return prefix + name
@@ -416,6 +418,9 @@ class Maker:
             s = (out,)
         if not items:
             items.append(("", "ReLU", [nn.ReLU()]))
+        self.style = self.pick_style(items)
+        if self.style == "ordered":
+            items = [(name or f"m{i}", text, ms) for i, (name, text, ms) in enumerate(items)]
         modules, index = OrderedDict(), 0
         for name, _, ms in items:
             for m in ms:
@@ -425,21 +430,54 @@ class Maker:
         self.module = nn.Sequential(modules)
         return self
 
+    def pick_style(self, items):
+        """How the net is written: as a .cnn chain, or as PyTorch code or a printed model, where its layers allow that."""
+        inner = [m for _, _, ms in items for top in ms for m in top.modules()]
+        if self.blocks or any(len(ms) != 1 for _, _, ms in items) or any(isinstance(m, (Residual, Concat)) for m in inner):
+            return "chain"
+        style = self.rng.choice(["chain"] * 5 + ["pasted", "ordered", "printed"])
+        if style == "pasted" and any(name for name, _, _ in items):
+            return "chain"
+        # print(AvgPool2d) leaves out what is not usual
+        if style == "printed" and any(isinstance(m, nn.AvgPool2d) and (m.ceil_mode or not m.count_include_pad or m.divisor_override) for m in inner):
+            return "chain"
+        return style
+
     def layer_lines(self, items):
         return [(f"{n}: " if n else "") + t for n, t, _ in items]
 
 
-def text_of(maker, items_text, train_text=""):
-    rng = maker.rng
-    lines = ["# a random net, made by tests/torch/random_nets.py", f"input{maker.input if len(maker.input) > 1 else f'({maker.input[0]})'}"] + maker.blocks
-    i = 0
-    while i < len(items_text):
-        line = items_text[i]
-        while i + 1 < len(items_text) and "\n" not in line and rng.random() < 0.2:
+def chain_text(maker):
+    """Layers on lines of their own, some joined by commas and semicolons."""
+    rng, texts, lines, i = maker.rng, maker.layer_lines(maker.items), [], 0
+    while i < len(texts):
+        line = texts[i]
+        while i + 1 < len(texts) and "\n" not in line and rng.random() < 0.2:
             i += 1
-            line += rng.choice([", ", "; "]) + items_text[i]
+            line += rng.choice([", ", "; "]) + texts[i]
         lines.append(line)
         i += 1
+    return "\n".join(lines)
+
+
+def python_call(text):
+    """A layer as PyTorch code would have it: with a prefix and brackets."""
+    text = text if text.startswith(("nn.", "torch.nn.")) else "nn." + text
+    return text if text.endswith(")") else text + "()"
+
+
+def text_of(maker, train_text=""):
+    rng = maker.rng
+    lines = ["# a random net, made by tests/torch/random_nets.py", f"input{maker.input if len(maker.input) > 1 else f'({maker.input[0]})'}"] + maker.blocks
+    if maker.style == "printed":
+        lines.append(str(maker.module))
+    elif maker.style == "pasted":
+        lines.append(rng.choice(["", "model = "]) + "nn.Sequential(\n    " + ",\n    ".join(python_call(t) for _, t, _ in maker.items) + rng.choice([",\n)", "\n)"]))
+    elif maker.style == "ordered":
+        inner = ",\n    ".join(f"('{n}', {python_call(t)})" for n, t, _ in maker.items)
+        lines.append(f"net = nn.Sequential(OrderedDict([\n    {inner}\n]))")
+    else:
+        lines.append(chain_text(maker))
     return "\n".join(lines) + "\n" + train_text
 
 
@@ -505,7 +543,7 @@ def run_case(seed, folder, small):
         raise SystemExit(f"no net for seed {seed}")
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, "net.cnn"), "w") as f:
-        f.write(text_of(maker, maker.layer_lines(maker.items)))
+        f.write(text_of(maker))
     save_weights(os.path.join(folder, "weights.safetensors"), net32)
     np.save(os.path.join(folder, "x.npy"), x.numpy())
     np.save(os.path.join(folder, "expect.npy"), y64.numpy().astype(np.float32 if small else np.float64))
@@ -636,7 +674,7 @@ def train_case(seed, folder, small):
     block = ["train {", '    data = Npy("x.npy", "y.npy")', f"    epochs = {EPOCHS}", f"    batch_size = {batch}", f"    loss = {t['loss']}",
              f"    optimizer = {t['optimizer']}"] + ([f"    schedule = {t['schedule']}"] if t["schedule"] else []) + ["}", ""]
     with open(os.path.join(folder, "net.cnn"), "w") as f:
-        f.write(text_of(maker, maker.layer_lines(maker.items), "\n" + "\n".join(block)))
+        f.write(text_of(maker, "\n" + "\n".join(block)))
     save_weights(os.path.join(folder, "weights.safetensors"), maker.module)
     np.save(os.path.join(folder, "x.npy"), x.numpy())
     np.save(os.path.join(folder, "y.npy"), y.numpy())
