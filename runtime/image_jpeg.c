@@ -18,6 +18,7 @@ typedef struct {
     jmp_buf escape;
     const char *name; RtError *e;
     bool told;
+    uint8_t *line;                   /* one row of CMYK */
 } Errors;
 
 static void on_error(j_common_ptr info)
@@ -53,7 +54,7 @@ static void cmyk_to_rgb(const uint8_t *in, int64_t n, uint8_t *out)
             out[c] = (uint8_t)(in[3] - scaled(255u - in[c], in[3]));
 }
 
-static void decode(struct jpeg_decompress_struct *j, Errors *errors, const uint8_t *bytes, size_t len, Image *out, uint8_t **line)
+static void decode(struct jpeg_decompress_struct *j, Errors *errors, const uint8_t *bytes, size_t len, Image *out)
 {
     jpeg_create_decompress(j);
     jpeg_mem_src(j, bytes, (unsigned long)len);
@@ -63,8 +64,8 @@ static void decode(struct jpeg_decompress_struct *j, Errors *errors, const uint8
     errors->told = true;
     if (!image_alloc(out, j->image_height, j->image_width, grey ? 1 : 3, errors->name, errors->e))
         longjmp(errors->escape, 1);
-    *line = four ? malloc((size_t)out->w * 4) : NULL;
-    if (four && !*line) {
+    errors->line = four ? malloc((size_t)out->w * 4) : NULL;
+    if (four && !errors->line) {
         rt_error_memory(errors->e, (unsigned long long)out->w * 4);
         longjmp(errors->escape, 1);
     }
@@ -72,10 +73,10 @@ static void decode(struct jpeg_decompress_struct *j, Errors *errors, const uint8
     jpeg_start_decompress(j);
     while (j->output_scanline < j->output_height) {
         uint8_t *to = out->at + (int64_t)j->output_scanline * out->w * out->c;
-        JSAMPROW row = four ? *line : to;
+        JSAMPROW row = four ? errors->line : to;
         jpeg_read_scanlines(j, &row, 1);
         if (four)
-            cmyk_to_rgb(*line, out->w, to);
+            cmyk_to_rgb(errors->line, out->w, to);
     }
     jpeg_finish_decompress(j);
 }
@@ -84,18 +85,17 @@ bool image_decode_jpeg(const uint8_t *bytes, size_t len, const char *name, Image
 {
     struct jpeg_decompress_struct j = {0};
     Errors errors = {.name = name, .e = e};
-    uint8_t *line = NULL, **line_at = &line;   /* line changes between setjmp and longjmp only through its address */
     *out = (Image){0};
     j.err = jpeg_std_error(&errors.base);
     errors.base.error_exit = on_error;
     errors.base.emit_message = on_message;
     volatile bool ok = false;
     if (!setjmp(errors.escape)) {
-        decode(&j, &errors, bytes, len, out, line_at);
+        decode(&j, &errors, bytes, len, out);
         ok = true;
     }
     jpeg_destroy_decompress(&j);
-    free(*(uint8_t *volatile *)line_at);
+    free(errors.line);
     if (!ok)
         image_free(out);
     return ok;

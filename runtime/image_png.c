@@ -1,7 +1,8 @@
 /* Decodes PNG pictures with libpng.
  * In: a file's bytes. Out: 1 or 3 channels of 8 bits: palettes become colours, alpha is dropped, 16 bits keep their high byte.
  * Relies on libpng for the format; leaves no memory behind when libpng jumps out.
- * Idea: this is what Pillow's convert("L") and convert("RGB") start from; no gamma, no background. */
+ * Idea: this is what Pillow's convert("L") and convert("RGB") start from; no gamma, no background. One difference is meant:
+ * Pillow clips 16-bit grey at 255, which makes such pictures white. */
 #include "runtime/image.h"
 #include <png.h>
 #include <stdlib.h>
