@@ -94,14 +94,21 @@ bool file_writer_open(FileWriter *w, const char *path, RtError *e)
         file_writer_abandon(w);
         return rt_error_memory(e, WRITE_BUFFER);
     }
+    /* A device or a pipe (/dev/null, /dev/stdout) is written to, never replaced. */
+    struct stat st;
+    bool direct = stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
     snprintf(w->temp, n + 12, "%s.tmpXXXXXX", path);
-    w->fd = mkstemp(w->temp);
+    w->fd = direct ? open(path, O_WRONLY | O_CLOEXEC) : mkstemp(w->temp);
+    if (direct)
+        w->temp[0] = '\0';
     if (w->fd < 0) {
         rt_error_errno(e, "cannot write '%s'", path);
         w->temp[0] = '\0';
         file_writer_abandon(w);
         return false;
     }
+    if (direct)
+        return true;
     /* mkstemp makes private files; give them what the user's umask would. */
     mode_t mask = umask(022);
     umask(mask);
@@ -159,13 +166,13 @@ bool file_writer_commit(FileWriter *w, RtError *e)
     if (close(w->fd) != 0 && !w->error)
         w->error = errno;
     w->fd = -1;
-    if (!w->error && rename(w->temp, w->path) != 0)
+    if (!w->error && w->temp[0] && rename(w->temp, w->path) != 0)
         w->error = errno;
     bool ok = !w->error;
-    if (ok) {
+    if (ok && w->temp[0]) {
         w->temp[0] = '\0';
         sync_folder_of(w->path);
-    } else {
+    } else if (!ok) {
         errno = w->error;
         rt_error_errno(e, "cannot write '%s'", w->path);
     }

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static void apply_options(TrainRun *r, const CnncModel *model, const TrainOptions *o)
 {
@@ -208,7 +209,10 @@ static bool start(TrainRun *r, RtError *e)
     r->state.shuffle = r->train.shuffle;
     if (!resume(r, e))
         return false;
-    r->checkpoint = r->options->out ? checkpoint_path(r->options->out) : NULL;
+    struct stat st;
+    const char *out = r->options->out;
+    bool device = out && stat(out, &st) == 0 && !S_ISREG(st.st_mode);   /* nothing lies beside /dev/null */
+    r->checkpoint = out && !device ? checkpoint_path(out) : NULL;
     return train_log_open(&r->log, r->options->log, r->state.step, r->state.epoch, e);
 }
 
