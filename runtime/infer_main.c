@@ -21,7 +21,7 @@ static void print_help(const char *program, const Arg *table, int n)
     const CnncModel *m = &cnnc_model;
     printf("usage: %s IMAGE...                      the most probable classes of pictures, arrays, folders\n"
            "       %s --input X.npy --output Y.npy  the model's outputs; input %s, one or many\n\n",
-           program, program, shape_text(m->in_rank, m->in_shape, shape, sizeof shape));
+           program, program, rt_shape_text(m->in_rank, m->in_shape, shape, sizeof shape));
     args_print(stdout, table, n);
 }
 

@@ -27,8 +27,8 @@ static int64_t count_samples(int rank, const int64_t *shape, int32_t in_rank, co
 static bool misfit(const char *path, int rank, const int64_t *shape, int32_t in_rank, const int64_t *in_shape, RtError *e)
 {
     char has[128], takes[128];
-    return rt_error(e, RT_FILE, "%s has shape %s, but the model takes samples of %s, one or many", path, shape_text(rank, shape, has, sizeof has),
-                    shape_text(in_rank, in_shape, takes, sizeof takes));
+    return rt_error(e, RT_FILE, "%s has shape %s, but the model takes samples of %s, one or many", path, rt_shape_text(rank, shape, has, sizeof has),
+                    rt_shape_text(in_rank, in_shape, takes, sizeof takes));
 }
 
 static bool read_npy(const char *path, const FileBytes *f, int32_t in_rank, const int64_t *in_shape, Samples *out, RtError *e)
@@ -72,7 +72,7 @@ static bool read_picture(const char *path, const FileBytes *f, int32_t in_rank, 
     char takes[128];
     if (in_rank != 3 || (in_shape[0] != 1 && in_shape[0] != 3))
         return rt_error(e, RT_FILE, "%s is no .npy or IDX array, and the model takes %s, which is no picture", path,
-                        shape_text(in_rank, in_shape, takes, sizeof takes));
+                        rt_shape_text(in_rank, in_shape, takes, sizeof takes));
     if (!image_decode(f->at, f->len, path, (int)in_shape[0], &decoded, e))
         return false;
     bool fine = image_resize(&decoded, in_shape[1], in_shape[2], &fitted, e);

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *shape_text(int32_t rank, const int64_t *shape, char *buffer, size_t size)
+const char *rt_shape_text(int32_t rank, const int64_t *shape, char *buffer, size_t size)
 {
     size_t used = (size_t)snprintf(buffer, size, "[");
     for (int32_t i = 0; i < rank && used < size; i++)

@@ -55,5 +55,5 @@ void session_normalize_bytes(const Session *s, const uint8_t *v, float *x);
 void session_probabilities(const Session *s, const float *out, double *p);
 OutKind model_out_kind(const CnncModel *m);
 /* "[1, 28, 28]" */
-const char *shape_text(int32_t rank, const int64_t *shape, char *buffer, size_t size);
+const char *rt_shape_text(int32_t rank, const int64_t *shape, char *buffer, size_t size);
 #endif
