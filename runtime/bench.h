@@ -12,6 +12,6 @@ bool bench_print(Session *s, FILE *to, bool json, RtError *e);           /* one 
 bool bench_print_layers(Session *s, FILE *to, bool json, RtError *e);    /* time per stage, with the layers in it */
 void info_print(const CnncModel *m, FILE *to, bool json);
 /* Runs the samples that came with the program; false (RT_FAIL) when an output is off by more than
- * test_tolerance times the root mean square of all outputs, or not a number. */
+ * test_tolerance, or not a number. */
 bool selftest_run(Session *s, FILE *to, RtError *e);
 #endif

@@ -3,6 +3,7 @@
  * Invariant: samples are taken in order and only read. Idea: the same batches as training, no augmentation. */
 #include "runtime/eval.h"
 #include <stdlib.h>
+#include <string.h>
 
 static int64_t product(int32_t rank, const int64_t *shape)
 {
@@ -14,6 +15,19 @@ static int64_t product(int32_t rank, const int64_t *shape)
 
 int64_t model_in_size(const CnncModel *m) { return product(m->in_rank, m->in_shape); }
 int64_t model_out_size(const CnncModel *m) { return product(m->out_rank, m->out_shape); }
+
+char *data_request_path(DataRequest *q, const char *path)
+{
+    char *copy = path ? strdup(path) : NULL, *comma = copy && q->kind == CNNC_DATA_NPY ? strchr(copy, ',') : NULL;
+    if (!copy)
+        return NULL;
+    q->path = copy;
+    if (comma) {
+        *comma = '\0';
+        q->path2 = comma + 1;
+    }
+    return copy;
+}
 
 bool eval_init(Eval *v, Exec *x, const CnncFunction *function, const Dataset *data, const DataNorm *norm, RtError *e)
 {

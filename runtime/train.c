@@ -64,22 +64,12 @@ static bool init_weights(TrainRun *r, RtError *e)
     return fine;
 }
 
-/* The data, split and checked. `paths` keeps the two halves of "x.npy,y.npy". */
 static bool open_data(TrainRun *r, RtError *e)
 {
     DataRequest q = data_request(&r->model);
-    char *paths = NULL;
     if (q.kind == CNNC_DATA_NONE)
         return rt_error(e, RT_FILE, "the model names no training data: add a line such as data = MNIST(\"folder\") to its train block");
-    if (r->options->data) {
-        paths = strdup(r->options->data);
-        char *comma = paths ? strchr(paths, ',') : NULL;
-        q.path = paths;
-        if (comma && q.kind == CNNC_DATA_NPY) {
-            *comma = '\0';
-            q.path2 = comma + 1;
-        }
-    }
+    char *paths = data_request_path(&q, r->options->data);
     q.want_train = q.want_valid = true;
     bool fine = data_open(&q, &r->data, e) && data_split(&r->data, r->train.valid_fraction, &r->state.rng, e);
     free(paths);

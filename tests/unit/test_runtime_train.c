@@ -1,5 +1,6 @@
 /* Training runs of a hand-written model: repeatable for any number of threads, resumable at any step, safe on full disks. */
 #include "runtime/checkpoint.h"
+#include "runtime/eval.h"
 #include "runtime/file.h"
 #include "runtime/npy.h"
 #include "runtime/train.h"
@@ -260,6 +261,40 @@ static void keeps_old_checkpoint_on_full_disk(void **state)
     assert_int_equal(e.kind, RT_FILE);
 }
 
+/* eval_model sees what training saw: the same held-back part, the same accuracy. */
+static void evaluates_the_held_back_part(void **state)
+{
+    World *w = *state;
+    CnncTrain t = fake_train();
+    CnncModel m = fake_model(&t);
+    char a[160], text[4000];
+    RtError e = {0};
+    t.data_path = w->x;
+    t.data_path2 = w->y;
+    TrainResult r;
+    if (!train_run(&m, &(TrainOptions){.out = path(w, "e.safetensors", a)}, &r, &e))
+        fail_msg("%s", e.text);
+    FILE *f = tmpfile();
+    EvalOptions o = {.weights = a, .json = true, .top_losses = 3, .to = f};
+    if (!eval_model(&m, &o, &e))
+        fail_msg("%s", e.text);
+    rewind(f);
+    text[fread(text, 1, sizeof text - 1, f)] = '\0';
+    double loss, accuracy;
+    assert_int_equal(sscanf(text, "{\"samples\": 30, \"loss\": %lf, \"accuracy\": %lf", &loss, &accuracy), 2);
+    assert_true(loss == r.valid_loss && accuracy == r.accuracy);
+    o.data = w->data;
+    rewind(f);
+    assert_true(eval_model(&m, &o, &e));
+    rewind(f);
+    text[fread(text, 1, sizeof text - 1, f)] = '\0';
+    assert_non_null(strstr(text, "\"samples\": 150"));
+    fclose(f);
+    o.weights = w->x;
+    assert_false(eval_model(&m, &o, &e));
+    assert_int_equal(e.kind, RT_FILE);
+}
+
 static void keeps_facts_with_weights(void **state)
 {
     World *w = *state;
@@ -289,6 +324,7 @@ int main(void)
         cmocka_unit_test(learns_and_repeats), cmocka_unit_test(resumes_with_same_bits), cmocka_unit_test(saves_when_interrupted),
         cmocka_unit_test(survives_kills), cmocka_unit_test(refuses_other_runs), cmocka_unit_test(stops_at_nan),
         cmocka_unit_test(keeps_old_checkpoint_on_full_disk), cmocka_unit_test(keeps_facts_with_weights),
+        cmocka_unit_test(evaluates_the_held_back_part),
     };
     return cmocka_run_group_tests(tests, make_world, end_world);
 }
