@@ -22,19 +22,26 @@ ValueId train_scalar(Train *t, CnncScalar which)
     return t->scalar[which];
 }
 
-/* The layer's num_batches_tracked in the old graph, or 0. */
-static ValueId find_batch_count(const Graph *g, LayerId layer)
+static bool is_batch_count(const Graph *g, NodeId n)
 {
     static const char suffix[] = "num_batches_tracked";
-    for (NodeId n = 1; n < g->nodes.len; n++) {
-        const Node *node = graph_node(g, n);
-        if (node->op != OP_PARAM || node->layer != layer)
-            continue;
-        const char *name = graph_value(g, node->out[0])->name;
-        size_t len = name ? strlen(name) : 0;
-        if (len >= sizeof suffix - 1 && strcmp(name + len - (sizeof suffix - 1), suffix) == 0)
-            return node->out[0];
-    }
+    const char *name = graph_node(g, n)->op == OP_PARAM ? graph_value(g, node_out(g, n, 0))->name : NULL;
+    size_t len = name ? strlen(name) : 0;
+    return len >= sizeof suffix - 1 && strcmp(name + len - (sizeof suffix - 1), suffix) == 0;
+}
+
+/* num_batches_tracked of batch norm `bn` in the old graph, or 0. No op reads it: it stands among the layer's nodes. */
+static ValueId find_batch_count(const Graph *g, NodeId bn)
+{
+    LayerId layer = graph_node(g, bn)->layer;
+    NodeId n = bn;
+    if (layer < 0)
+        return 0;
+    while (n > 1 && graph_node(g, n - 1)->layer == layer)
+        n--;
+    for (; n < g->nodes.len && graph_node(g, n)->layer == layer; n++)
+        if (is_batch_count(g, n))
+            return node_out(g, n, 0);
     return 0;
 }
 
@@ -45,11 +52,11 @@ static void add_update(Graph *g, ValueId old, ValueId next)
 }
 
 /* running' = (1-f)*running + f*statistic for mean and variance, and the count of batches. */
-static void move_running_statistics(Train *t, const Node *bn, NodeId stats)
+static void move_running_statistics(Train *t, NodeId n_bn, NodeId stats)
 {
+    const Node *bn = graph_node(t->rw.from, n_bn);
     Origin o = origin_of(bn);
-    ValueId old_count = find_batch_count(t->rw.from, bn->layer);
-    ValueId count = old_count ? t->rw.map[old_count] : 0;
+    ValueId count = t->rw.map[find_batch_count(t->rw.from, n_bn)];
     for (int i = 0; i < 2; i++) {
         Attrs attrs = bn->attrs;
         attrs.norm.track = i == 1;                      /* false: the mean, true: the variance */
@@ -75,7 +82,7 @@ static bool batchnorm_in_training(Train *t, NodeId n)
     }
     NodeId stats = batchnorm_by_batch(&t->rw, n);
     if (bn->attrs.norm.track && bn->in[3])
-        move_running_statistics(t, bn, stats);
+        move_running_statistics(t, n, stats);
     return true;
 }
 

@@ -1,9 +1,9 @@
-"""Five training steps of small nets in PyTorch, float64: makes tests/unit/data/train.txt.
+"""Five training steps of small nets, chosen ones and random ones, in PyTorch, float64: makes tests/unit/data/train.txt.
 
 The nets are lines of text that tests/unit/nets.h reads too; parameters, images and labels come from a generator seeded by
 name on both sides, so that the file holds results only.   python3 tests/torch/make_train.py
 """
-import math, re, sys, os
+import math, os, random, re
 import torch
 from torch import nn
 import torch.nn.functional as F
@@ -83,7 +83,10 @@ class Residual(nn.Module):
         self.shortcut = parts[1] if len(parts) > 1 else nn.Sequential()
 
     def forward(self, x):
-        return self.body(x) + self.shortcut(x)
+        a, b = self.body(x), self.shortcut(x)
+        if a.shape != b.shape:
+            raise ValueError("no broadcasting")
+        return a + b
 
 
 class Concat(nn.Module):
@@ -181,11 +184,12 @@ def optimizer(k, params):
     return torch.optim.SGD(params, lr, mom, k.get("damp", 0), wd, bool(k.get("nesterov")))
 
 
-def run(text, inp, batch, training, out):
+def train(text, inp, batch, training, nudge=0.0):
+    """Losses, right answers and final state of five steps; parameters start a factor 1 + nudge off."""
     shape = [int(v) for v in inp.split()]
     k = {a: (b if a in ("opt", "loss") else float(b)) for a, b in (p.split("=") for p in training.split())}
     net, y = Reader(text).sequence(torch.zeros([2] + shape))
-    state = {name: initial(name, list(v.shape)).to(v.dtype) for name, v in net.state_dict().items()}
+    state = {name: (initial(name, list(v.shape)) * (1 + nudge)).to(v.dtype) for name, v in net.state_dict().items()}
     net.load_state_dict(state)
     net.train()
     opt = optimizer(k, [p for p in net.parameters() if p.requires_grad])
@@ -210,19 +214,94 @@ def run(text, inp, batch, training, out):
         opt.step()
         losses.append(loss.item())
         rights.append(0 if k.get("targets") else int((y_hat.argmax(1) == ids).sum()))
+    return losses, rights, {name: v.double().flatten().tolist() for name, v in net.state_dict().items()}
+
+
+def write(text, inp, batch, training, out):
+    losses, rights, state = train(text, inp, batch, training)
     print("net", text, file=out)
     print("input", inp, file=out)
     print(f"train batch={batch} {training}", file=out)
     print("loss", *("%.14g" % v for v in losses), file=out)
     print("right", *rights, file=out)
-    for name, v in net.state_dict().items():
-        print("tensor", name, v.numel(), *("%.12g" % a for a in v.double().flatten().tolist()), file=out)
+    for name, v in state.items():
+        print("tensor", name, len(v), *("%.12g" % a for a in v), file=out)
     print("end", file=out)
 
+
+def is_steady(row):
+    """Whether rounding stays rounding: variances near 0 and values at kinks make it grow."""
+    a, b = train(*row)[2], train(*row, nudge=1e-13)[2]
+    return all(abs(x - y) <= 2e-11 * (1 + abs(x)) for name in a for x, y in zip(a[name], b[name]))
+
+
+ACTS = ["ReLU", "ReLU6", "LeakyReLU a=0.2", "PReLU", "ELU", "CELU a=0.6", "SELU", "GELU", "GELUtanh", "SiLU", "Mish", "Sigmoid", "Tanh",
+        "LogSigmoid", "Softsign", "Tanhshrink", "Softplus a=1.5 b=10", "Hardtanh a=-0.5 b=0.6", "Hardsigmoid", "Hardswish",
+        "Softshrink a=0.2", "Hardshrink a=0.1"]
+
+
+def random_layer(r, shape, depth):
+    """Text of one layer that may or may not fit the shape [n, c, h, w]."""
+    pick = r.random()
+    if pick < 0.25:
+        k, g = r.choice([1, 2, 3, 3]), r.choice([1, 1, 1, 2])
+        return f"conv out={r.choice([1, 2, 3, 4]) * g} k={k} s={r.choice([1, 1, 2])} p={r.randint(0, k - 1)} d={r.choice([1, 1, 2])} g={g} b={r.randint(0, 1)}"
+    if pick < 0.45:
+        return "act " + r.choice(ACTS + ["ReLU"] * 8)
+    if pick < 0.57:
+        return f"bn aff={r.choice([1, 1, 0])} mom={r.choice([0.1, 0.3, -1])} track={r.choice([1, 1, 1, 0])}"
+    if pick < 0.69:
+        k = r.choice([2, 2, 3])
+        return f"maxpool k={k} s={r.choice([1, 2, 2, 3])} p={r.randint(0, k // 2)} d={r.choice([1, 1, 2])} ceil={r.randint(0, 1)}"
+    if pick < 0.76:
+        k = r.choice([2, 2, 3])
+        return f"avgpool k={k} s={r.choice([1, 2, 2, 3])} p={r.randint(0, k // 2)} ceil={r.randint(0, 1)} cip={r.randint(0, 1)}"
+    if pick < 0.82:
+        return f"{r.choice(['aavg', 'amax'])} h={r.randint(1, 4)} w={r.randint(1, 4)}"
+    if pick < 0.86:
+        return f"pad lo={r.randint(0, 2)} hi={r.randint(0, 2)} mode={r.randint(0, 3)}"
+    if depth > 1:
+        return "act ReLU"
+    if pick < 0.94:
+        body = "; ".join(["conv out=%d k=3 p=1" % shape[1]] + [random_layer(r, shape, 2) for _ in range(r.randint(0, 2))])
+        return "res{" + body + "}" + r.choice(["", "{}", "{conv out=%d}" % shape[1], "{bn}"])
+    return "cat" + "".join("{" + random_layer(r, shape, 2) + "}" for _ in range(r.randint(1, 3)))
+
+
+def random_net(seed):
+    """A net that fits, its input, batch and training; None when the dice gave a dull or large one."""
+    r = random.Random(seed)
+    inp = [r.randint(1, 3), r.randint(4, 9), r.randint(4, 9)]
+    text, shape = "", torch.Size([2] + inp)
+    for _ in range(r.randint(3, 9)):
+        more = (text + "; " if text else "") + random_layer(r, shape, 0)
+        try:
+            y = Reader(more).sequence(torch.zeros([2] + inp))[1]
+        except (RuntimeError, ValueError):
+            continue
+        if y.dim() == 4 and min(y.shape) > 0 and torch.isfinite(y).all():
+            text, shape = more, y.shape
+    text += f"; flatten; linear out={r.randint(2, 4)}"
+    net = Reader(text).sequence(torch.zeros([2] + inp))[0]
+    size = sum(v.numel() for v in net.state_dict().values())
+    if size > 500 or size < 60 or "conv" not in text:
+        return None
+    opt = r.choice(["opt=sgd lr=0.05", "opt=sgd lr=0.05 momentum=0.9", "opt=sgd lr=0.05 momentum=0.9 nesterov=1 wd=0.01",
+                    "opt=adam lr=0.01", "opt=adamw lr=0.01 wd=0.1", "opt=rmsprop lr=0.005 momentum=0.5"])
+    return text, " ".join(map(str, inp)), r.randint(3, 5), opt + r.choice(["", "", " smoothing=0.1", " loss=mse"])
+
+
+RANDOM_NETS = 60
 
 if __name__ == "__main__":
     here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../unit/data/train.txt")
     with open(here, "w") as f:
         print("# made by tests/torch/make_train.py with PyTorch", torch.__version__.split("+")[0], file=f)
         for row in NETS:
-            run(*row, f)
+            write(*row, f)
+        made, seed = 0, 0
+        while made < RANDOM_NETS:
+            row, seed = random_net(seed), seed + 1
+            if row and is_steady(row):
+                write(*row, f)
+                made += 1

@@ -83,7 +83,7 @@ static void check_file(bool simplified)
             break;
     }
     fclose(f);
-    assert_true(cases >= 25);
+    assert_true(cases >= 80);
 }
 
 static void test_five_steps(void **state) { (void)state, check_file(false); }
