@@ -11,10 +11,13 @@ static const size_t max_unpacked = (size_t)4 << 30;
 
 static bool unpack(const char *path, const FileBytes *in, FileBytes *out, RtError *e)
 {
+    if (in->len < 18)
+        return rt_error(e, RT_FILE, "'%s' is cut short or damaged: gzip cannot unpack it", path);
     z_stream z = {0};
     if (inflateInit2(&z, 15 + 16) != Z_OK)
         return rt_error_memory(e, 1 << 16);
-    size_t cap = in->len * 3 + 4096, fed = 0, len = 0;
+    /* gzip ends with the unpacked length; only a hint, as anybody may have written it */
+    size_t hint = load_le32(in->at + in->len - 4), cap = (hint < in->len * 8 ? hint : in->len * 8) + 4096, fed = 0, len = 0;
     uint8_t *buf = malloc(cap);
     int r = buf ? Z_OK : Z_MEM_ERROR;
     while (r == Z_OK || r == Z_BUF_ERROR) {

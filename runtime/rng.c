@@ -14,25 +14,36 @@ void rng_seed(Rng *g, uint64_t seed)
     g->next = N;
 }
 
+static uint32_t twist(uint32_t here, uint32_t next, uint32_t far)
+{
+    uint32_t y = (here & 0x80000000u) | (next & 0x7fffffffu);
+    return far ^ y >> 1 ^ (-(y & 1) & 0x9908b0dfu);
+}
+
 static void refill(Rng *g)
 {
     uint32_t *s = g->state;
-    for (int i = 0; i < N; i++) {
-        uint32_t y = (s[i] & 0x80000000u) | (s[(i + 1) % N] & 0x7fffffffu);
-        s[i] = s[(i + M) % N] ^ y >> 1 ^ (y & 1 ? 0x9908b0dfu : 0);
-    }
+    for (int i = 0; i < N - M; i++)
+        s[i] = twist(s[i], s[i + 1], s[i + M]);
+    for (int i = N - M; i < N - 1; i++)
+        s[i] = twist(s[i], s[i + 1], s[i + M - N]);
+    s[N - 1] = twist(s[N - 1], s[0], s[M - 1]);
     g->next = 0;
+}
+
+static uint32_t temper(uint32_t y)
+{
+    y ^= y >> 11;
+    y ^= y << 7 & 0x9d2c5680u;
+    y ^= y << 15 & 0xefc60000u;
+    return y ^ y >> 18;
 }
 
 uint32_t rng_u32(Rng *g)
 {
     if (g->next >= N)
         refill(g);
-    uint32_t y = g->state[g->next++];
-    y ^= y >> 11;
-    y ^= y << 7 & 0x9d2c5680u;
-    y ^= y << 15 & 0xefc60000u;
-    return y ^ y >> 18;
+    return temper(g->state[g->next++]);
 }
 
 uint64_t rng_u64(Rng *g)
@@ -43,10 +54,18 @@ uint64_t rng_u64(Rng *g)
 
 void rng_uniform(Rng *g, float lo, float hi, float *out, int64_t n)
 {
-    float range = hi - lo;
-    for (int64_t i = 0; i < n; i++) {
-        double x = (double)(rng_u32(g) & 0xffffffu) * 0x1p-24;
-        out[i] = (float)(x * (double)range + (double)lo);
+    double range = (double)(hi - lo), low = (double)lo;   /* torch subtracts in float, then computes in double */
+    while (n > 0) {
+        if (g->next >= N)
+            refill(g);
+        /* what is left of the block in one plain loop: large nets draw 10^8 numbers */
+        int64_t part = n < N - g->next ? n : N - g->next;
+        const uint32_t *s = g->state + g->next;
+        for (int64_t i = 0; i < part; i++)
+            out[i] = (float)((double)(int32_t)(temper(s[i]) & 0xffffffu) * 0x1p-24 * range + low);
+        g->next += (uint32_t)part;
+        out += part;
+        n -= part;
     }
 }
 
