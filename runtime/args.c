@@ -123,6 +123,6 @@ void args_print(FILE *to, const Arg *table, int n)
         char left[64];
         snprintf(left, sizeof left, "%s%s%s%s%s", table[i].letter ? table[i].letter : "", table[i].letter ? ", " : "", table[i].name,
                  table[i].meta ? " " : "", table[i].meta ? table[i].meta : "");
-        fprintf(to, "  %-22s %s\n", left, table[i].help);
+        fprintf(to, "  %-28s %s\n", left, table[i].help);
     }
 }

@@ -126,6 +126,7 @@ static bool put_facts(const WeightsFacts *f, WeightsMeta *meta, int *n)
 static bool write_file(const char *path, const CnncModel *m, const char *state, const WeightsFacts *facts, WeightsMeta *meta, int n,
                        unsigned roles, RtError *e)
 {
+    meta[n++] = (WeightsMeta){"format", "pt"};   /* what PyTorch's loaders look for */
     int owned = n;
     meta[n++] = (WeightsMeta){"model", strdup(m->name ? m->name : "")};
     bool fine = put_facts(facts, meta, &n) && meta[owned].value;
