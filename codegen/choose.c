@@ -368,10 +368,23 @@ static void choose_channels(KernelList *l, const NestTarget *t)
     finish(&c);
 }
 
+/* Copies and parts may carry equal names; functions of a module must not. */
+static void make_names_unique(KernelList *l)
+{
+    for (uint32_t i = 0; i < l->kernels.len; i++) {
+        int count = 1;
+        for (uint32_t j = 0; j < i; j++)
+            count += strcmp(l->kernels.at[j].name, l->kernels.at[i].name) == 0;
+        if (count > 1)
+            l->kernels.at[i].name = arena_printf(l->arena, "%s.%d", l->kernels.at[i].name, count);
+    }
+}
+
 void choose(KernelList *l, LayoutPlan plan, const NestTarget *t, int64_t samples)
 {
     if (plan == LAYOUT_IMAGES)
         choose_images(l, t, samples);
     else
         choose_channels(l, t);
+    make_names_unique(l);
 }

@@ -26,7 +26,12 @@ typedef struct {
 static int32_t extent(const Run *r, int axis)
 {
     const Axis *x = &r->k->axis[axis];
-    return x->batch && r->n < x->extent ? (int32_t)r->n : x->extent;
+    if (!x->batch)
+        return x->extent;
+    int64_t n = x->batch_div > 1 ? (r->n + x->batch_div - 1) / x->batch_div : r->n;
+    if (x->batch_step > 0)
+        n -= (int64_t)x->batch_step * r->at[x->batch_base];
+    return n < x->extent ? (int32_t)(n < 0 ? 0 : n) : x->extent;
 }
 
 static void move(Run *r, int axis, int32_t to)

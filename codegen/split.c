@@ -162,10 +162,19 @@ static Copy copy_into(Splitter *s, Kernel *to)
 }
 
 /* ---- the two kinds of kernels ---- */
+/* Which of the kernel's sums over the batch this is, from 1. */
+static int part_number(const Splitter *s, ExprId e)
+{
+    int n = 0;
+    for (ExprId i = 1; i <= e; i++)
+        n += sums_over_batch(s->k, i);
+    return n;
+}
+
 static BufId part_buffer(Splitter *s, ExprId e)
 {
     Buffer b = {.kind = BUF_WORK, .dtype = DT_F32};
-    b.name = arena_printf(s->l->arena, "%s.part", s->k->name);
+    b.name = arena_printf(s->l->arena, "%s.part%d", s->k->name, part_number(s, e));
     b.shape.dim[b.shape.rank++] = s->slices;
     for (int a = 0; a < s->k->n_axes; a++)
         if (s->k->expr[e].free_axes >> a & 1)
@@ -177,7 +186,7 @@ static BufId part_buffer(Splitter *s, ExprId e)
 
 static Kernel *part_kernel(Splitter *s, ExprId e)
 {
-    Kernel *to = kernel_new(s->l, arena_printf(s->l->arena, "%s.part", s->k->name), s->k->layer, s->k->span);
+    Kernel *to = kernel_new(s->l, arena_printf(s->l->arena, "%s.part%d", s->k->name, part_number(s, e)), s->k->layer, s->k->span);
     Copy c = copy_into(s, to);
     c.slice = kernel_axis(to, AXIS_PAR, "z", s->slices, true);
     to->axis[c.slice].batch_div = (int32_t)s->samples;

