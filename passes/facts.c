@@ -102,7 +102,7 @@ static const char *windows_formula(Arena *a, const Window *w, int nd)
 {
     bool same = true;
     for (int i = 1; i < nd; i++)
-        same = same && memcmp(&w[i], &w[0], sizeof *w) == 0;
+        same = same && window_equal(&w[i], &w[0]);
     if (same)
         return window_formula(a, &w[0]);
     const char *text = "";

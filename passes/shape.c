@@ -33,7 +33,8 @@ bool shape_is_known(const Shape *s)
 
 Shape infer_in(const Infer *t, int i)
 {
-    return i < t->n->n_in && t->n->in[i] ? graph_value(t->g, t->n->in[i])->shape : shape_unknown();
+    const Value *v = i < t->n->n_in && t->n->in[i] ? graph_value(t->g, t->n->in[i]) : NULL;
+    return !v || (!v->known && v->shape.rank == 0) ? shape_unknown() : v->shape;   /* rank 0, not known: never set */
 }
 
 /* Largest tensors: a sample below 2^31 elements (kernels index with 32 bits), a batch below 2^40. */

@@ -44,6 +44,7 @@ void require_size(Infer *t, const char *arg, int64_t value, int64_t low, int *ba
 /* ---- arithmetic that every window shares (shape_window.c) ---- */
 typedef struct { int64_t in, kernel, stride, dilation, lo, hi; bool ceil; } Window;
 int64_t window_output(const Window *w);                /* PYTORCH.md 1.2; 0 or less: does not fit */
+bool window_equal(const Window *a, const Window *b);
 int64_t window_reach(const Window *w);                 /* dilation * (kernel - 1) + 1 */
 const char *window_formula(Arena *a, const Window *w); /* "floor((28 + 2*2 - 1*(5-1) - 1)/1 + 1) = 28" */
 Window conv_window(const ConvAttrs *c, const Shape *in, int axis);

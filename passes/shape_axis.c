@@ -173,9 +173,12 @@ void shape_pad(Infer *t)
     }
     Shape out = in;
     int bad = 0;
+    int64_t least = strncmp(infer_type(t), "Conv", 4) == 0 ? 0 : -INT32_MAX;   /* a padding layer may cut */
     for (int i = 0; i < p->nd && in.rank >= 0; i++) {
-        require_size(t, "padding", p->lo[i], -INT32_MAX, &bad);
-        require_size(t, "padding", p->hi[i], -INT32_MAX, &bad);
+        int before = bad;
+        require_size(t, "padding", p->lo[i], least, &bad);
+        if (bad == before)
+            require_size(t, "padding", p->hi[i], least, &bad);
         if (in.dim[i + 2] != UNKNOWN)
             out.dim[i + 2] = !bad && pad_fits(t, &in, i) ? in.dim[i + 2] + p->lo[i] + p->hi[i] : UNKNOWN;
     }

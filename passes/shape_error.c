@@ -11,45 +11,26 @@
 
 /* ---- where arguments stand: Layer.arg_span is indexed as PyTorch's signature ---- */
 
-typedef struct { const char *types, *args; } Signature;
+enum { MOST_ARGS = 16 };
+typedef struct { const char *type, *args[MOST_ARGS]; } Signature;
 static const Signature SIGNATURES[] = {
-    {"|Conv1d|Conv2d|Conv3d|", "in_channels out_channels kernel_size stride padding dilation groups bias padding_mode weight frozen"},
-    {"|LazyConv1d|LazyConv2d|LazyConv3d|", "out_channels kernel_size stride padding dilation groups bias padding_mode weight frozen"},
-    {"|Linear|", "in_features out_features bias"},
-    {"|LazyLinear|", "out_features bias"},
-    {"|MaxPool1d|MaxPool2d|MaxPool3d|", "kernel_size stride padding dilation return_indices ceil_mode"},
-    {"|AvgPool1d|AvgPool2d|AvgPool3d|", "kernel_size stride padding ceil_mode count_include_pad divisor_override"},
-    {"|AdaptiveAvgPool1d|AdaptiveAvgPool2d|AdaptiveAvgPool3d|AdaptiveMaxPool1d|AdaptiveMaxPool2d|", "output_size"},
-    {"|BatchNorm1d|BatchNorm2d|BatchNorm3d|", "num_features eps momentum affine track_running_stats"},
-    {"|Dropout|Dropout2d|", "p"},
-    {"|Flatten|", "start_dim end_dim"},
-    {"|Softmax|LogSoftmax|GLU|", "dim"},
-    {"|PReLU|", "num_parameters init"},
-    {"|ZeroPad2d|ReflectionPad2d|ReplicationPad2d|ConstantPad2d|", "padding value"},
+#define ARG(name, ...) name
+#define KEY(name, ...) name
+#define LAYER(type, state, build, nd, ...) {type, {__VA_ARGS__}},
+#include "ir/layers.def"
+#undef LAYER
+#undef KEY
+#undef ARG
 };
-
-static bool is_listed(const char *types, const char *type)
-{
-    size_t n = strlen(type);
-    for (const char *p = types; (p = strstr(p, type)); p++)
-        if (p[-1] == '|' && p[n] == '|')
-            return true;
-    return false;
-}
 
 static int argument_index(const char *type, const char *name)
 {
-    size_t n = strlen(name);
     for (size_t i = 0; i < ARRAY_LEN(SIGNATURES); i++) {
-        if (!is_listed(SIGNATURES[i].types, type))
+        if (strcmp(SIGNATURES[i].type, type) != 0)
             continue;
-        int index = 0;
-        for (const char *p = SIGNATURES[i].args; *p; index++) {
-            size_t m = strcspn(p, " ");
-            if (m == n && strncmp(p, name, n) == 0)
-                return index;
-            p += m + (p[m] == ' ');
-        }
+        for (int k = 0; k < MOST_ARGS && SIGNATURES[i].args[k]; k++)
+            if (strcmp(SIGNATURES[i].args[k], name) == 0)
+                return k;
         return -1;
     }
     return -1;

@@ -7,6 +7,11 @@
 
 #include <inttypes.h>
 
+bool window_equal(const Window *a, const Window *b)
+{
+    return a->in == b->in && a->kernel == b->kernel && a->stride == b->stride && a->dilation == b->dilation && a->lo == b->lo && a->hi == b->hi && a->ceil == b->ceil;
+}
+
 int64_t window_reach(const Window *w) { return w->dilation * (w->kernel - 1) + 1; }
 
 static int64_t floor_divide(int64_t a, int64_t b)
