@@ -611,11 +611,11 @@ STEPS, EPOCHS = 5, 5
 
 
 def five_steps(module, t, x, y, batch):
-    """Trains in place; returns losses and, per parameter, the largest gradient seen."""
+    """Trains in place; returns losses; per parameter, the largest gradient seen; each step's learning rate and momentum (or beta1)."""
     per_epoch = (len(x) + batch - 1) // batch
     opt = t["make_optimizer"](module.parameters())
     schedule = t["make_schedule"](opt, EPOCHS * per_epoch) if t["make_schedule"] else None
-    losses, largest, step = [], {k: 0.0 for k, _ in module.named_parameters()}, 0
+    losses, largest, rates, step = [], {k: 0.0 for k, _ in module.named_parameters()}, [], 0
     module.train()
     while step < STEPS:
         for i in range(0, len(x), batch):
@@ -626,6 +626,8 @@ def five_steps(module, t, x, y, batch):
             loss.backward()
             for k, p in module.named_parameters():
                 largest[k] = max(largest[k], float(p.grad.abs().max()) if p.grad is not None else 0.0)
+            group = opt.param_groups[0]
+            rates.append((float(group["lr"]), float(group["betas"][0] if "betas" in group else group["momentum"])))
             opt.step()
             if schedule and t["every_step"]:
                 schedule.step()
@@ -633,7 +635,7 @@ def five_steps(module, t, x, y, batch):
             step += 1
         if schedule and not t["every_step"] and step < STEPS:
             schedule.step()
-    return losses, largest
+    return losses, largest, rates
 
 
 def train_case(seed, folder, small):
@@ -656,8 +658,8 @@ def train_case(seed, folder, small):
         net32, net64 = copy.deepcopy(maker.module), copy.deepcopy(maker.module).double()
         y64 = y if t["labels"] else y.double()
         try:
-            losses, largest = five_steps(net64, t, x.double(), y64, batch)
-            losses32, _ = five_steps(net32, t, x, y, batch)
+            losses, largest, rates = five_steps(net64, t, x.double(), y64, batch)
+            losses32, _, _ = five_steps(net32, t, x, y, batch)
         except (ValueError, RuntimeError):
             continue
         if not all(math.isfinite(v) and v < 1e4 for v in losses) or near_a_jump(net64.eval(), x.double()):
@@ -691,7 +693,8 @@ def train_case(seed, folder, small):
         save_file({k: v.double().contiguous() for k, v in s64.items()}, os.path.join(folder, "after.safetensors"))
     gap = float((after32.double() - after64).abs().max())
     case = {"seed": seed, "atol": max(8 * gap, 1e-4 * rms(after64)), "rms": rms(after64), "torch_gap": gap, "losses": losses,
-            "loss_gap": max(abs(a - b) for a, b in zip(losses, losses32)), "steps": STEPS}
+            "loss_gap": max(abs(a - b) for a, b in zip(losses, losses32)), "steps": STEPS,
+            "batch": batch, "lr": [r[0] for r in rates], "momentum": [r[1] for r in rates]}
     if not small:
         case["tensors"] = tensors
     with open(os.path.join(folder, "case.json"), "w") as f:
