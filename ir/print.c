@@ -96,7 +96,7 @@ static void print_param(FILE *to, const ParamAttrs *p)
     if (p->init == INIT_VALUES)
         fprintf(to, "=%lld", (long long)p->n_values);
     if (!p->trainable)
-        fputs(p->buffer ? ", buffer" : ", frozen", to);
+        fputs(p->buffer ? ", buffer" : p->optimizer ? ", optimizer" : ", frozen", to);
 }
 
 static void print_opt(FILE *to, const OptAttrs *o, Op op)

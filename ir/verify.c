@@ -257,6 +257,28 @@ static bool result_exists(const Check *c, ValueId v, const char *what)
     return true;
 }
 
+/* Updates happen in place: a state tensor changes once, and whoever reads its old value stands before (or makes) the next. */
+static bool updates_are_in_order(Check *c)
+{
+    const Graph *g = c->g;
+    NodeId *changed = NEWN(g->arena, NodeId, g->values.len);   /* by ValueId of a state tensor: where */
+    for (uint32_t i = 0; i < g->updates.len; i++) {
+        StatePair p = g->updates.at[i];
+        if (changed[p.old])
+            return fail(c, "%%%u is updated twice", (unsigned)p.old);
+        changed[p.old] = graph_value(g, p.next)->def;
+    }
+    for (c->id = 1; g->updates.len && c->id < g->nodes.len; c->id++) {
+        c->n = graph_node(g, c->id);
+        for (int i = 0; i < c->n->n_in; i++) {
+            NodeId at = changed[c->n->in[i]];
+            if (at && c->id > at && op_reads(c->n->op, i))
+                return fail(c, "reads %%%u, which has changed before", (unsigned)c->n->in[i]);
+        }
+    }
+    return true;
+}
+
 static bool results_exist(const Check *c)
 {
     const Graph *g = c->g;
@@ -275,9 +297,6 @@ static bool results_exist(const Check *c)
             return fail(c, "update %u changes %%%u, which is not a state tensor", (unsigned)i, (unsigned)p.old);
         if (!same(c, graph_value(g, p.old), graph_value(g, p.next), "state and its next value"))
             return false;
-        for (uint32_t j = 0; j < i; j++)
-            if (g->updates.at[j].old == p.old)
-                return fail(c, "%%%u is updated twice", (unsigned)p.old);
     }
     return true;
 }
@@ -298,5 +317,5 @@ bool graph_verify(const Graph *g, const char **why)
             return fail(&c, "layer %d of %u", c.n->layer, (unsigned)g->layers.len);
     }
     c.n = NULL;
-    return results_exist(&c);
+    return results_exist(&c) && updates_are_in_order(&c);
 }

@@ -29,10 +29,12 @@ NodeId batchnorm_by_batch(Rewrite *r, NodeId n)
     return stats;
 }
 
-/* The conv or linear that batch norm `bn` can move into, or 0. */
+/* The conv or linear that batch norm `bn` can move into, or 0. Dropout between them is gone by then. */
 static NodeId absorbing_node(const Graph *g, const Node *bn, const uint32_t *uses)
 {
     ValueId x = bn->in[BN_X];
+    while (uses[x] == 1 && graph_def(g, x)->op == OP_DROPOUT)
+        x = graph_def(g, x)->in[0];
     const Node *def = graph_def(g, x);
     if (uses[x] != 1 || uses_batch_statistics(bn))
         return 0;
@@ -91,12 +93,13 @@ Graph *bn_fold(Arena *a, const Graph *g)
             absorbs[absorbing_node(g, graph_node(g, n), uses)] = true;
     for (NodeId n = 1; n < g->nodes.len; n++) {
         const Node *node = graph_node(g, n);
+        NodeId conv = node->op == OP_BATCHNORM ? absorbing_node(g, node, uses) : 0;
         if (node->op == OP_DROPOUT)
             r.map[node->out[0]] = r.map[node->in[0]];
+        else if (conv)
+            fold_into(&r, node, graph_node(g, conv));
         else if (node->op == OP_BATCHNORM && uses_batch_statistics(node))
             batchnorm_by_batch(&r, n);
-        else if (node->op == OP_BATCHNORM && absorbing_node(g, node, uses))
-            fold_into(&r, node, graph_def(g, node->in[BN_X]));
         else if (node->op == OP_BATCHNORM)
             make_affine(&r, node);
         else if (!absorbs[n])

@@ -60,7 +60,7 @@ static ValueId same_elements(const Simplify *s, const Node *old, const Node *n)
                 if (n->attrs.pad.lo[i] || n->attrs.pad.hi[i])
                     return 0;
         return shape_equal(&graph_value(s->rw.from, old->out[0])->shape, shape_at(s, n->in[0])) ? n->in[0] : 0;
-    case OP_DROPOUT: return n->attrs.dropout.p == 0 || !n->in[1] ? n->in[0] : 0;
+    case OP_DROPOUT: return n->attrs.dropout.p == 0 ? n->in[0] : 0;   /* not for want of a seed: train_step gives it one */
     default: return 0;
     }
 }

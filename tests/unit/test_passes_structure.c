@@ -111,10 +111,7 @@ static void test_bn_fold(void **state)
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         Arena *a = arena_new();
         Graph *g = build(a, rows[i].net, rows[i].c, rows[i].h), *eval = checked(eval_graph(a, g)), *folded = checked(bn_fold(a, g));
-        bool dropout_first = strncmp(rows[i].net, "dropout p=0.2; conv", 19) == 0;
-        if (!dropout_first)
-            assert_string_equal(ops_text(a, folded), rows[i].expect);
-        assert_null(strstr(ops_text(a, folded), "dropout"));
+        assert_string_equal(ops_text(a, folded), rows[i].expect);
         assert_null(strstr(ops_text(a, eval), "dropout"));
         expect_same_output(a, rows[i].net, eval, folded);
         expect_same_output(a, rows[i].net, folded, checked(simplify(a, folded)));
@@ -174,6 +171,8 @@ static void test_train_step(void **state)
     static const Row rows[] = {
         {"conv out=2 k=3; act ReLU; flatten; linear out=3", 1, 4,
          "conv act reshape linear cross_entropy linear.dx linear.dw sum.keep sgd sgd reshape.back act.dx conv.dw sum.keep sgd sgd"},
+        {"linear out=3; dropout p=0.5; act ReLU; dropout p=0; dropout p=1; linear out=2", 3, 0,
+         "linear dropout act dropout linear cross_entropy linear.dx linear.dw sum.keep dropout act.dx dropout sgd sgd linear.dw sum.keep sgd sgd"},
         {"conv out=2 k=3 frozen=1; act ReLU; flatten; linear out=3", 1, 4,
          "conv act reshape linear cross_entropy linear.dw sum.keep sgd sgd"},
         {"res{linear out=3}; linear out=3", 3, 0,
@@ -191,6 +190,25 @@ static void test_train_step(void **state)
             fail_msg("%s became %s", rows[i].net, ops_text(a, g));
         arena_free(a);
     }
+}
+
+/* Each dropout draws from its own stream, forward and backward from the same. */
+static void test_dropout_streams(void **state)
+{
+    (void)state;
+    Arena *a = arena_new();
+    Graph *g = training_graph(a, "linear out=3; dropout p=0.5; act ReLU; dropout p=0.5; linear out=2", 3, 0);
+    uint32_t seen = 0;
+    int count = 0;
+    for (NodeId n = 1; n < g->nodes.len; n++)
+        if (graph_node(g, n)->op == OP_DROPOUT) {
+            seen = seen << 4 | graph_node(g, n)->attrs.dropout.stream;
+            count++;
+            assert_int_equal(graph_def(g, graph_node(g, n)->in[1])->attrs.axis.axis, CNNC_SC_SEED);
+        }
+    assert_int_equal(count, 4);
+    assert_int_equal(seen, 0x0110);
+    arena_free(a);
 }
 
 /* Every state tensor that a layer or optimizer owns, once, with the right names. */
@@ -286,7 +304,7 @@ static void test_fuse(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bn_fold), cmocka_unit_test(test_simplify), cmocka_unit_test(test_train_step),
+        cmocka_unit_test(test_bn_fold), cmocka_unit_test(test_simplify), cmocka_unit_test(test_train_step), cmocka_unit_test(test_dropout_streams),
         cmocka_unit_test(test_state_names), cmocka_unit_test(test_refusals), cmocka_unit_test(test_fuse),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
