@@ -1,0 +1,16 @@
+#!/bin/sh
+# From nothing to a program that reads digits: set up, build, report, train, build an executable, classify pictures.
+set -eu
+cd "$(dirname "$0")/.."
+say() { printf '\n\033[1m$ %s\033[0m\n' "$*"; "$@"; }
+
+sh .ci/setup build -DCMAKE_BUILD_TYPE=Release
+export PATH="$PWD/build:$PATH"
+out=build/quickstart
+mkdir -p "$out"
+say cnnc report examples/lenet.cnn
+say cnnc train examples/lenet.cnn -o "$out/lenet.safetensors"
+say cnnc build examples/lenet.cnn --weights "$out/lenet.safetensors" -o "$out/lenet"
+ls -l "$out/lenet"
+say "$out/lenet" --info
+say "$out/lenet" examples/data/digits/*.png
