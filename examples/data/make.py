@@ -17,3 +17,13 @@ for part, count in [("train", 6000), ("t10k", 1000)]:
         out = data[:4] + struct.pack(f">{rank}I", count, *dims[1:]) + data[head:head + count * size]
         with open(os.path.join(here, name), "wb") as f:
             f.write(gzip.compress(out, 9, mtime=0))
+
+# digits/D.png: the first test picture of each digit (needs Pillow).
+import numpy
+from PIL import Image
+
+pictures = numpy.frombuffer(gzip.open(os.path.join(here, "t10k-images-idx3-ubyte.gz")).read()[16:], numpy.uint8).reshape(-1, 28, 28)
+labels = gzip.open(os.path.join(here, "t10k-labels-idx1-ubyte.gz")).read()[8:]
+os.makedirs(os.path.join(here, "digits"), exist_ok=True)
+for digit in range(10):
+    Image.fromarray(pictures[labels.index(digit)]).save(os.path.join(here, "digits", f"{digit}.png"), optimize=True)
