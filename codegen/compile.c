@@ -297,6 +297,29 @@ Program *compile_training(Arena *a, PassContext *pc, CompileOptions *o)
     return p;
 }
 
+/* Input and output of one call, labels included. */
+static int64_t caller_bytes(const Graph *g)
+{
+    int64_t n = g->batch * shape_elements(&g->input_shape) + shape_elements(&graph_value(g, g->output)->shape);
+    if (g->labels)
+        n += shape_elements(&graph_value(g, g->labels)->shape);
+    return 4 * n;
+}
+
+bool compile_memory(Arena *a, PassContext *pc, CompileOptions *o, bool training, int threads, CompileMemory *out)
+{
+    Graph *g = passes_run(pc, training ? PIPELINE_TRAIN : PIPELINE_INFER);
+    if (!g)
+        return false;
+    Program *p = NEW(a, Program);
+    Compiler c = {a, o, p, consts_new(a)};
+    p->model.tensors = compile_tensors(a, pc->module->graph, training ? g : NULL, &p->model.n_tensors, &p->model.state_bytes);
+    Function *f = compile_function(&c, training ? "step" : "infer", g, &pc->fusion, training ? PARAMS_IN_STATE : PARAMS_CONST, training);
+    *out = (CompileMemory){.weights = consts_bytes(c.consts) + (training ? p->model.state_bytes : 0), .work = f->work_bytes,
+                           .scratch = f->scratch_bytes * threads, .input_output = caller_bytes(g)};
+    return true;
+}
+
 Program *compile_graph(Arena *a, const Graph *g, const Fusion *f, CompileOptions *o)
 {
     Program *p = NEW(a, Program);

@@ -25,6 +25,11 @@ CnncTensor *compile_tensors(Arena *a, const Graph *g, const Graph *extra, int32_
 Program *compile_inference(Arena *a, PassContext *pc, const RefNamed *weights, int32_t n_weights, CompileOptions *o);
 /* One training step and the evaluation function over one state. The graph's batch is the largest batch. */
 Program *compile_training(Arena *a, PassContext *pc, CompileOptions *o);
+/* What the planned functions take at the graph's batch, without generating code or needing weights: parameters (state or
+ * packed constants), values between stages, scratch for `threads` threads, and the caller's input and output. */
+typedef struct { int64_t weights, work, scratch, input_output; } CompileMemory;
+bool compile_memory(Arena *a, PassContext *pc, CompileOptions *o, bool training, int threads, CompileMemory *out);
+
 /* One graph as a program of one function (model.step when its graph has updates, else model.infer), for tests of the emitters:
  * parameters in state, in graph order. */
 Program *compile_graph(Arena *a, const Graph *g, const Fusion *f, CompileOptions *o);

@@ -27,6 +27,8 @@ int64_t consts_add(Consts *c, const KernelList *l, BufId b)
     return offset;
 }
 
+int64_t consts_bytes(const Consts *c) { return c->bytes; }
+
 static void put(char *to, DType t, int64_t index, double v)
 {
     if (t == DT_F32)
