@@ -5,14 +5,14 @@
 #include <string.h>
 #include <strings.h>
 
-const Code CODES[] = {
+const CodeRow CODES[] = {
 #define CODE(code, name, title, text) {code, name, title, text},
 #include "passes/codes.def"
 #undef CODE
 };
 const size_t N_CODES = sizeof CODES / sizeof *CODES;
 
-const Code *code_find(const char *s)
+const CodeRow *code_find(const char *s)
 {
     for (size_t i = 0; i < N_CODES; i++)
         if (strcasecmp(CODES[i].code, s) == 0 || (*CODES[i].name && strcasecmp(CODES[i].name, s) == 0))

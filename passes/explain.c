@@ -121,7 +121,7 @@ void explain_model(const Module *m, FILE *to) { explain_some(m, NULL, false, to)
 
 bool explain_code(const char *code, FILE *to)
 {
-    const Code *c = code_find(code);
+    const CodeRow *c = code_find(code);
     if (!c)
         return false;
     fprintf(to, "%s%s%s: %s\n\n", c->code, *c->name ? " " : "", c->name, c->title);

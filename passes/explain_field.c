@@ -60,19 +60,25 @@ static Step step_of(const Explain *e, const Node *n, int axis)
 static void print_steps(const Explain *e, const Node **path, int n, int axis, const char *name)
 {
     bool last_only = e->brief && n > 1;
+    int width = (int)strlen("input");
+    for (int i = last_only ? n - 1 : 0; i < n; i++) {
+        const Layer *l = &e->g->layers.at[path[i]->layer];
+        int needs = (int)(strlen(l->name) + strlen(l->type)) + 1;
+        width = needs > width ? needs : width;
+    }
     if (!last_only)
-        fprintf(e->to, "  %-18s field 1, jump 1%s\n", "input", name);
+        fprintf(e->to, "  %-*s  field 1, jump 1%s\n", width, "input", name);
     for (int i = last_only ? n - 1 : 0; i < n; i++) {
         const Layer *l = &e->g->layers.at[path[i]->layer];
         const Field *before = &e->facts->field[path[i]->in[0]], *after = &e->facts->field[path[i]->out[0]];
         if (n > SHOWN_STEPS && i == SHOWN_STEPS / 2 && !last_only) {
-            fprintf(e->to, "  %-18s (%d more layers)\n", "...", n - SHOWN_STEPS);
+            fprintf(e->to, "  %-*s  (%d more layers)\n", width, "...", n - SHOWN_STEPS);
             i = n - SHOWN_STEPS / 2 - 1;
             continue;
         }
         Step s = step_of(e, path[i], axis);
         const char *dilated = s.dilation > 1 ? arena_printf(e->a, "*%" PRId64, s.dilation) : "";
-        fprintf(e->to, "  %-18s field %" PRId64 " + (%" PRId64 "-1)%s*%g = %" PRId64 ", jump %g*%g = %g%s\n", arena_printf(e->a, "%s %s", l->name, l->type), before->size[axis], s.kernel,
+        fprintf(e->to, "  %-*s  field %" PRId64 " + (%" PRId64 "-1)%s*%g = %" PRId64 ", jump %g*%g = %g%s\n", width, arena_printf(e->a, "%s %s", l->name, l->type), before->size[axis], s.kernel,
                 dilated, before->jump[axis], after->size[axis], before->jump[axis], s.stride, after->jump[axis],
                 last_only ? name : "");
     }

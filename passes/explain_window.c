@@ -15,7 +15,7 @@ static const char *const ROWS[][3] = {{"", "", ""}, {"length", "", ""}, {"rows",
 
 static Window axis_window(const Explain *e, int axis)
 {
-    return e->n->op == OP_CONV ? conv_window(&e->n->attrs.conv, &e->f->in, axis) : pool_window(&e->n->attrs.pool, &e->f->in, axis);
+    return node_window(e->g, e->n, axis);
 }
 
 static int axes(const Explain *e) { return e->n->op == OP_CONV ? e->n->attrs.conv.nd : e->n->attrs.pool.nd; }
@@ -65,10 +65,10 @@ static int64_t positions(const Explain *e)
 static const char *times(Arena *a, int64_t n, const char *name) { return n == 1 ? name : arena_printf(a, "%" PRId64 "*%s", n, name); }
 
 /* "2*p + r - 1": the input's row for output row p and filter row r. */
-static const char *index_text(Arena *a, const ConvAttrs *c, int axis, const char *out, const char *tap)
+static const char *index_text(Arena *a, const ConvAttrs *c, int64_t pad, int axis, const char *out, const char *tap)
 {
     const char *text = arena_printf(a, "%s + %s", times(a, c->stride[axis], out), times(a, c->dilation[axis], tap));
-    return c->pad_lo[axis] ? arena_printf(a, "%s - %" PRId64, text, c->pad_lo[axis]) : text;
+    return pad ? arena_printf(a, "%s - %" PRId64, text, pad) : text;
 }
 
 static void explain_sum(const Explain *e, const ConvAttrs *c)
@@ -76,10 +76,13 @@ static void explain_sum(const Explain *e, const ConvAttrs *c)
     explain_head(e, "One output number");
     const char *window = arena_printf(e->a, "%" PRId64 " * %s", c->in_channels / c->groups, dims_text(e->a, c->kernel, c->nd, " * "));
     if (c->nd == 2)
-        fprintf(e->to, "  y[k, p, q] = %ssum over c, r, s of w[k, c, r, s] * x[c, %s, %s]\n", c->bias ? "b[k] + " : "", index_text(e->a, c, 0, "p", "r"),
-                index_text(e->a, c, 1, "q", "s"));
+        fprintf(e->to, "  y[k, p, q] = %ssum over c, r, s of w[k, c, r, s] * x[c, %s, %s]\n", c->bias ? "b[k] + " : "", index_text(e->a, c, axis_window(e, 0).lo, 0, "p", "r"),
+                index_text(e->a, c, axis_window(e, 1).lo, 1, "q", "s"));
     explain_say(e, "A dot product of the filter with a window of %s = %" PRId64 " inputs. The filter is not flipped: this is cross-correlation. "
                    "(numpy.convolve flips it; np.convolve(x, k[::-1], 'valid') is what happens here.)", window, window_inputs(c));
+    if (c->mode != PAD_ZEROS)
+        explain_say(e, "padding_mode='%s': the border is not zero but %s.", c->mode == PAD_REFLECT ? "reflect" : c->mode == PAD_REPLICATE ? "replicate" : "circular",
+                    c->mode == PAD_REFLECT ? "the picture mirrored" : c->mode == PAD_REPLICATE ? "its edge repeated" : "its opposite side");
     if (c->in_channels > 1 && c->groups == 1)
         explain_say(e, "Each filter has one slice per input channel; the %" PRId64 " products are summed into one map per filter.", c->in_channels);
     if (c->groups > 1 && c->groups == c->in_channels)

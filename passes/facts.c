@@ -111,12 +111,23 @@ static const char *windows_formula(Arena *a, const Window *w, int nd)
     return text;
 }
 
-static const char *adaptive_formula(Arena *a, const Shape *x, const Shape *y)
+static const char *bins_formula(Arena *a, int64_t in, int64_t out)
 {
-    int64_t in = x->dim[2], out = y->dim[2];
     if (in % out == 0)
         return arena_printf(a, "%" PRId64 " -> %" PRId64 ": bins of %" PRId64, in, out, in / out);
     return arena_printf(a, "%" PRId64 " -> %" PRId64 ": bin i = floor(i*%" PRId64 "/%" PRId64 ") to ceil((i+1)*%" PRId64 "/%" PRId64 ") - 1", in, out, in, out, in, out);
+}
+
+static const char *adaptive_formula(Arena *a, const Shape *x, const Shape *y)
+{
+    int nd = x->rank - 2;
+    bool same = true;
+    const char *text = "";
+    for (int i = 1; i < nd; i++)
+        same = same && x->dim[i + 2] == x->dim[2] && y->dim[i + 2] == y->dim[2];
+    for (int i = 0; i < nd && !same; i++)
+        text = arena_printf(a, "%s%s%s: %s", text, i ? "; " : "", AXIS_NAMES[nd][i], bins_formula(a, x->dim[i + 2], y->dim[i + 2]));
+    return same ? bins_formula(a, x->dim[2], y->dim[2]) : text;
 }
 
 static const char *flatten_formula(Arena *a, const Node *n, const Shape *x)
@@ -147,11 +158,11 @@ const char *node_formula(Arena *a, const Graph *g, const Node *n)
     switch (n->op) {
     case OP_CONV:
         for (int i = 0; i < n->attrs.conv.nd; i++)
-            w[i] = conv_window(&n->attrs.conv, x, i);
+            w[i] = node_window(g, n, i);
         return windows_formula(a, w, n->attrs.conv.nd);
     case OP_MAXPOOL: case OP_AVGPOOL:
         for (int i = 0; i < n->attrs.pool.nd; i++)
-            w[i] = pool_window(&n->attrs.pool, x, i);
+            w[i] = node_window(g, n, i);
         return windows_formula(a, w, n->attrs.pool.nd);
     case OP_ADAPTIVE_AVG: case OP_ADAPTIVE_MAX: return adaptive_formula(a, x, y);
     case OP_LINEAR:

@@ -68,9 +68,9 @@ static void lint_window(Lint *l, NodeId id)
     bool gap = false, drops = false;
     if (!known(l, n->in[0]) || !known(l, n->out[0]))
         return;
-    const Shape *x = &graph_value(l->g, n->in[0])->shape;
+    const Shape *x = &graph_value(l->g, t.layer ? t.layer->in : n->in[0])->shape;
     for (int i = 0; i < nd; i++) {
-        Window w = conv ? conv_window(&n->attrs.conv, x, i) : pool_window(&n->attrs.pool, x, i);
+        Window w = node_window(l->g, n, i);
         lost[i] = w.in - ((window_output(&w) - 1) * w.stride - w.lo + window_reach(&w));
         drops = drops || lost[i] > 0;
         gap = gap || (w.stride > window_reach(&w) && w.in > window_reach(&w));

@@ -37,6 +37,8 @@ const char *infer_sample(const Infer *t, const Shape *s);     /* "[1, 28, 28]" *
 NodeId shape_origin(const Graph *g, ValueId v);        /* the node that made the shape of v */
 void note_origin(Infer *t, ValueId v);                 /* attaches "makes [20, 24, 24] here" */
 void note_use(Infer *t);                               /* attaches where the layer's block is used */
+/* Attaches help and fix: `arg` should be `text`, or `_`. */
+void help_argument(Infer *t, const char *arg, const char *text);
 bool bad_rank(Infer *t, const char *wants);            /* E0302 */
 /* E0306 unless at least `low`; counts bad arguments in *bad. A value of INFER passes when `inferred`. */
 void require_size(Infer *t, const char *arg, int64_t value, int64_t low, int *bad);
@@ -49,6 +51,8 @@ int64_t window_reach(const Window *w);                 /* dilation * (kernel - 1
 const char *window_formula(Arena *a, const Window *w); /* "floor((28 + 2*2 - 1*(5-1) - 1)/1 + 1) = 28" */
 Window conv_window(const ConvAttrs *c, const Shape *in, int axis);
 Window pool_window(const PoolAttrs *p, const Shape *in, int axis);
+/* A conv's or pool's window over its layer's input: a border added by a node of its own (padding_mode) counts as padding. */
+Window node_window(const Graph *g, const Node *n, int axis);
 const char *dims_text(Arena *a, const int64_t *dim, int n, const char *between);   /* "5x5" */
 
 /* ---- what print(model) would write (shape_printed.c) ---- */

@@ -173,10 +173,33 @@ void note_origin(Infer *t, ValueId v)
         diag_note(t->d, n->span, "makes %s here", infer_sample(t, &s));
 }
 
+static bool in_block(const Infer *t)
+{
+    return t->layer && t->layer->used_at.end && (t->layer->used_at.start != t->layer->span.start || t->layer->used_at.end != t->layer->span.end);
+}
+
 void note_use(Infer *t)
 {
-    if (t->layer && (t->layer->used_at.start != t->layer->span.start || t->layer->used_at.end != t->layer->span.end) && t->layer->used_at.end)
+    if (in_block(t))
         diag_note(t->d, t->layer->used_at, "in this use of the block (layer %s)", t->layer->name);
+}
+
+void help_argument(Infer *t, const char *arg, const char *text)
+{
+    Span at;
+    const char *written = infer_arg_written(t, arg, &at) ? infer_source(t, at) : "";
+    const char *fixed = infer_rewrite(t, arg, text), *inferred = infer_rewrite(t, arg, "_");
+    if (in_block(t) && *written && strspn(written, "0123456789") != strlen(written) && inferred) {
+        /* other uses of the block share this text, so it is not replaced */
+        diag_help(t->d, "%s should be %s in this use; or write %s in the block to have it inferred", written, text, inferred);
+        return;
+    }
+    if (fixed && inferred)
+        diag_help(t->d, "write %s, or %s to have it inferred", fixed, inferred);
+    else
+        diag_help(t->d, "write %s here, or _ to have it inferred", text);
+    if (*written)
+        diag_fix(t->d, "%s", text);
 }
 
 /* ---- two errors of many layers ---- */

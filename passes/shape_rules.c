@@ -106,7 +106,6 @@ static void wrong_channels(Infer *t, const Shape *in)
     diag_error(t->d, infer_arg(t, "in_channels"), "E0303", "%s expects %" PRId64 " input channels but receives %" PRId64, infer_type(t), given, got);
     note_origin(t, t->n->in[0]);
     note_use(t);
-    const char *fixed = infer_rewrite(t, "in_channels", arena_printf(a, "%" PRId64, got)), *inferred = infer_rewrite(t, "in_channels", "_");
     const Node *from = graph_node(t->g, shape_origin(t->g, t->n->in[0]));
     if (from->op == OP_INPUT && in->rank >= 3 && in->dim[in->rank - 1] == given) {
         Shape first = *in;
@@ -114,12 +113,8 @@ static void wrong_channels(Infer *t, const Shape *in)
         for (int i = 2; i < in->rank; i++)
             first.dim[i] = in->dim[i - 1];
         diag_help(t->d, "channels come first: write input(%s)", dims_text(a, first.dim + 1, in->rank - 1, ", "));
-    } else if (fixed && inferred) {
-        diag_help(t->d, "write %s, or %s to have it inferred", fixed, inferred);
-        diag_fix(t->d, "%" PRId64, got);
     } else {
-        diag_help(t->d, "write %" PRId64 " here, or _ to have it inferred", got);
-        diag_fix(t->d, "%" PRId64, got);
+        help_argument(t, "in_channels", arena_printf(a, "%" PRId64, got));
     }
     int64_t w[MAX_SPATIAL + 2] = {c->out_channels, given / (c->groups > 0 ? c->groups : 1)};
     memcpy(w + 2, c->kernel, sizeof *w * (size_t)c->nd);
@@ -271,12 +266,7 @@ static void help_number(Infer *t, int64_t given, int64_t got, NodeId origin)
         const char *product = fixed_product(t, infer_source(t, at), given, &graph_value(t->g, from->in[0])->shape);
         text = product ? product : text;
     }
-    const char *fixed = infer_rewrite(t, "in_features", text), *inferred = infer_rewrite(t, "in_features", "_");
-    if (fixed && inferred)
-        diag_help(t->d, "write %s, or %s to have it inferred", fixed, inferred);
-    else
-        diag_help(t->d, "write %s here, or _ to have it inferred", text);
-    diag_fix(t->d, "%s", text);
+    help_argument(t, "in_features", text);
 }
 
 static void wrong_features(Infer *t, const Shape *in)
@@ -420,10 +410,7 @@ static void wrong_norm_features(Infer *t, const Shape *in)
     diag_error(t->d, infer_arg(t, "num_features"), "E0310", "%s expects %" PRId64 " channels but receives %" PRId64, infer_type(t), given, got);
     note_origin(t, t->n->in[0]);
     note_use(t);
-    const char *fixed = infer_rewrite(t, "num_features", arena_printf(t->g->arena, "%" PRId64, got)), *inferred = infer_rewrite(t, "num_features", "_");
-    if (fixed && inferred)
-        diag_help(t->d, "write %s, or %s to have it inferred", fixed, inferred);
-    diag_fix(t->d, "%" PRId64, got);
+    help_argument(t, "num_features", arena_printf(t->g->arena, "%" PRId64, got));
     diag_torch(t->d, "running_mean should contain %" PRId64 " elements not %" PRId64, got, given);
 }
 

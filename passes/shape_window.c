@@ -53,6 +53,19 @@ Window pool_window(const PoolAttrs *p, const Shape *in, int axis)
                     .lo = p->pad[axis], .hi = p->pad[axis], .ceil = p->ceil_mode};
 }
 
+Window node_window(const Graph *g, const Node *n, int axis)
+{
+    const Node *before = graph_def(g, n->in[0]);
+    if (n->op != OP_CONV)
+        return pool_window(&n->attrs.pool, &graph_value(g, n->in[0])->shape, axis);
+    if (before->op != OP_PAD || before->layer != n->layer)
+        return conv_window(&n->attrs.conv, &graph_value(g, n->in[0])->shape, axis);
+    Window w = conv_window(&n->attrs.conv, &graph_value(g, before->in[0])->shape, axis);
+    w.lo = before->attrs.pad.lo[axis];
+    w.hi = before->attrs.pad.hi[axis];
+    return w;
+}
+
 const char *dims_text(Arena *a, const int64_t *dim, int n, const char *between)
 {
     const char *text = "";
