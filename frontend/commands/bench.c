@@ -1,0 +1,38 @@
+/* bench: time per call and per layer of the compiled model on this machine.
+ * In: a model. Out: the runtime's tables on stdout. */
+#include "runtime/bench.h"
+#include "frontend/commands/code.h"
+#include "frontend/commands/commands.h"
+
+static int run(Compile *cc)
+{
+    const Options *o = cc->o;
+    CodeGen c = {0};
+    RtError e = {0};
+    Session s;
+    int status = code_session_model(&c, cc);
+    if (!status) {
+        SessionOptions so = {.threads = (int)o->threads};
+        code_tell_initial(&c);
+        bool open = session_open(&s, c.model, &so, &e);
+        if (!open || !bench_print(&s, stdout, o->json, &e) || (!o->json && !bench_print_layers(&s, stdout, false, &e)))
+            status = code_runtime_error(&e);
+        if (open)
+            session_close(&s);
+    }
+    code_free(&c);
+    return status;
+}
+
+int command_bench(Options *o)
+{
+    Compile cc;
+    bool done;
+    if (o->train_bench)
+        return driver_error(EXIT_USAGE, "bench --train is not implemented yet");
+    int status = driver_load(&cc, o, o->args.at[0], &done);
+    if (!status && !done)
+        status = run(&cc);
+    driver_free(&cc);
+    return status;
+}

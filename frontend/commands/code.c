@@ -1,0 +1,228 @@
+/* code.c: from a checked module to running or written code; shared by run, predict, eval, verify, train, build, bench.
+ * In: a Compile that driver_load accepted. Out: programs, objects, a JIT-compiled model.
+ * Invariant: every function prints what went wrong and returns the exit status; later steps may rely on earlier ones.
+ * The idea: one path for all: module -> Program -> object bytes -> JIT or file. */
+#include "frontend/commands/code.h"
+#include "runtime/checkpoint.h"
+#include "runtime/init.h"
+#include "runtime/weights.h"
+#include <stdlib.h>
+#include <string.h>
+
+int code_runtime_error(const void *rt_error)
+{
+    const RtError *e = rt_error;
+    if (e->text[0])
+        fprintf(stderr, "cnnc: %s%s\n", e->kind == RT_INTERRUPTED ? "" : "error: ", e->text);
+    return e->kind;
+}
+
+void code_tell_initial(const CodeGen *c)
+{
+    if (c->initial && !c->cc->o->quiet)
+        fprintf(stderr, "cnnc: note: no --weights: using initial weights (seed %lld)\n", (long long)c->cc->o->seed);
+}
+
+int code_open(CodeGen *c, Compile *cc)
+{
+    const char *why = NULL;
+    const Options *o = cc->o;
+    *c = (CodeGen){.cc = cc};
+    if (o->device && !strcmp(o->device, "cuda"))
+        return driver_error(EXIT_DEVICE, "--device cuda is not available in this version");
+    c->backend = backend_open(cc->arena, &why);
+    if (!c->backend)
+        return driver_error(EXIT_DEVICE, "%s", why);
+    if (!c->backend->target(cc->arena, o->target, o->cpu, &c->target, &why))
+        return driver_error(EXIT_USAGE, "%s", why);
+    c->options = (CompileOptions){
+        .target = {.lanes = c->target.lanes, .registers = c->target.registers, .l1 = c->target.l1, .l2 = c->target.l2},
+        .dump = o->dump, .dump_to = stdout, .name = o->name, .cpu = c->target.cpu, .features = c->target.features};
+    return EXIT_FINE;
+}
+
+/* ---- weights ---- */
+
+static void keep_names(Arena *a, Module *m, const StoredFacts *f)
+{
+    if (f->classes && !m->labels) {
+        const char **names = NEWN(a, const char *, f->n_classes + 1);
+        for (int i = 0; i < f->n_classes; i++)
+            names[i] = arena_strdup(a, f->classes[i]);
+        m->labels = names;
+        m->n_labels = f->n_classes;
+    }
+    Normalize *z = &m->normalize;
+    if (f->n_norm > 0 && f->n_norm <= 64 && z->given && z->automatic) {
+        z->automatic = false;
+        z->n = f->n_norm;
+        for (int i = 0; i < f->n_norm; i++) {
+            z->mean[i] = f->mean[i];
+            z->std[i] = f->std[i];
+        }
+    }
+}
+
+/* Reads the file's tensors into the state block. */
+static int load_weights(CodeGen *c, const CnncTensor *tensors, int32_t n, char *state)
+{
+    const Options *o = c->cc->o;
+    WeightsFile file;
+    WeightsMatch match;
+    StoredFacts facts = {0};
+    RtError e = {0};
+    if (!weights_read(o->weights, &file, &e))
+        return code_runtime_error(&e);
+    bool fine = weights_load(&file, o->weights, tensors, n, o->partial, false, state, &match, &e) && stored_facts_read(&file, &facts, &e);
+    if (fine) {
+        keep_names(c->cc->arena, &c->cc->module, &facts);
+        c->options.weights_checksum = file.checksum;
+        if (o->partial && !o->quiet)
+            fprintf(stderr, "cnnc: note: %d tensors loaded, %d missing, %d left over, %d of another shape\n", match.loaded, match.missing, match.extra,
+                    match.misshapen);
+        stored_facts_free(&facts);
+    }
+    weights_free(&file);
+    return fine ? EXIT_FINE : code_runtime_error(&e);
+}
+
+/* Tensors in `state` as named arrays of doubles. */
+static void name_weights(CodeGen *c, const CnncTensor *tensors, int32_t n, const char *state)
+{
+    Arena *a = c->cc->arena;
+    c->weights = NEWN(a, RefNamed, n + 1);
+    c->n_weights = n;
+    for (int32_t i = 0; i < n; i++) {
+        int64_t count = tensor_elements(&tensors[i]);
+        double *values = NEWN(a, double, count + 1);
+        const char *at = state + tensors[i].offset;
+        for (int64_t k = 0; k < count; k++)
+            values[k] = tensors[i].dtype == CNNC_I64 ? (double)((const int64_t *)at)[k] : ((const float *)at)[k];
+        c->weights[i] = (RefNamed){.name = tensors[i].name, .data = values, .count = count};
+    }
+}
+
+int code_weights(CodeGen *c)
+{
+    int32_t n;
+    int64_t bytes;
+    Arena *a = c->cc->arena;
+    const Options *o = c->cc->o;
+    CnncTensor *tensors = compile_tensors(a, c->cc->module.graph, NULL, &n, &bytes);
+    char *state = arena_alloc(a, (size_t)bytes);
+    Rng rng;
+    rng_seed(&rng, (uint64_t)o->seed);
+    init_state(tensors, n, &rng, state, bytes);
+    c->initial = !o->weights;
+    int status = o->weights ? load_weights(c, tensors, n, state) : EXIT_FINE;
+    if (status == EXIT_FINE)
+        name_weights(c, tensors, n, state);
+    return status;
+}
+
+/* ---- programs ---- */
+
+/* NULL program: errors in diags (training may find some), or a dump was the aim. */
+static int program_status(CodeGen *c)
+{
+    if (c->program)
+        return EXIT_FINE;
+    Compile *cc = c->cc;
+    if (cc->diags.errors) {
+        diags_print(&cc->diags, stderr, DIAG_HUMAN, driver_color(cc->o, stderr));
+        return EXIT_MODEL;
+    }
+    if (cc->passes.dumped || c->options.dumped)
+        return EXIT_FINE;
+    return driver_error(EXIT_BUG, "the program could not be put together");
+}
+
+int code_inference(CodeGen *c, bool selftest)
+{
+    c->options.selftest = selftest;
+    c->program = compile_inference(c->cc->arena, &c->cc->passes, c->weights, c->n_weights, &c->options);
+    if (c->program)
+        c->program->model.train = NULL;
+    return program_status(c);
+}
+
+int code_training(CodeGen *c)
+{
+    c->program = compile_training(c->cc->arena, &c->cc->passes, &c->options);
+    return program_status(c);
+}
+
+int code_object(CodeGen *c, CpuOutput kind, bool library, Bytes *out)
+{
+    const char *why = NULL;
+    if (!c->backend->compile(c->cc->arena, c->program, &c->target, kind, library, out, &why))
+        return driver_error(EXIT_BUG, "%s", why);
+    return EXIT_FINE;
+}
+
+int code_jit(CodeGen *c)
+{
+    const char *why = NULL;
+    Bytes object;
+    int status = code_object(c, CPU_OBJECT, false, &object);
+    if (status)
+        return status;
+    c->jit = c->backend->jit_load(c->cc->arena, c->program, object, &c->model, &why);
+    free(object.data);
+    return c->jit ? EXIT_FINE : driver_error(EXIT_BUG, "%s", why);
+}
+
+int code_session_model(CodeGen *c, Compile *cc)
+{
+    int status = code_open(c, cc);
+    if (!status)
+        status = code_weights(c);
+    if (!status)
+        status = code_inference(c, false);
+    if (!status)
+        status = code_jit(c);
+    return status;
+}
+
+void code_free(CodeGen *c)
+{
+    if (c->jit)
+        c->backend->jit_free(c->jit);
+    c->jit = NULL;
+}
+
+/* ---- --dump of what lies behind the checks ---- */
+
+static int dump_llvm(CodeGen *c)
+{
+    Bytes text;
+    int status = code_object(c, CPU_LLVM_IR, false, &text);
+    if (status)
+        return status;
+    fwrite(text.data, 1, text.size, stdout);
+    free(text.data);
+    return EXIT_FINE;
+}
+
+int code_dump(Compile *cc)
+{
+    CodeGen c;
+    const char *stage = cc->o->dump;
+    bool training = !strcmp(stage, "train_step") || !strcmp(stage, "eval_graph") || (driver_trains(cc->o) && cc->o->command != CMD_EVAL);
+    if (!strcmp(stage, "eval_graph"))
+        return passes_run(&cc->passes, PIPELINE_EVAL) ? EXIT_FINE : EXIT_MODEL;
+    if (pass_find(stage) != PASS_COUNT && !cc->diags.errors) {
+        bool fine = passes_run(&cc->passes, training ? PIPELINE_TRAIN : PIPELINE_INFER) != NULL;
+        if (!fine)
+            diags_print(&cc->diags, stderr, DIAG_HUMAN, driver_color(cc->o, stderr));
+        return fine ? EXIT_FINE : EXIT_MODEL;
+    }
+    int status = code_open(&c, cc);
+    if (!status)
+        status = code_weights(&c);
+    if (!status)
+        status = training ? code_training(&c) : code_inference(&c, false);
+    if (!status && c.program && !strcmp(stage, "llvm"))
+        status = dump_llvm(&c);
+    return status;
+}

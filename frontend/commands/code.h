@@ -1,0 +1,36 @@
+/* What the commands that generate code share: the target, weights, programs, JIT. Strings and tables live in the arena of
+ * the Compile; code_free gives back the JIT's code. */
+#ifndef CNNC_FRONTEND_COMMANDS_CODE_H
+#define CNNC_FRONTEND_COMMANDS_CODE_H
+#include "codegen/compile.h"
+#include "frontend/backend.h"
+#include "frontend/driver.h"
+
+typedef struct CodeGen {
+    Compile *cc;
+    const CpuBackend *backend;
+    CpuTarget target;
+    CompileOptions options;
+    RefNamed *weights; int32_t n_weights;   /* by state_dict name */
+    bool initial;                           /* no --weights: initial ones */
+    Program *program;
+    CpuJit *jit;
+    const CnncModel *model;                 /* after code_jit */
+} CodeGen;
+
+/* Each returns an exit status; what went wrong has been printed. */
+int code_open(CodeGen *c, Compile *cc);                       /* back end and target */
+int code_weights(CodeGen *c);                                 /* --weights, or initial values; class names and normalisation from the file */
+int code_inference(CodeGen *c, bool selftest);                /* c->program */
+int code_training(CodeGen *c);
+int code_object(CodeGen *c, CpuOutput kind, bool library, Bytes *out);
+int code_jit(CodeGen *c);                                     /* c->model */
+int code_session_model(CodeGen *c, Compile *cc);              /* open, weights, inference, jit */
+void code_free(CodeGen *c);
+int code_dump(Compile *cc);                                /* --dump of a stage behind the checks */
+/* Prints an error of the runtime; returns its exit status. */
+struct Compile;
+int code_runtime_error(const void *rt_error);
+/* "uses initial weights" on stderr, once, unless quiet. */
+void code_tell_initial(const CodeGen *c);
+#endif
