@@ -62,6 +62,8 @@ void batcher_free(Batcher *b)
     b->labels = NULL;
 }
 
+int batcher_slices(int64_t n) { return (int)((n + SAMPLES_PER_SLICE - 1) / SAMPLES_PER_SLICE); }
+
 static void fill_slice(void *context, int thread, int64_t slice)
 {
     (void)thread;
@@ -82,7 +84,7 @@ static void fill_slice(void *context, int thread, int64_t slice)
 bool batcher_fill(Batcher *b, const int64_t *ids, int64_t n, int64_t epoch, RtError *e)
 {
     Fill f = {.b = b, .ids = ids, .n = n, .epoch = epoch, .failed_first = ATOMIC_FLAG_INIT};
-    threads_run(b->threads, fill_slice, &f, (n + SAMPLES_PER_SLICE - 1) / SAMPLES_PER_SLICE);
+    threads_run(b->threads, fill_slice, &f, batcher_slices(n));
     if (!atomic_load(&f.failed))
         return true;
     if (e)

@@ -20,5 +20,6 @@ typedef struct {
 bool batcher_init(Batcher *b, Threads *threads, const Dataset *data, const DataNorm *norm, const AugmentPlan *augment, int64_t capacity,
                   int64_t sample, RtError *e);
 void batcher_free(Batcher *b);
+int batcher_slices(int64_t n);      /* parts of a batch of n that threads can take */
 bool batcher_fill(Batcher *b, const int64_t *ids, int64_t n, int64_t epoch, RtError *e);   /* n <= capacity */
 #endif

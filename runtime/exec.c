@@ -9,8 +9,9 @@
 #include <time.h>
 
 enum { ALIGN = 64, HUGE = 2 << 20 };
-/* Below this many multiply-accumulates (a few microseconds) waking other threads costs more than it saves. */
-static const double MACS_TO_SHARE = 1e5;
+/* Below this many multiply-accumulates (some ten microseconds in a whole call, one in a stage) waking other threads costs
+ * more than it saves. Stages that count none (pooling, sums) are judged by their function. */
+static const double MACS_TO_SHARE = 1e6, MACS_TO_SHARE_STAGE = 1e5;
 
 typedef struct { const CnncStage *stage; const CnncArgs *args; char *scratch; int64_t stride; } Job;
 
@@ -113,12 +114,30 @@ static int64_t slices_needed(const CnncStage *s, int64_t n)
     return needed < s->slices ? needed : s->slices;
 }
 
-static void run_stage(Exec *e, const CnncStage *s, const CnncArgs *args)
+static bool stage_is_small(const CnncStage *s, int64_t n) { return s->macs > 0 && s->macs * (double)n < MACS_TO_SHARE_STAGE; }
+
+static bool function_is_small(const CnncFunction *f, int64_t n)
+{
+    double macs = 0;
+    for (int i = 0; i < f->n_stages; i++)
+        macs += f->stages[i].macs;
+    return macs > 0 && macs * (double)n < MACS_TO_SHARE;
+}
+
+int exec_useful_threads(const CnncFunction *f, int64_t n)
+{
+    int64_t most = 1;
+    for (int i = 0; i < f->n_stages && !function_is_small(f, n); i++)
+        if (!stage_is_small(&f->stages[i], n) && slices_needed(&f->stages[i], n) > most)
+            most = slices_needed(&f->stages[i], n);
+    return most < 1024 ? (int)most : 1024;
+}
+
+static void run_stage(Exec *e, const CnncStage *s, const CnncArgs *args, bool alone)
 {
     int64_t slices = slices_needed(s, args->n);
     Job job = {s, args, e->scratch, e->scratch_stride};
-    bool small = s->macs > 0 && s->macs * (double)args->n < MACS_TO_SHARE;
-    if (slices > 1 && !small) {
+    if (slices > 1 && !alone && !stage_is_small(s, args->n)) {
         threads_run(e->threads, run_slice, &job, slices);
         return;
     }
@@ -131,9 +150,10 @@ void exec_run(Exec *e, const CnncFunction *function, CnncArgs *args)
     args->state = e->state;
     args->work = e->work;
     args->consts = e->model->consts;
+    bool alone = threads_count(e->threads) == 1 || function_is_small(function, args->n);
     for (int i = 0; i < function->n_stages; i++) {
         double start = e->stage_seconds ? exec_seconds() : 0;
-        run_stage(e, &function->stages[i], args);
+        run_stage(e, &function->stages[i], args, alone);
         if (e->stage_seconds)
             e->stage_seconds[i] += exec_seconds() - start;
     }

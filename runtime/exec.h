@@ -26,6 +26,8 @@ int64_t exec_bytes(const CnncModel *model, const CnncFunction *const *functions,
 Exec *exec_new(const CnncModel *model, const CnncFunction *const *functions, int n, Threads *threads, RtError *e);
 /* Fills in args->state, work and consts; the caller gives in, labels, out, scalars, results and n (1..function->batch). */
 void exec_run(Exec *e, const CnncFunction *function, CnncArgs *args);
+/* More threads than this would find no slice in any stage of a call of n samples. */
+int exec_useful_threads(const CnncFunction *function, int64_t n);
 void exec_free(Exec *e);
 double exec_seconds(void);   /* monotonic clock */
 #endif

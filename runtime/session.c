@@ -61,7 +61,8 @@ bool session_open(Session *s, const CnncModel *m, const SessionOptions *o, RtErr
     if (!s->infer)
         return rt_error(e, RT_USAGE, "this program was built without inference");
     s->batch = o->batch > 0 && o->batch < s->infer->batch ? o->batch : s->infer->batch;
-    s->threads = threads_new(o->threads);
+    int wanted = o->threads > 0 ? o->threads : threads_default_count(), useful = exec_useful_threads(s->infer, s->batch);
+    s->threads = threads_new(wanted < useful ? wanted : useful);
     s->exec = s->threads ? exec_new(m, &s->infer, 1, s->threads, e) : NULL;
     if (!s->threads)
         rt_error_memory(e, sizeof(void *));

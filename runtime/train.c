@@ -183,10 +183,21 @@ static bool resume(TrainRun *r, RtError *e)
     return true;
 }
 
+/* As many threads as asked for, but no more than would ever find a slice: of a step, an evaluation, or a batch. */
+static int count_threads(const TrainRun *r)
+{
+    const CnncModel *m = &r->model;
+    int wanted = r->options->threads > 0 ? r->options->threads : threads_default_count();
+    int step = exec_useful_threads(m->step, m->step->batch), eval = m->eval ? exec_useful_threads(m->eval, m->eval->batch) : 1;
+    int useful = step > eval ? step : eval, fill = batcher_slices(r->train.batch_size);
+    useful = useful > fill ? useful : fill;
+    return wanted < useful ? wanted : useful;
+}
+
 static bool start(TrainRun *r, RtError *e)
 {
     const CnncFunction *functions[] = {r->model.step, r->model.eval};
-    r->threads = threads_new(r->options->threads);
+    r->threads = threads_new(count_threads(r));
     if (!r->threads)
         return rt_error_memory(e, sizeof(void *));
     r->exec = exec_new(&r->model, functions, 2, r->threads, e);

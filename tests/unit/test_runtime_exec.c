@@ -92,6 +92,10 @@ static void stages_run_needed_slices(void **state)
     const float in[8] = {1, 2, 3, 4, 5, 6, 7, 8};
     float out[2];
     double seconds[2] = {0};
+    assert_int_equal(exec_useful_threads(&f, 8), 8);
+    assert_int_equal(exec_useful_threads(&f, 3), 3);
+    const CnncStage light[] = {{stage_sum, 8, 1, -1, -1, "sum", 100}, {stage_out, 4, 0, -1, -1, "out", 0}};
+    assert_int_equal(exec_useful_threads(&(CnncFunction){light, 2, 8, 0, 0}, 8), 1);
     x->stage_seconds = seconds;
     CnncArgs a = {.in = in, .out = out, .n = 3};
     exec_run(x, &f, &a);
