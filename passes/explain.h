@@ -20,6 +20,10 @@ void explain_warnings(FILE *to);                     /* `explain warnings`: all 
 typedef struct { const double *x, *w, *b; int64_t k, row, column; } ExplainPixel;
 bool explain_pixel(const Graph *g, LayerId layer, const ExplainPixel *p, FILE *to, const char **why);
 
+/* A layer's output [C, H, W] (or [H, W]) as pictures of characters, dark to light, with each channel's range: what
+ * `--image` shows of a filter. At most `most` channels. */
+void explain_print_maps(FILE *to, const Shape *s, const double *values, int64_t most);
+
 /* As PyTorch prints a tensor: "tensor([[...]])", 4 decimals, 80 columns, summarised above 1000 elements. `suffix` stands
  * before the last bracket ("requires_grad=True") or is NULL. integer: an int64 tensor. */
 void explain_print_tensor(FILE *to, const Shape *s, const double *values, bool integer, const char *suffix);

@@ -26,21 +26,32 @@ static bool in_range(const Pixel *x, const char **why)
 /* ---- convolution ---- */
 
 /* Row and column geometry with 1-D as one row. */
-typedef struct { int64_t h, w, r, s, y0, x0, dy, dx; } Patch;
+typedef struct { int64_t h, w, r, s, y0, x0, dy, dx; PadMode mode; } Patch;
 
 static Patch conv_patch(const Pixel *x)
 {
     const ConvAttrs *c = &x->n->attrs.conv;
+    int64_t lo = node_window(x->g, x->n, 0).lo, left = c->nd > 1 ? node_window(x->g, x->n, 1).lo : 0;
     if (c->nd == 1)
-        return (Patch){1, x->in.dim[2], 1, c->kernel[0], 0, x->p->column * c->stride[0] - c->pad_lo[0], 1, c->dilation[0]};
-    return (Patch){x->in.dim[2], x->in.dim[3], c->kernel[0], c->kernel[1], x->p->row * c->stride[0] - c->pad_lo[0], x->p->column * c->stride[1] - c->pad_lo[1],
-                   c->dilation[0], c->dilation[1]};
+        return (Patch){1, x->in.dim[2], 1, c->kernel[0], 0, x->p->column * c->stride[0] - lo, 1, c->dilation[0], c->mode};
+    return (Patch){x->in.dim[2], x->in.dim[3], c->kernel[0], c->kernel[1], x->p->row * c->stride[0] - lo, x->p->column * c->stride[1] - left,
+                   c->dilation[0], c->dilation[1], c->mode};
+}
+
+/* Where padding_mode takes its border from; i itself where it adds zeros. */
+static int64_t border_index(PadMode mode, int64_t i, int64_t n)
+{
+    if (mode == PAD_REFLECT)
+        return i < 0 ? -i : i >= n ? 2 * (n - 1) - i : i;
+    if (mode == PAD_REPLICATE)
+        return i < 0 ? 0 : i >= n ? n - 1 : i;
+    return mode == PAD_CIRCULAR ? (i % n + n) % n : i;
 }
 
 /* NaN stands for padding. */
 static double input_at(const Pixel *x, const Patch *t, int64_t c, int64_t r, int64_t s)
 {
-    int64_t y = t->y0 + r * t->dy, z = t->x0 + s * t->dx;
+    int64_t y = border_index(t->mode, t->y0 + r * t->dy, t->h), z = border_index(t->mode, t->x0 + s * t->dx, t->w);
     return y < 0 || y >= t->h || z < 0 || z >= t->w ? NAN : x->p->x[(c * t->h + y) * t->w + z];
 }
 
@@ -72,8 +83,8 @@ static void pixel_conv(const Pixel *x)
     Patch t = conv_patch(x);
     int64_t per_group = a->in_channels / a->groups, first = x->p->k / (a->out_channels / a->groups) * per_group, taps = t.r * t.s;
     double sum = 0;
-    fprintf(x->to, "  window: rows %" PRId64 " to %" PRId64 ", columns %" PRId64 " to %" PRId64 " of the input (outside: padding, zero)\n", t.y0, t.y0 + (t.r - 1) * t.dy, t.x0,
-            t.x0 + (t.s - 1) * t.dx);
+    fprintf(x->to, "  window: rows %" PRId64 " to %" PRId64 ", columns %" PRId64 " to %" PRId64 " of the input (outside: padding%s)\n", t.y0, t.y0 + (t.r - 1) * t.dy, t.x0,
+            t.x0 + (t.s - 1) * t.dx, t.mode == PAD_ZEROS ? ", zero" : ", from the picture");
     for (int64_t c = 0; c < per_group; c++) {
         bool print = c < MOST_CHANNELS;
         if (print)
@@ -101,7 +112,7 @@ static void pixel_pool(const Pixel *x)
     int64_t h = flat ? 1 : x->in.dim[2], w = flat ? x->in.dim[2] : x->in.dim[3];
     int last = flat ? 0 : 1;
     Patch t = {h, w, flat ? 1 : a->kernel[0], a->kernel[last], flat ? 0 : x->p->row * a->stride[0] - a->pad[0], x->p->column * a->stride[last] - a->pad[last],
-               flat ? 1 : a->dilation[0], a->dilation[last] ? a->dilation[last] : 1};
+               flat ? 1 : a->dilation[0], a->dilation[last] ? a->dilation[last] : 1, PAD_ZEROS};
     double best = -INFINITY, sum = 0;
     int64_t inside = 0, padded_rows = t.y0 + t.r < h + (flat ? 0 : a->pad[0]) ? t.r : h + (flat ? 0 : a->pad[0]) - t.y0;
     int64_t padded_columns = t.x0 + t.s < w + a->pad[last] ? t.s : w + a->pad[last] - t.x0;
@@ -152,10 +163,10 @@ bool explain_pixel(const Graph *g, LayerId layer, const ExplainPixel *p, FILE *t
     const Node *n = f->main ? graph_node(g, f->main) : NULL;
     Pixel x = {.g = g, .n = n, .p = p, .to = to, .a = a, .in = f->in, .out = f->out};
     bool fine = false;
-    if (n && n->op == OP_CONV && n->attrs.conv.mode != PAD_ZEROS)   /* the border is a node of its own */
-        x.in = graph_value(g, n->in[0])->shape;
     if (!n || (n->op != OP_CONV && n->op != OP_MAXPOOL && n->op != OP_AVGPOOL && n->op != OP_LINEAR) || x.in.rank < 2 || x.in.rank > 4)
         *why = "one output is shown as a sum for Conv1d, Conv2d, pooling and Linear";
+    else if ((n->op == OP_CONV || n->op == OP_LINEAR) && !p->w)
+        *why = "this layer's weights are missing";
     else if (n->op == OP_LINEAR && x.in.rank != 2)
         *why = "this Linear works on the rows of a picture: put Flatten() before it";
     else

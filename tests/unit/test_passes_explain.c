@@ -141,6 +141,39 @@ static void test_explain_pixel(void **state)
     arena_free(b.a);
 }
 
+static void test_explain_pixel_reflected(void **state)
+{
+    (void)state;
+    Build b;
+    build_begin(&b, "", 3, (int64_t[]){1, 3, 3}, 1);
+    Attrs attrs;
+    memset(&attrs, 0, sizeof attrs);
+    ConvAttrs c = {.nd = 2, .in_channels = 1, .out_channels = 1, .groups = 1, .kernel = {3, 3}, .stride = {1, 1}, .dilation = {1, 1}, .mode = PAD_REFLECT};
+    LayerId l = build_layer(&b, "Conv2d", "");
+    attrs.pad = (PadAttrs){.nd = 2, .lo = {1, 1}, .hi = {1, 1}, .mode = PAD_REFLECT};
+    build_node(&b, OP_PAD, &b.at, 1, &attrs, l);
+    memset(&attrs, 0, sizeof attrs);
+    attrs.conv = c;
+    build_node(&b, OP_CONV, (ValueId[]){b.at, build_param(&b, "weight", l, true)}, 2, &attrs, l);
+    assert_true(shape(b.g, &b.d));
+    const double x[] = {1, 2, 3, 4, 5, 6, 7, 8, 9}, w[] = {1, 1, 1, 1, 1, 1, 1, 1, 1};
+    char *text = NULL;
+    const char *why = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    assert_true(explain_pixel(b.g, 0, &(ExplainPixel){.x = x, .w = w}, f, &why));
+    fclose(f);
+    HAS(text, "y = 33.000000");   /* 5 4 5 / 2 1 2 / 5 4 5 */
+    assert_string_equal(b.g->layers.at[0].printed, "Conv2d(1, 1, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), bias=False, padding_mode=reflect)");
+    free(text);
+    f = open_memstream(&text, &n);
+    explain_print_maps(f, &(Shape){3, {1, 3, 3}}, x, 4);
+    fclose(f);
+    HAS(text, "channel 0: 1.0000 to 9.0000, mean 5.0000\n  |");
+    free(text);
+    arena_free(b.a);
+}
+
 static void test_every_op_is_explained(void **state)
 {
     (void)state;
@@ -338,7 +371,7 @@ static void test_codes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tensors), cmocka_unit_test(test_explain_layers), cmocka_unit_test(test_explain_pixel), cmocka_unit_test(test_every_op_is_explained),
+        cmocka_unit_test(test_tensors), cmocka_unit_test(test_explain_layers), cmocka_unit_test(test_explain_pixel), cmocka_unit_test(test_explain_pixel_reflected), cmocka_unit_test(test_every_op_is_explained),
         cmocka_unit_test(test_report), cmocka_unit_test(test_warnings), cmocka_unit_test(test_more_warnings), cmocka_unit_test(test_no_false_alarm), cmocka_unit_test(test_codes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
