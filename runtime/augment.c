@@ -20,8 +20,8 @@ bool augment_out_size(const AugmentPlan *p, int64_t h, int64_t w, int64_t *out_h
         int64_t ch, cw, pad = (int64_t)p->at[i].p[2];
         crop_size(&p->at[i], &ch, &cw);
         if (ch < 1 || cw < 1 || pad < 0 || ch > h + 2 * pad || cw > w + 2 * pad)
-            return rt_error(e, RT_FAIL, "RandomCrop of %lldx%lld does not fit pictures of %lldx%lld with padding %lld", (long long)ch,
-                            (long long)cw, (long long)h, (long long)w, (long long)pad);
+            return rt_error(e, RT_FAIL, "RandomCrop of %lldx%lld does not fit pictures of %lldx%lld with padding %lld",
+                            (long long)ch, (long long)cw, (long long)h, (long long)w, (long long)pad);
         h = ch;
         w = cw;
     }

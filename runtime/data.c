@@ -125,12 +125,14 @@ static bool check_targets(const DataRequest *r, Dataset *d, RtError *e)
     if (r->regression && d->labels && !labels_to_targets(d, e))
         return false;
     if (d->targets && r->n_outputs && d->target != r->n_outputs)
-        return rt_error(e, RT_FILE, "the data in '%s' has %" PRId64 " target values per sample, the model has %" PRId64 " outputs", r->path,
+        return rt_error(e, RT_FILE,
+                        "the data in '%s' has %" PRId64 " target values per sample, the model has %" PRId64 " outputs", r->path,
                         d->target, r->n_outputs);
     for (int64_t i = 0; d->labels && i < d->n; i++) {
         if (d->labels[i] < 0 || (r->n_outputs && d->labels[i] >= r->n_outputs))
-            return rt_error(e, RT_FILE, "label %d of sample %" PRId64 " in '%s' is out of bounds: the model has %" PRId64 " outputs", d->labels[i],
-                            i, r->path, r->n_outputs);
+            return rt_error(e, RT_FILE,
+                            "label %d of sample %" PRId64 " in '%s' is out of bounds: the model has %" PRId64 " outputs",
+                            d->labels[i], i, r->path, r->n_outputs);
         if (d->labels[i] >= d->n_classes && !d->class_names)
             d->n_classes = d->labels[i] + 1;
     }
@@ -146,8 +148,13 @@ static bool check(const DataRequest *r, Dataset *d, const char *part, RtError *e
 
 DataRequest data_request(const CnncModel *m)
 {
-    DataRequest r = {.in_rank = m->in_rank, .in_shape = m->in_shape, .class_names = m->class_names, .n_class_names = m->n_classes,
-                     .want_train = true, .want_valid = true, .n_outputs = 1};
+    DataRequest r = {.in_rank = m->in_rank,
+                     .in_shape = m->in_shape,
+                     .class_names = m->class_names,
+                     .n_class_names = m->n_classes,
+                     .want_train = true,
+                     .want_valid = true,
+                     .n_outputs = 1};
     for (int i = 0; i < m->out_rank; i++)
         r.n_outputs *= m->out_shape[i];
     const CnncTrain *t = m->train;
@@ -175,12 +182,21 @@ bool data_open(const DataRequest *r, DataPair *out, RtError *e)
     switch (r->kind) {
     case CNNC_DATA_MNIST:
     case CNNC_DATA_FASHION:
-    case CNNC_DATA_DIGITS: ok = data_open_mnist(r, out, e); break;
+    case CNNC_DATA_DIGITS:
+        ok = data_open_mnist(r, out, e);
+        break;
     case CNNC_DATA_CIFAR10:
-    case CNNC_DATA_CIFAR100: ok = data_open_cifar(r, out, e); break;
-    case CNNC_DATA_FOLDER: ok = data_open_folder(r, out, e); break;
-    case CNNC_DATA_NPY: ok = data_open_npy(r, out, e); break;
-    default: return rt_error(e, RT_FAIL, "the train block names no data");
+    case CNNC_DATA_CIFAR100:
+        ok = data_open_cifar(r, out, e);
+        break;
+    case CNNC_DATA_FOLDER:
+        ok = data_open_folder(r, out, e);
+        break;
+    case CNNC_DATA_NPY:
+        ok = data_open_npy(r, out, e);
+        break;
+    default:
+        return rt_error(e, RT_FAIL, "the train block names no data");
     }
     ok = ok && (!r->want_train || check(r, &out->train, "training", e)) && (!out->has_valid || check(r, &out->valid, "test", e));
     if (!ok)
@@ -206,7 +222,8 @@ bool data_split(DataPair *pair, double fraction, Rng *g, RtError *e)
     Dataset *d = &pair->train;
     int64_t n = d->n, n_valid = (int64_t)((double)n * fraction), n_train = n - n_valid;
     if (fraction >= 1 || n_valid < 1 || n_train < 1)
-        return rt_error(e, RT_FILE, "a fraction of %g of %" PRId64 " samples leaves no data to %s", fraction, n, n_valid < 1 ? "test with" : "train on");
+        return rt_error(e, RT_FILE, "a fraction of %g of %" PRId64 " samples leaves no data to %s", fraction, n,
+                        n_valid < 1 ? "test with" : "train on");
     int64_t *order = malloc((size_t)n * sizeof *order), *valid = malloc((size_t)n_valid * sizeof *valid);
     if (!order || !valid) {
         free(order);

@@ -26,7 +26,7 @@ static void make_table(const DataNorm *norm, int64_t c, Table t)
 
 typedef struct {
     int64_t c, h, w, out_h, out_w;
-    bool whole;                     /* the output is the sample as it lies */
+    bool whole; /* the output is the sample as it lies */
 } Geometry;
 
 static bool geometry(const Dataset *d, const AugmentPlan *augment, Geometry *g, RtError *e)
@@ -60,7 +60,8 @@ static AugmentView view_of(const Geometry *g, const AugmentPlan *augment, int64_
 }
 
 /* One plane through a view; outside is black. Exactly one of u8 and f32 is given. */
-static void copy_view(const Geometry *g, AugmentView v, const uint8_t *u8, const float *f32, const float *table, float black, float *x)
+static void copy_view(const Geometry *g, AugmentView v, const uint8_t *u8, const float *f32, const float *table, float black,
+                      float *x)
 {
     for (int64_t y = 0; y < g->out_h; y++) {
         int64_t sy = v.y0 + y * v.dy;
@@ -82,7 +83,8 @@ static void normalise(const DataNorm *norm, int64_t c, float *x, int64_t n)
         x[i] = (x[i] - mean) / std;
 }
 
-static void fill_sample(const Geometry *g, AugmentView v, const uint8_t *u8, const float *f32, const Table *tables, const DataNorm *norm, float *x)
+static void fill_sample(const Geometry *g, AugmentView v, const uint8_t *u8, const float *f32, const Table *tables,
+                        const DataNorm *norm, float *x)
 {
     int64_t plane = g->h * g->w, out_plane = g->out_h * g->out_w;
     for (int64_t c = 0; c < g->c; c++, x += out_plane) {
@@ -124,8 +126,8 @@ static void fill_labels(const Dataset *d, const int64_t *ids, int64_t n, void *l
     }
 }
 
-bool data_batch(const Dataset *d, const int64_t *ids, int64_t n, const DataNorm *norm, const AugmentPlan *augment, int64_t epoch, float *x,
-                void *labels, RtError *e)
+bool data_batch(const Dataset *d, const int64_t *ids, int64_t n, const DataNorm *norm, const AugmentPlan *augment, int64_t epoch,
+                float *x, void *labels, RtError *e)
 {
     Geometry g;
     if (!geometry(d, augment, &g, e))
@@ -141,7 +143,10 @@ bool data_batch(const Dataset *d, const int64_t *ids, int64_t n, const DataNorm 
         int64_t row = d->rows ? d->rows[ids[i]] : ids[i];
         ok = !d->files || decode(d, row, decoded, e);
         if (ok)
-            fill_sample(&g, view_of(&g, augment, epoch, row), d->files ? decoded : d->u8 ? d->u8 + row * d->sample : NULL,
+            fill_sample(&g, view_of(&g, augment, epoch, row),
+                        d->files ? decoded
+                        : d->u8  ? d->u8 + row * d->sample
+                                 : NULL,
                         d->f32 ? d->f32 + row * d->sample : NULL, (const Table *)tables, norm, x + i * g.c * g.out_h * g.out_w);
     }
     if (ok && labels)

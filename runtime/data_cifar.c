@@ -1,7 +1,8 @@
 /* Reads CIFAR-10 and CIFAR-100, as binary files or as torchvision's pickled batches.
  * In: a folder. Out: data sets of 3x32x32 bytes, planes red, green, blue.
  * Relies on unpickle.c for the pickled form, which calls nothing; sizes and labels are checked.
- * Idea: binary records are label bytes and 3072 pixels; a pickled batch is a dict with an array "data"[n][3072] and a list of labels. */
+ * Idea: binary records are label bytes and 3072 pixels; a pickled batch is a dict with an array "data"[n][3072] and a list of
+ * labels. */
 #include "runtime/data_readers.h"
 #include "runtime/file.h"
 #include "runtime/unpickle.h"
@@ -14,17 +15,36 @@ enum { PIXELS = 3072 };
 typedef struct {
     const char *name;
     const char *binary_folder, *python_folder, *binary_end;
-    const char *train[6], *test[2];              /* file names without the end, NULL-terminated */
+    const char *train[6], *test[2]; /* file names without the end, NULL-terminated */
     const char *names_text, *names_pickle, *names_key;
     const char *labels_key;
-    int classes, label_bytes;                    /* the last label byte is the one that counts */
+    int classes, label_bytes; /* the last label byte is the one that counts */
 } Kind;
 static const Kind kinds[] = {
-    {"CIFAR-10", "cifar-10-batches-bin", "cifar-10-batches-py", ".bin",
-     {"data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", NULL}, {"test_batch", NULL},
-     "batches.meta.txt", "batches.meta", "label_names", "labels", 10, 1},
-    {"CIFAR-100", "cifar-100-binary", "cifar-100-python", ".bin", {"train", NULL}, {"test", NULL},
-     "fine_label_names.txt", "meta", "fine_label_names", "fine_labels", 100, 2},
+    {"CIFAR-10",
+     "cifar-10-batches-bin",
+     "cifar-10-batches-py",
+     ".bin",
+     {"data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", NULL},
+     {"test_batch", NULL},
+     "batches.meta.txt",
+     "batches.meta",
+     "label_names",
+     "labels",
+     10,
+     1},
+    {"CIFAR-100",
+     "cifar-100-binary",
+     "cifar-100-python",
+     ".bin",
+     {"train", NULL},
+     {"test", NULL},
+     "fine_label_names.txt",
+     "meta",
+     "fine_label_names",
+     "fine_labels",
+     100,
+     2},
 };
 
 /* Room for n more pictures. */
@@ -43,7 +63,8 @@ static bool grow(Dataset *d, int64_t n, RtError *e)
 static bool set_label(const Kind *k, const char *path, Dataset *d, int64_t i, int64_t label, RtError *e)
 {
     if (label < 0 || label >= k->classes)
-        return rt_error(e, RT_FILE, "'%s': label %" PRId64 " of picture %" PRId64 " is out of range 0 to %d", path, label, i, k->classes - 1);
+        return rt_error(e, RT_FILE, "'%s': label %" PRId64 " of picture %" PRId64 " is out of range 0 to %d", path, label, i,
+                        k->classes - 1);
     d->labels[d->n + i] = (int32_t)label;
     return true;
 }
@@ -54,7 +75,8 @@ static bool read_binary(const Kind *k, const char *path, const FileBytes *f, Dat
 {
     size_t record = (size_t)k->label_bytes + PIXELS;
     if (f->len == 0 || f->len % record)
-        return rt_error(e, RT_FILE, "'%s' is cut short or not %s: its %zu bytes are no whole number of records of %zu", path, k->name, f->len, record);
+        return rt_error(e, RT_FILE, "'%s' is cut short or not %s: its %zu bytes are no whole number of records of %zu", path,
+                        k->name, f->len, record);
     int64_t n = (int64_t)(f->len / record);
     if (!grow(d, n, e))
         return false;
@@ -72,13 +94,23 @@ static bool read_binary(const Kind *k, const char *path, const FileBytes *f, Dat
 
 enum { RECONSTRUCT, NDARRAY, DTYPE, SCALAR, FROM_BUFFER };
 static const PickleGlobal allowed[] = {
-    {"numpy.core.multiarray", "_reconstruct", RECONSTRUCT}, {"numpy._core.multiarray", "_reconstruct", RECONSTRUCT},
-    {"numpy", "ndarray", NDARRAY}, {"numpy", "dtype", DTYPE},
-    {"numpy.core.multiarray", "scalar", SCALAR}, {"numpy._core.multiarray", "scalar", SCALAR},
-    {"numpy.core.numeric", "_frombuffer", FROM_BUFFER}, {"numpy._core.numeric", "_frombuffer", FROM_BUFFER},
+    {"numpy.core.multiarray", "_reconstruct", RECONSTRUCT},
+    {"numpy._core.multiarray", "_reconstruct", RECONSTRUCT},
+    {"numpy", "ndarray", NDARRAY},
+    {"numpy", "dtype", DTYPE},
+    {"numpy.core.multiarray", "scalar", SCALAR},
+    {"numpy._core.multiarray", "scalar", SCALAR},
+    {"numpy.core.numeric", "_frombuffer", FROM_BUFFER},
+    {"numpy._core.numeric", "_frombuffer", FROM_BUFFER},
 };
 
-typedef struct { const char *type; size_t type_len; const PickleValue *shape; const uint8_t *bytes; size_t len; } Array;
+typedef struct {
+    const char *type;
+    size_t type_len;
+    const PickleValue *shape;
+    const uint8_t *bytes;
+    size_t len;
+} Array;
 
 static bool is_bytes(const PickleValue *v) { return v->kind == PICKLE_BYTES || v->kind == PICKLE_TEXT; }
 
@@ -130,10 +162,11 @@ static bool label_of(const PickleValue *v, int64_t *out)
         return true;
     if (v->kind != PICKLE_CALL || v->id != SCALAR || v->items[0]->n != 2 || !is_bytes(v->items[0]->items[1]))
         return false;
-    const PickleValue *data = v->items[0]->items[1];   /* little-endian, 1 to 8 bytes */
-    *out = 0;
+    const PickleValue *data = v->items[0]->items[1]; /* little-endian, 1 to 8 bytes */
+    uint64_t bits = 0;
     for (size_t i = data->len < 8 ? data->len : 8; i--;)
-        *out = *out << 8 | (unsigned char)data->text[i];
+        bits = bits << 8 | (unsigned char)data->text[i];
+    *out = (int64_t)bits;
     return data->len >= 1;
 }
 
@@ -142,10 +175,12 @@ static bool take_batch(const Kind *k, const char *path, const PickleValue *root,
     Array a;
     const PickleValue *data = pickle_get(root, "data"), *labels = pickle_get(root, k->labels_key);
     if (!data || !labels || !as_array(data, &a) || labels->kind != PICKLE_LIST)
-        return rt_error(e, RT_FILE, "'%s' is not a %s batch: it should be a dict with an array 'data' and a list '%s'", path, k->name, k->labels_key);
+        return rt_error(e, RT_FILE, "'%s' is not a %s batch: it should be a dict with an array 'data' and a list '%s'", path,
+                        k->name, k->labels_key);
     const PickleValue *n = pickle_item(a.shape, 0, PICKLE_INT), *width = pickle_item(a.shape, 1, PICKLE_INT);
     bool bytes = a.type_len == 2 && memcmp(a.type, "u1", 2) == 0;
-    if (!bytes || !n || !width || a.shape->n != 2 || width->integer != PIXELS || n->integer < 0 || (uint64_t)n->integer != a.len / PIXELS || a.len % PIXELS)
+    if (!bytes || !n || !width || a.shape->n != 2 || width->integer != PIXELS || n->integer < 0 ||
+        (uint64_t)n->integer != a.len / PIXELS || a.len % PIXELS)
         return rt_error(e, RT_FILE, "'%s' is not a %s batch: 'data' should be an array of bytes, [n][%d]", path, k->name, PIXELS);
     if (labels->n != (size_t)n->integer)
         return rt_error(e, RT_FILE, "'%s' has %" PRId64 " pictures and %zu labels", path, n->integer, labels->n);
@@ -274,8 +309,9 @@ bool data_open_cifar(const DataRequest *r, DataPair *out, RtError *e)
     bool binary;
     char *folder = find_folder(k, r->path, &binary);
     if (!folder)
-        return rt_error(e, RT_FILE, "'%s' has no %s files: neither %s.bin nor %s is there, in %s or in %s (cnnc does not download)", r->path, k->name,
-                        k->test[0], k->test[0], k->binary_folder, k->python_folder);
+        return rt_error(e, RT_FILE,
+                        "'%s' has no %s files: neither %s.bin nor %s is there, in %s or in %s (cnnc does not download)", r->path,
+                        k->name, k->test[0], k->test[0], k->binary_folder, k->python_folder);
     out->has_valid = r->want_valid;
     bool ok = (!r->want_train || read_part(k, folder, binary, k->train, &out->train, e)) &&
               (!r->want_valid || read_part(k, folder, binary, k->test, &out->valid, e));

@@ -20,7 +20,10 @@ static const int64_t default_memory = (int64_t)2 << 30;
 
 /* ---- names ---- */
 
-typedef struct { char **at; int64_t n, cap; } Names;
+typedef struct {
+    char **at;
+    int64_t n, cap;
+} Names;
 
 static bool names_add(Names *l, char *name)
 {
@@ -122,7 +125,8 @@ static bool find_part(const char *folder, const Names *classes, Dataset *d, RtEr
         int64_t label = find_name(classes, here.at[i]), before = d->n_files;
         char *path = path_join(folder, here.at[i]);
         if (label < 0)
-            ok = rt_error(e, RT_FILE, "'%s' has a class '%s' that is not among the %" PRId64 " classes of the training part", folder, here.at[i], classes->n);
+            ok = rt_error(e, RT_FILE, "'%s' has a class '%s' that is not among the %" PRId64 " classes of the training part",
+                          folder, here.at[i], classes->n);
         else
             ok = path ? find_files(path, (int32_t)label, 0, d, &cap, e) : rt_error_memory(e, 1);
         if (ok && d->n_files == before)
@@ -139,7 +143,7 @@ typedef struct {
     Dataset *d;
     atomic_llong next;
     atomic_int bad;
-    char (*why)[512];       /* [files], empty where all is well; allocated at the first failure by whoever sees it first */
+    char (*why)[512]; /* [files], empty where all is well; allocated at the first failure by whoever sees it first */
     pthread_mutex_t lock;
 } Decode;
 
@@ -239,7 +243,7 @@ static bool open_part(const DataRequest *r, const char *folder, const Names *cla
         return rt_error_memory(e, (size_t)classes->n);
     int64_t memory = r->memory ? r->memory : default_memory;
     if (d->sample > memory / (d->n_files ? d->n_files : 1))
-        return true;   /* each batch decodes its own */
+        return true; /* each batch decodes its own */
     if (!decode_all(d, e))
         return false;
     for (int64_t i = 0; i < d->n_files; i++)
@@ -271,12 +275,13 @@ bool data_open_folder(const DataRequest *r, DataPair *out, RtError *e)
     char *train = first_folder(r->path, (const char *const[]){"train", NULL});
     char *test = first_folder(r->path, (const char *const[]){"test", "valid", "val", NULL});
     const char *train_path = train ? train : test && !r->want_train ? test : r->path;
-    bool whole = !train && !(test && !r->want_train);   /* the classes lie in the folder itself */
+    bool whole = !train && !(test && !r->want_train); /* the classes lie in the folder itself */
     bool ok = list_folder(train_path, true, &classes, e);
     if (ok && classes.n == 0)
         ok = rt_error(e, RT_FILE, "'%s' has no sub-folders; each class of pictures needs its own", train_path);
     if (ok && r->n_class_names && r->n_class_names != classes.n)
-        ok = rt_error(e, RT_FILE, "'%s' has %" PRId64 " classes, the model has labels for %d", train_path, classes.n, r->n_class_names);
+        ok = rt_error(e, RT_FILE, "'%s' has %" PRId64 " classes, the model has labels for %d", train_path, classes.n,
+                      r->n_class_names);
     out->has_valid = r->want_valid && test && !whole;
     if (ok && r->want_train)
         ok = open_part(r, train_path, &classes, &out->train, e);

@@ -14,22 +14,35 @@
 static int type_size(int type)
 {
     switch (type) {
-    case 0x08: case 0x09: return 1;
-    case 0x0B: return 2;
-    case 0x0C: case 0x0D: return 4;
-    case 0x0E: return 8;
-    default: return 0;
+    case 0x08:
+    case 0x09:
+        return 1;
+    case 0x0B:
+        return 2;
+    case 0x0C:
+    case 0x0D:
+        return 4;
+    case 0x0E:
+        return 8;
+    default:
+        return 0;
     }
 }
 
-bool idx_looks_like(const uint8_t *b, size_t len) { return len >= 8 && !b[0] && !b[1] && type_size(b[2]) && b[3] >= 1 && b[3] <= CNNC_MAX_RANK; }
+bool idx_looks_like(const uint8_t *b, size_t len)
+{
+    return len >= 8 && !b[0] && !b[1] && type_size(b[2]) && b[3] >= 1 && b[3] <= CNNC_MAX_RANK;
+}
 
 static float element(int type, const uint8_t *p)
 {
     switch (type) {
-    case 0x09: return (int8_t)p[0];
-    case 0x0B: return (int16_t)(p[0] << 8 | p[1]);
-    case 0x0C: return (float)(int32_t)load_be32(p);
+    case 0x09:
+        return (int8_t)p[0];
+    case 0x0B:
+        return (int16_t)(p[0] << 8 | p[1]);
+    case 0x0C:
+        return (float)(int32_t)load_be32(p);
     case 0x0D: {
         uint32_t bits = load_be32(p);
         float f;
@@ -96,7 +109,8 @@ void idx_free(IdxArray *a)
 
 /* ---- MNIST ---- */
 
-static const char *const fashion_names[10] = {"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"};
+static const char *const fashion_names[10] = {"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+                                              "Sandal",      "Shirt",   "Sneaker",  "Bag",   "Ankle boot"};
 static const char *const digit_names[10] = {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"};
 
 /* The path of PART-KIND-idxR-ubyte[.gz] in the folder or where torchvision puts it; malloc'd, NULL when absent. */
@@ -127,10 +141,12 @@ static bool take(const DataRequest *r, const char *images_path, const char *labe
     if (ok && (labels.rank != 1 || !labels.u8))
         ok = rt_error(e, RT_FILE, "'%s' does not hold labels: it should have 1 dimension of bytes", labels_path);
     if (ok && labels.n != images.shape[0])
-        ok = rt_error(e, RT_FILE, "'%s' has %" PRId64 " pictures, '%s' has %" PRId64 " labels", images_path, images.shape[0], labels_path, labels.n);
+        ok = rt_error(e, RT_FILE, "'%s' has %" PRId64 " pictures, '%s' has %" PRId64 " labels", images_path, images.shape[0],
+                      labels_path, labels.n);
     for (int64_t i = 0; ok && i < labels.n; i++)
         if (labels.u8[i] > 9)
-            ok = rt_error(e, RT_FILE, "'%s': label %d of picture %" PRId64 " is out of range 0 to 9", labels_path, labels.u8[i], i);
+            ok = rt_error(e, RT_FILE, "'%s': label %d of picture %" PRId64 " is out of range 0 to 9", labels_path, labels.u8[i],
+                          i);
     if (ok) {
         d->n = labels.n;
         data_set_shape(d, 3, (int64_t[]){1, images.shape[1], images.shape[2]});
@@ -155,11 +171,12 @@ static bool open_part(const DataRequest *r, const char *part, Dataset *d, RtErro
     if (images && labels)
         ok = take(r, images, labels, d, e);
     else if (!file_is_folder(r->path))
-        ok = rt_error(e, RT_FILE, "there is no folder '%s' to read %s from; give a folder with the IDX files (cnnc does not download)", r->path,
-                      r->kind == CNNC_DATA_FASHION ? "FashionMNIST" : "MNIST");
+        ok = rt_error(e, RT_FILE,
+                      "there is no folder '%s' to read %s from; give a folder with the IDX files (cnnc does not download)",
+                      r->path, r->kind == CNNC_DATA_FASHION ? "FashionMNIST" : "MNIST");
     else
-        ok = rt_error(e, RT_FILE, "'%s' has no %s-%s-idx%d-ubyte or .gz, neither there nor in %s/raw", r->path, part, images ? "labels" : "images",
-                      images ? 1 : 3, r->kind == CNNC_DATA_FASHION ? "FashionMNIST" : "MNIST");
+        ok = rt_error(e, RT_FILE, "'%s' has no %s-%s-idx%d-ubyte or .gz, neither there nor in %s/raw", r->path, part,
+                      images ? "labels" : "images", images ? 1 : 3, r->kind == CNNC_DATA_FASHION ? "FashionMNIST" : "MNIST");
     free(images);
     free(labels);
     return ok;

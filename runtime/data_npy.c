@@ -37,7 +37,9 @@ static bool take_samples(const DataRequest *r, const char *path, Dataset *d, RtE
 static bool take_labels(const NpyArray *y, const char *path, Dataset *d, RtError *e)
 {
     if (y->n != d->n)
-        return rt_error(e, RT_FILE, "'%s' should hold one class id per sample; it has several numbers each (MSELoss takes such targets)", path);
+        return rt_error(e, RT_FILE,
+                        "'%s' should hold one class id per sample; it has several numbers each (MSELoss takes such targets)",
+                        path);
     int64_t *ids = npy_to_i64(y, path, e);
     d->labels = ids ? malloc((size_t)d->n * sizeof *d->labels + 1) : NULL;
     bool ok = d->labels || (ids && rt_error_memory(e, (size_t)d->n * sizeof *d->labels));
@@ -58,7 +60,8 @@ static bool open_pair(const DataRequest *r, const char *x_path, const char *y_pa
         return false;
     bool ok = true;
     if (y.rank < 1 || y.shape[0] != d->n)
-        ok = rt_error(e, RT_FILE, "'%s' has %" PRId64 " samples, '%s' has %" PRId64 " targets", x_path, d->n, y_path, y.rank ? y.shape[0] : 0);
+        ok = rt_error(e, RT_FILE, "'%s' has %" PRId64 " samples, '%s' has %" PRId64 " targets", x_path, d->n, y_path,
+                      y.rank ? y.shape[0] : 0);
     else if (!r->regression)
         ok = take_labels(&y, y_path, d, e);
     else {

@@ -12,11 +12,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { WRITE_BUFFER = 1 << 16 };
+enum { WRITE_BUFFER = 1 << 16, SMALL = 1 << 18 }; /* SMALL: reading costs less than mapping */
 
-static bool read_stream(int fd, const char *path, FileBytes *out, RtError *e)
+/* guess: the expected length, or anything. */
+static bool read_stream(int fd, const char *path, size_t guess, FileBytes *out, RtError *e)
 {
-    size_t cap = 1 << 16, len = 0;
+    size_t cap = guess + 1, len = 0; /* one more, so that the end shows without growing */
     uint8_t *buf = malloc(cap);
     for (;;) {
         if (buf && len == cap) {
@@ -54,13 +55,13 @@ bool file_read(const char *path, FileBytes *out, RtError *e)
         ok = rt_error_errno(e, "cannot read '%s'", path);
     } else if (S_ISDIR(st.st_mode)) {
         ok = rt_error(e, RT_FILE, "cannot read '%s': it is a folder", path);
-    } else if (S_ISREG(st.st_mode) && st.st_size > 0) {
+    } else if (S_ISREG(st.st_mode) && st.st_size > SMALL) {
         void *at = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         ok = at != MAP_FAILED || rt_error_errno(e, "cannot read '%s'", path);
         if (ok)
             *out = (FileBytes){at, (size_t)st.st_size, true};
     } else {
-        ok = read_stream(fd, path, out, e);
+        ok = read_stream(fd, path, S_ISREG(st.st_mode) ? (size_t)st.st_size : WRITE_BUFFER, out, e);
     }
     close(fd);
     return ok;

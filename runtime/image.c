@@ -45,7 +45,9 @@ bool image_name_fits(const char *path)
 
 /* ---- PGM and PPM ---- */
 
-typedef struct { const uint8_t *p, *end; } Text;
+typedef struct {
+    const uint8_t *p, *end;
+} Text;
 
 /* The next number of a header or of a plain picture; comments run from # to the end of the line. */
 static bool next_number(Text *t, int64_t *out)
@@ -86,7 +88,7 @@ static bool raw_pixels(Text t, int64_t n, int64_t max, uint8_t *out)
     int bytes = max > 255 ? 2 : 1;
     if (t.p == t.end || (t.end - t.p - 1) / bytes < n)
         return false;
-    const uint8_t *p = t.p + 1;   /* one space after the header */
+    const uint8_t *p = t.p + 1; /* one space after the header */
     for (int64_t i = 0; i < n; i++, p += bytes)
         out[i] = max == 255 ? p[0] : scale(bytes == 1 ? p[0] : p[0] << 8 | p[1], max);
     return true;
@@ -116,11 +118,13 @@ bool image_decode_pnm(const uint8_t *bytes, size_t len, const char *name, Image 
 static bool decode_any(const uint8_t *b, size_t len, const char *name, Image *out, RtError *e)
 {
     if (len >= 8 && memcmp(b, "\x89PNG\r\n\x1a\n", 8) == 0)
-        return image_decode_png ? image_decode_png(b, len, name, out, e)
-                                : rt_error(e, RT_FILE, "'%s' is a PNG picture, and this program was built without a PNG reader", name);
+        return image_decode_png
+                   ? image_decode_png(b, len, name, out, e)
+                   : rt_error(e, RT_FILE, "'%s' is a PNG picture, and this program was built without a PNG reader", name);
     if (len >= 3 && b[0] == 0xff && b[1] == 0xd8 && b[2] == 0xff)
-        return image_decode_jpeg ? image_decode_jpeg(b, len, name, out, e)
-                                 : rt_error(e, RT_FILE, "'%s' is a JPEG picture, and this program was built without a JPEG reader", name);
+        return image_decode_jpeg
+                   ? image_decode_jpeg(b, len, name, out, e)
+                   : rt_error(e, RT_FILE, "'%s' is a JPEG picture, and this program was built without a JPEG reader", name);
     if (len >= 3 && b[0] == 'P' && (b[1] == '2' || b[1] == '3' || b[1] == '5' || b[1] == '6'))
         return image_decode_pnm(b, len, name, out, e);
     return rt_error(e, RT_FILE, len ? "'%s' is not a picture that can be read (PNG, JPEG, PGM or PPM)" : "'%s' is empty", name);

@@ -8,17 +8,18 @@
 #include <stdio.h>
 
 #include "runtime/image.h"
-#include <jpeglib.h>
 #include <jerror.h>
+#include <jpeglib.h>
 #include <setjmp.h>
 #include <stdlib.h>
 
 typedef struct {
-    struct jpeg_error_mgr base;      /* first: libjpeg hands this pointer back */
+    struct jpeg_error_mgr base; /* first: libjpeg hands this pointer back */
     jmp_buf escape;
-    const char *name; RtError *e;
+    const char *name;
+    RtError *e;
     bool told;
-    uint8_t *line;                   /* one row of CMYK */
+    uint8_t *line; /* one row of CMYK */
 } Errors;
 
 static void on_error(j_common_ptr info)
@@ -41,7 +42,7 @@ static void on_message(j_common_ptr info, int level)
     }
 }
 
-static uint8_t scaled(unsigned a, unsigned b)   /* a * b / 255, rounded */
+static uint8_t scaled(unsigned a, unsigned b) /* a * b / 255, rounded */
 {
     unsigned t = a * b + 128;
     return (uint8_t)(((t >> 8) + t) >> 8);

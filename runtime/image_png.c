@@ -10,10 +10,11 @@
 
 typedef struct {
     const uint8_t *p, *end;
-    const char *name; RtError *e;
+    const char *name;
+    RtError *e;
     Image *out;
     png_bytep *rows;
-    bool told;               /* an error was already put into e */
+    bool told; /* an error was already put into e */
 } Decoder;
 
 static void on_read(png_structp png, png_bytep to, size_t n)
@@ -78,7 +79,7 @@ bool image_decode_png(const uint8_t *bytes, size_t len, const char *name, Image 
         png_destroy_read_struct(&png, NULL, NULL);
         return rt_error_memory(e, 1 << 16);
     }
-    volatile bool ok = false;   /* set between setjmp and longjmp */
+    volatile bool ok = false; /* set between setjmp and longjmp */
     if (!setjmp(png_jmpbuf(png))) {
         decode(png, info, &d);
         ok = true;

@@ -10,7 +10,11 @@
 
 enum { PRECISION = 32 - 8 - 2 };
 
-typedef struct { int64_t taps; int64_t *lo, *count; int32_t *k; } Filter;   /* k[out][taps] */
+typedef struct {
+    int64_t taps;
+    int64_t *lo, *count;
+    int32_t *k;
+} Filter; /* k[out][taps] */
 
 static void filter_free(Filter *f)
 {
@@ -60,7 +64,8 @@ static uint8_t clip(int64_t v)
 }
 
 /* Along one axis: `lines` lines of in pixels; pixel p of line l at l * line_step + p * step, channels beside each other. */
-static void pass(const Filter *f, const uint8_t *in, uint8_t *out, int64_t n_out, int64_t lines, int64_t in_line, int64_t out_line, int64_t step, int c)
+static void pass(const Filter *f, const uint8_t *in, uint8_t *out, int64_t n_out, int64_t lines, int64_t in_line,
+                 int64_t out_line, int64_t step, int c)
 {
     for (int64_t l = 0; l < lines; l++)
         for (int64_t i = 0; i < n_out; i++) {
@@ -80,8 +85,8 @@ bool image_resize(const Image *in, int64_t h, int64_t w, Image *out, RtError *e)
     Image wide = {0};
     Filter fx = {0}, fy = {0};
     *out = (Image){0};
-    bool ok = filter_make(in->w, w, &fx, e) && filter_make(in->h, h, &fy, e) && image_alloc(&wide, in->h, w, in->c, "resized", e) &&
-              image_alloc(out, h, w, in->c, "resized", e);
+    bool ok = filter_make(in->w, w, &fx, e) && filter_make(in->h, h, &fy, e) &&
+              image_alloc(&wide, in->h, w, in->c, "resized", e) && image_alloc(out, h, w, in->c, "resized", e);
     if (ok) {
         int c = in->c;
         pass(&fx, in->at, wide.at, w, in->h, in->w * c, w * c, c, c);

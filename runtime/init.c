@@ -42,7 +42,7 @@ static void fill(const CnncTensor *t, double value, void *out)
 
 void init_tensor(const CnncTensor *t, Rng *g, void *out)
 {
-    enum { UNIFORM, ZEROS, ONES, CONSTANT, VALUES };   /* the ABI's numbers for `init` */
+    enum { UNIFORM, ZEROS, ONES, CONSTANT, VALUES }; /* the ABI's numbers for `init` */
     int64_t n = tensor_elements(t);
     if (t->init == UNIFORM && t->dtype == CNNC_F32) {
         rng_uniform(g, (float)-t->bound, (float)t->bound, out, n);

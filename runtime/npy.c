@@ -10,7 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct { const char *descr, *name; uint8_t size; } types[] = {
+static const struct {
+    const char *descr, *name;
+    uint8_t size;
+} types[] = {
     [NPY_F32] = {"<f4", "float32", 4}, [NPY_F64] = {"<f8", "float64", 8}, [NPY_U8] = {"|u1", "uint8", 1},
     [NPY_I8] = {"|i1", "int8", 1},     [NPY_I16] = {"<i2", "int16", 2},   [NPY_I32] = {"<i4", "int32", 4},
     [NPY_I64] = {"<i8", "int64", 8},   [NPY_BOOL] = {"|b1", "bool", 1},
@@ -21,7 +24,9 @@ const char *npy_type_name(NpyType t) { return types[t].name; }
 
 /* ---- the header: a small piece of Python ---- */
 
-typedef struct { const char *p, *end; } Text;
+typedef struct {
+    const char *p, *end;
+} Text;
 
 static void skip_space(Text *t)
 {
@@ -80,7 +85,7 @@ static bool take_shape(Text *t, NpyArray *a)
         }
         if (t->p == start || a->rank == NPY_MAX_RANK)
             return false;
-        take(t, 'L');   /* Python 2 wrote long integers so */
+        take(t, 'L'); /* Python 2 wrote long integers so */
         a->shape[a->rank++] = v;
         if (!take(t, ','))
             return take(t, ')');
@@ -127,11 +132,14 @@ static bool parse_dict(Text t, const char *name, NpyArray *a, bool *fortran, RtE
     }
     if (!descr[0] || !has_order || !has_shape)
         return rt_error(e, RT_FILE, "'%s' is not a .npy file that can be read: its header lacks %s", name,
-                        !descr[0] ? "'descr'" : !has_order ? "'fortran_order'" : "'shape'");
+                        !descr[0]    ? "'descr'"
+                        : !has_order ? "'fortran_order'"
+                                     : "'shape'");
     if (!find_type(descr, &a->dtype))
         return rt_error(e, RT_FILE,
                         "'%s' has elements of type '%s'; float32, float64, uint8, int8, int16, int32, int64 and bool can be read "
-                        "(little-endian)", name, descr);
+                        "(little-endian)",
+                        name, descr);
     return true;
 }
 
@@ -162,7 +170,8 @@ static bool find_header(const uint8_t *bytes, size_t len, const char *name, size
     if (len < 10 || memcmp(bytes, "\x93NUMPY", 6) != 0)
         return rt_error(e, RT_FILE, len ? "'%s' is not a .npy file" : "'%s' is empty", name);
     if (bytes[6] < 1 || bytes[6] > 3)
-        return rt_error(e, RT_FILE, "'%s' is a .npy file of version %d.%d; versions 1 to 3 can be read", name, bytes[6], bytes[7]);
+        return rt_error(e, RT_FILE, "'%s' is a .npy file of version %d.%d; versions 1 to 3 can be read", name, bytes[6],
+                        bytes[7]);
     *start = bytes[6] == 1 ? 10 : 12;
     *header_len = bytes[6] == 1 ? load_le16(bytes + 8) : len >= 12 ? load_le32(bytes + 8) : SIZE_MAX;
     if (len < *start || *header_len > len - *start)
@@ -220,14 +229,22 @@ void npy_free(NpyArray *a)
 static double element(const NpyArray *a, int64_t i)
 {
     switch (a->dtype) {
-    case NPY_F32: return ((const float *)a->data)[i];
-    case NPY_F64: return ((const double *)a->data)[i];
-    case NPY_U8: return ((const uint8_t *)a->data)[i];
-    case NPY_I8: return ((const int8_t *)a->data)[i];
-    case NPY_I16: return ((const int16_t *)a->data)[i];
-    case NPY_I32: return ((const int32_t *)a->data)[i];
-    case NPY_I64: return (double)((const int64_t *)a->data)[i];
-    case NPY_BOOL: return ((const uint8_t *)a->data)[i] != 0;
+    case NPY_F32:
+        return ((const float *)a->data)[i];
+    case NPY_F64:
+        return ((const double *)a->data)[i];
+    case NPY_U8:
+        return ((const uint8_t *)a->data)[i];
+    case NPY_I8:
+        return ((const int8_t *)a->data)[i];
+    case NPY_I16:
+        return ((const int16_t *)a->data)[i];
+    case NPY_I32:
+        return ((const int32_t *)a->data)[i];
+    case NPY_I64:
+        return (double)((const int64_t *)a->data)[i];
+    case NPY_BOOL:
+        return ((const uint8_t *)a->data)[i] != 0;
     }
     return 0;
 }
@@ -274,7 +291,8 @@ size_t npy_header(char out[256], NpyType dtype, int rank, const int64_t *shape)
     char dims[NPY_MAX_RANK * 22 + 4] = "";
     size_t n = 0;
     for (int d = 0; d < rank && d < NPY_MAX_RANK; d++)
-        n += (size_t)snprintf(dims + n, sizeof dims - n, "%s%" PRId64 "%s", d ? " " : "", shape[d], d < rank - 1 || rank == 1 ? "," : "");
+        n += (size_t)snprintf(dims + n, sizeof dims - n, "%s%" PRId64 "%s", d ? " " : "", shape[d],
+                              d < rank - 1 || rank == 1 ? "," : "");
     int text = snprintf(out + 10, 246, "{'descr': '%s', 'fortran_order': False, 'shape': (%s), }", types[dtype].descr, dims);
     size_t total = ((size_t)text + 10 + 1 + 63) / 64 * 64;
     memset(out + 10 + text, ' ', total - 10 - (size_t)text);

@@ -54,7 +54,7 @@ uint64_t rng_u64(Rng *g)
 
 void rng_uniform(Rng *g, float lo, float hi, float *out, int64_t n)
 {
-    double range = (double)(hi - lo), low = (double)lo;   /* torch subtracts in float, then computes in double */
+    double range = (double)(hi - lo), low = (double)lo; /* torch subtracts in float, then computes in double */
     while (n > 0) {
         if (g->next >= N)
             refill(g);
@@ -85,7 +85,7 @@ void rng_permutation(Rng *g, int64_t n, int64_t *out)
 
 void rng_epoch_order(Rng *global, int shuffle, int64_t n, int64_t *out)
 {
-    rng_u64(global);   /* the loader's base seed, of use only to its worker processes */
+    rng_u64(global); /* the loader's base seed, of use only to its worker processes */
     if (!shuffle) {
         for (int64_t i = 0; i < n; i++)
             out[i] = i;

@@ -13,16 +13,34 @@
 
 enum { MAX_HEADER = 100000000 };
 typedef enum { ST_F64, ST_F32, ST_F16, ST_BF16, ST_I64, ST_I32, ST_I16, ST_I8, ST_U8, ST_BOOL, ST_COUNT } StType;
-static const struct { const char *name; uint8_t size; } types[ST_COUNT] = {
+static const struct {
+    const char *name;
+    uint8_t size;
+} types[ST_COUNT] = {
     [ST_F64] = {"F64", 8}, [ST_F32] = {"F32", 4}, [ST_F16] = {"F16", 2}, [ST_BF16] = {"BF16", 2}, [ST_I64] = {"I64", 8},
     [ST_I32] = {"I32", 4}, [ST_I16] = {"I16", 2}, [ST_I8] = {"I8", 1},   [ST_U8] = {"U8", 1},     [ST_BOOL] = {"BOOL", 1},
 };
 
-typedef struct { char *name; StType type; int rank; int64_t shape[WEIGHTS_MAX_RANK]; uint64_t n, begin, end; } Entry;
-typedef struct { Entry *at; int n, cap; } Entries;
-typedef struct { const char *file; RtError *e; } Where;
+typedef struct {
+    char *name;
+    StType type;
+    int rank;
+    int64_t shape[WEIGHTS_MAX_RANK];
+    uint64_t n, begin, end;
+} Entry;
+typedef struct {
+    Entry *at;
+    int n, cap;
+} Entries;
+typedef struct {
+    const char *file;
+    RtError *e;
+} Where;
 
-static bool damaged(Where w, const char *what) { return rt_error(w.e, RT_FILE, "'%s' is not a valid safetensors file: %s", w.file, what); }
+static bool damaged(Where w, const char *what)
+{
+    return rt_error(w.e, RT_FILE, "'%s' is not a valid safetensors file: %s", w.file, what);
+}
 
 /* ---- header ---- */
 
@@ -79,8 +97,10 @@ static bool parse_entry(Json *j, Entry *t, Where w)
         unsigned bit = strcmp(key, "dtype") == 0 ? 1 : strcmp(key, "shape") == 0 ? 2 : strcmp(key, "data_offsets") == 0 ? 4 : 0;
         free(key);
         if (!bit || (seen & bit) || !json_take(j, ':'))
-            return rt_error(w.e, RT_FILE, "'%s' is not a valid safetensors file: tensor '%s' should have dtype, shape and data_offsets, once each",
-                            w.file, t->name);
+            return rt_error(
+                w.e, RT_FILE,
+                "'%s' is not a valid safetensors file: tensor '%s' should have dtype, shape and data_offsets, once each", w.file,
+                t->name);
         seen |= bit;
         if (!(bit == 1 ? parse_type(j, t, w) : bit == 2 ? parse_shape(j, t, w) : parse_offsets(j, t, w)))
             return false;
@@ -90,9 +110,12 @@ static bool parse_entry(Json *j, Entry *t, Where w)
     uint64_t bytes;
     if (seen != 7)
         return rt_error(w.e, RT_FILE, "'%s' is not a valid safetensors file: tensor '%s' lacks %s", w.file, t->name,
-                        !(seen & 1) ? "dtype" : !(seen & 2) ? "shape" : "data_offsets");
+                        !(seen & 1)   ? "dtype"
+                        : !(seen & 2) ? "shape"
+                                      : "data_offsets");
     if (t->end < t->begin || __builtin_mul_overflow(t->n, (uint64_t)types[t->type].size, &bytes) || t->end - t->begin != bytes)
-        return rt_error(w.e, RT_FILE, "'%s': tensor '%s' of %" PRIu64 " elements of %s cannot lie in bytes %" PRIu64 " to %" PRIu64, w.file,
+        return rt_error(w.e, RT_FILE,
+                        "'%s': tensor '%s' of %" PRIu64 " elements of %s cannot lie in bytes %" PRIu64 " to %" PRIu64, w.file,
                         t->name, t->n, types[t->type].name, t->begin, t->end);
     return true;
 }
@@ -172,14 +195,17 @@ static bool check_tiling(const Entries *list, uint64_t data_len, Where w)
     for (int i = 0; i < list->n; i++) {
         const Entry *t = &list->at[i];
         if (t->begin != at)
-            return rt_error(w.e, RT_FILE, "'%s' is not a valid safetensors file: tensor '%s' begins at byte %" PRIu64 ", %s at %" PRIu64, w.file,
-                            t->name, t->begin, t->begin < at ? "inside the one that ends" : "after a hole that begins", at);
+            return rt_error(
+                w.e, RT_FILE, "'%s' is not a valid safetensors file: tensor '%s' begins at byte %" PRIu64 ", %s at %" PRIu64,
+                w.file, t->name, t->begin, t->begin < at ? "inside the one that ends" : "after a hole that begins", at);
         at = t->end;
         if (at > data_len)
-            return rt_error(w.e, RT_FILE, "'%s' is cut short: tensor '%s' ends at byte %" PRIu64 " of the data, there are %" PRIu64, w.file, t->name, at,
-                            data_len);
+            return rt_error(w.e, RT_FILE,
+                            "'%s' is cut short: tensor '%s' ends at byte %" PRIu64 " of the data, there are %" PRIu64, w.file,
+                            t->name, at, data_len);
     }
-    return at == data_len || rt_error(w.e, RT_FILE, "'%s' is not a valid safetensors file: %" PRIu64 " bytes are left over", w.file, data_len - at);
+    return at == data_len ||
+           rt_error(w.e, RT_FILE, "'%s' is not a valid safetensors file: %" PRIu64 " bytes are left over", w.file, data_len - at);
 }
 
 static bool check_names(const Entries *list, Where w)
@@ -208,15 +234,32 @@ static void convert(StType type, const uint8_t *p, int64_t n, WeightsTensor *t)
             t->f32[i] = (float)d;
             break;
         }
-        case ST_F16: t->f32[i] = half_to_float(load_le16(p)); break;
-        case ST_BF16: t->f32[i] = bfloat_to_float(load_le16(p)); break;
-        case ST_I64: t->i64[i] = (int64_t)load_le64(p); break;
-        case ST_I32: t->i64[i] = (int32_t)load_le32(p); break;
-        case ST_I16: t->i64[i] = (int16_t)load_le16(p); break;
-        case ST_I8: t->i64[i] = (int8_t)*p; break;
-        case ST_U8: t->i64[i] = *p; break;
-        case ST_BOOL: t->i64[i] = *p != 0; break;
-        default: break;
+        case ST_F16:
+            t->f32[i] = half_to_float(load_le16(p));
+            break;
+        case ST_BF16:
+            t->f32[i] = bfloat_to_float(load_le16(p));
+            break;
+        case ST_I64:
+            t->i64[i] = (int64_t)load_le64(p);
+            break;
+        case ST_I32:
+            t->i64[i] = (int32_t)load_le32(p);
+            break;
+        case ST_I16:
+            t->i64[i] = (int16_t)load_le16(p);
+            break;
+        case ST_I8:
+            t->i64[i] = (int8_t)*p;
+            break;
+        case ST_U8:
+            t->i64[i] = *p;
+            break;
+        case ST_BOOL:
+            t->i64[i] = *p != 0;
+            break;
+        default:
+            break;
         }
     }
 }
@@ -245,12 +288,15 @@ bool safetensors_parse(const uint8_t *bytes, size_t len, const char *name, Weigh
     if (len < 8)
         return damaged(w, "it is shorter than 8 bytes");
     if (header > MAX_HEADER || header > len - 8)
-        return rt_error(e, RT_FILE, "'%s' is not a valid safetensors file, or cut short: its header should have %" PRIu64 " bytes, the file has %zu",
+        return rt_error(e, RT_FILE,
+                        "'%s' is not a valid safetensors file, or cut short: its header should have %" PRIu64
+                        " bytes, the file has %zu",
                         name, header, len);
     if (header == 0 || bytes[8] != '{')
         return damaged(w, "its header does not begin with '{'");
     Entries list = {0};
-    bool ok = parse_header((Json){(const char *)bytes + 8, (const char *)bytes + 8 + header}, &list, out, w) && check_names(&list, w);
+    bool ok =
+        parse_header((Json){(const char *)bytes + 8, (const char *)bytes + 8 + header}, &list, out, w) && check_names(&list, w);
     if (ok && list.n)
         qsort(list.at, (size_t)list.n, sizeof *list.at, by_begin);
     ok = ok && check_tiling(&list, len - 8 - header, w) && take_tensors(&list, bytes + 8 + header, out, e);
@@ -264,7 +310,11 @@ bool safetensors_parse(const uint8_t *bytes, size_t len, const char *name, Weigh
 
 /* ---- writing ---- */
 
-typedef struct { char *at; size_t len, cap; bool failed; } Buffer;
+typedef struct {
+    char *at;
+    size_t len, cap;
+    bool failed;
+} Buffer;
 
 static void put(Buffer *b, const char *s, size_t n)
 {
@@ -358,7 +408,7 @@ static void put_header(Buffer *b, const SafetensorsItem *items, int n, const Wei
             first = false;
         }
     put_text(b, "}");
-    while ((b->len + 8) % 64 && !b->failed)   /* spaces, so that the data is aligned */
+    while ((b->len + 8) % 64 && !b->failed) /* spaces, so that the data is aligned */
         put_text(b, " ");
 }
 

@@ -101,7 +101,7 @@ float half_to_float(uint16_t h)
         bits = sign | 0x7f800000 | fraction << 13;
     } else if (exponent) {
         bits = sign | (exponent + 112) << 23 | fraction << 13;
-    } else {   /* zero and subnormal: exact as a product */
+    } else { /* zero and subnormal: exact as a product */
         float f = (float)fraction * 0x1p-24f;
         return sign ? -f : f;
     }
@@ -150,7 +150,13 @@ bool weights_read(const char *path, WeightsFile *out, RtError *e)
     FileBytes f;
     if (!file_read(path, &f, e))
         return false;
-    bool ok = pt_looks_like(f.at, f.len) ? pt_parse(f.at, f.len, path, out, e) : safetensors_parse(f.at, f.len, path, out, e);
+    bool ok;
+    if (pt_looks_like(f.at, f.len))
+        ok = pt_parse(f.at, f.len, path, out, e);
+    else if (f.len > 8 && f.at[8] != '{')
+        ok = rt_error(e, RT_FILE, "'%s' is neither a safetensors file nor a PyTorch state_dict", path);
+    else
+        ok = safetensors_parse(f.at, f.len, path, out, e);
     file_free(&f);
     if (ok)
         out->checksum = checksum(out);
@@ -188,7 +194,11 @@ static bool ends_with(const char *s, const char *end)
 static bool is_counter(const char *name) { return ends_with(name, "num_batches_tracked"); }
 static bool is_bookkeeping(const char *name) { return strncmp(name, "optimizer.", 10) == 0 || strncmp(name, "cnnc.", 5) == 0; }
 
-typedef struct { char *text; size_t cap, len; int hidden; } List;
+typedef struct {
+    char *text;
+    size_t cap, len;
+    int hidden;
+} List;
 
 static void list_add(List *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 static void list_add(List *l, const char *fmt, ...)
@@ -241,8 +251,8 @@ static void compare(const WeightsFile *w, const CnncTensor *tensors, int n, bool
     }
 }
 
-static bool match(const WeightsFile *w, const char *path, const CnncTensor *tensors, int n, bool partial, bool optimizer, WeightsMatch *m,
-                  RtError *e)
+static bool match(const WeightsFile *w, const char *path, const CnncTensor *tensors, int n, bool partial, bool optimizer,
+                  WeightsMatch *m, RtError *e)
 {
     char *text = malloc(sizeof e->text);
     List l = {.text = text, .cap = text ? sizeof e->text - strlen(path) - 200 : 0};
@@ -257,13 +267,14 @@ static bool match(const WeightsFile *w, const char *path, const CnncTensor *tens
         snprintf(text + l.len, 40, "\n  and %d more", l.hidden);
     bool ok = partial || m->missing + m->extra + m->misshapen == 0;
     if (!ok)
-        rt_error(e, RT_FILE, "the weights in '%s' do not fit the model: %d missing, %d extra, %d of another shape%s", path, m->missing, m->extra,
-                 m->misshapen, text);
+        rt_error(e, RT_FILE, "the weights in '%s' do not fit the model: %d missing, %d extra, %d of another shape%s", path,
+                 m->missing, m->extra, m->misshapen, text);
     free(text);
     return ok;
 }
 
-bool weights_match(const WeightsFile *w, const char *path, const CnncTensor *tensors, int n, bool partial, WeightsMatch *m, RtError *e)
+bool weights_match(const WeightsFile *w, const char *path, const CnncTensor *tensors, int n, bool partial, WeightsMatch *m,
+                   RtError *e)
 {
     WeightsMatch unused;
     return match(w, path, tensors, n, partial, false, m ? m : &unused, e);
@@ -274,16 +285,24 @@ static void copy_values(const WeightsTensor *f, const CnncTensor *t, char *to)
     for (int64_t i = 0; i < f->n; i++) {
         double v = f->dtype == CNNC_I64 ? (double)f->i64[i] : (double)f->f32[i];
         switch (t->dtype) {
-        case CNNC_F32: ((float *)to)[i] = f->dtype == CNNC_F32 ? f->f32[i] : (float)v; break;
-        case CNNC_I32: ((int32_t *)to)[i] = v >= INT32_MIN && v <= INT32_MAX ? (int32_t)v : 0; break;
-        case CNNC_I64: ((int64_t *)to)[i] = f->dtype == CNNC_I64 ? f->i64[i] : v > -0x1p63 && v < 0x1p63 ? (int64_t)v : 0; break;
-        default: ((uint8_t *)to)[i] = v >= 0 && v <= 255 ? (uint8_t)v : 0; break;
+        case CNNC_F32:
+            ((float *)to)[i] = f->dtype == CNNC_F32 ? f->f32[i] : (float)v;
+            break;
+        case CNNC_I32:
+            ((int32_t *)to)[i] = v >= INT32_MIN && v <= INT32_MAX ? (int32_t)v : 0;
+            break;
+        case CNNC_I64:
+            ((int64_t *)to)[i] = f->dtype == CNNC_I64 ? f->i64[i] : v > -0x1p63 && v < 0x1p63 ? (int64_t)v : 0;
+            break;
+        default:
+            ((uint8_t *)to)[i] = v >= 0 && v <= 255 ? (uint8_t)v : 0;
+            break;
         }
     }
 }
 
-bool weights_load(const WeightsFile *w, const char *path, const CnncTensor *tensors, int n, bool partial, bool optimizer, char *state,
-                  WeightsMatch *m, RtError *e)
+bool weights_load(const WeightsFile *w, const char *path, const CnncTensor *tensors, int n, bool partial, bool optimizer,
+                  char *state, WeightsMatch *m, RtError *e)
 {
     WeightsMatch unused;
     if (!match(w, path, tensors, n, partial, optimizer, m ? m : &unused, e))
@@ -299,8 +318,8 @@ bool weights_load(const WeightsFile *w, const char *path, const CnncTensor *tens
 
 /* ---- writing ---- */
 
-bool weights_write(const char *path, const CnncTensor *tensors, int n, unsigned roles, const char *state, const WeightsMeta *meta, int n_meta,
-                   RtError *e)
+bool weights_write(const char *path, const CnncTensor *tensors, int n, unsigned roles, const char *state, const WeightsMeta *meta,
+                   int n_meta, RtError *e)
 {
     SafetensorsItem *items = calloc((size_t)n + 1, sizeof *items);
     if (!items)
@@ -308,7 +327,8 @@ bool weights_write(const char *path, const CnncTensor *tensors, int n, unsigned 
     int count = 0;
     for (int i = 0; i < n; i++)
         if (roles >> tensors[i].role & 1)
-            items[count++] = (SafetensorsItem){tensors[i].name, tensors[i].dtype, tensors[i].rank, tensors[i].shape, state + tensors[i].offset};
+            items[count++] = (SafetensorsItem){tensors[i].name, tensors[i].dtype, tensors[i].rank, tensors[i].shape,
+                                               state + tensors[i].offset};
     bool ok = safetensors_write(path, items, count, meta, n_meta, e);
     free(items);
     return ok;
@@ -356,7 +376,7 @@ char **weights_list(const char *text, int *n)
         return NULL;
     size_t len = strlen(text);
     Json j = {text, text + len};
-    char **list = calloc(len / 2 + 1, sizeof *list);   /* an item takes at least two quotes and a comma */
+    char **list = calloc(len / 2 + 1, sizeof *list); /* an item takes at least two quotes and a comma */
     bool ok = list && json_take(&j, '[');
     if (ok && !json_take(&j, ']')) {
         do

@@ -11,7 +11,10 @@
 
 enum { END_SIZE = 22, LOCATOR_SIZE = 20, END64_SIZE = 56, ROW_SIZE = 46, LOCAL_SIZE = 30 };
 
-static bool damaged(const Zip *z, RtError *e) { return rt_error(e, RT_FILE, "'%s' is cut short or damaged: its zip directory cannot be read", z->file); }
+static bool damaged(const Zip *z, RtError *e)
+{
+    return rt_error(e, RT_FILE, "'%s' is cut short or damaged: its zip directory cannot be read", z->file);
+}
 
 static bool inside(const Zip *z, uint64_t at, uint64_t n) { return at <= z->len && n <= z->len - at; }
 
@@ -48,7 +51,9 @@ static bool read_directory(Zip *z, uint64_t at, uint64_t rows, RtError *e)
         size_t name = load_le16(p + 28), extra = load_le16(p + 30), comment = load_le16(p + 32);
         if (!inside(z, at + ROW_SIZE, name + extra + comment))
             return damaged(z, e);
-        ZipEntry t = {(const char *)p + ROW_SIZE, name, load_le32(p + 42), load_le32(p + 24), load_le32(p + 20), load_le32(p + 16), load_le16(p + 10)};
+        ZipEntry t = {
+            (const char *)p + ROW_SIZE, name, load_le32(p + 42), load_le32(p + 24), load_le32(p + 20), load_le32(p + 16),
+            load_le16(p + 10)};
         if (!wide_fields(p + ROW_SIZE + name, extra, (uint64_t *const[]){&t.size, &t.packed, &t.local}))
             return damaged(z, e);
         z->at[z->n] = t;
@@ -93,7 +98,8 @@ const ZipEntry *zip_find(const Zip *z, const char *prefix, size_t prefix_len, co
     size_t n = strlen(name);
     for (size_t i = 0; i < z->n; i++) {
         const ZipEntry *t = &z->at[i];
-        if (t->name_len == prefix_len + n && memcmp(t->name, prefix, prefix_len) == 0 && memcmp(t->name + prefix_len, name, n) == 0)
+        if (t->name_len == prefix_len + n && memcmp(t->name, prefix, prefix_len) == 0 &&
+            memcmp(t->name + prefix_len, name, n) == 0)
             return t;
     }
     return NULL;
@@ -102,7 +108,8 @@ const ZipEntry *zip_find(const Zip *z, const char *prefix, size_t prefix_len, co
 bool zip_bytes(const Zip *z, const ZipEntry *t, const uint8_t **at, size_t *len, RtError *e)
 {
     if (t->method != 0)
-        return rt_error(e, RT_FILE, "'%s': entry '%.*s' is compressed; PyTorch stores entries as they are", z->file, (int)t->name_len, t->name);
+        return rt_error(e, RT_FILE, "'%s': entry '%.*s' is compressed; PyTorch stores entries as they are", z->file,
+                        (int)t->name_len, t->name);
     if (!inside(z, t->local, LOCAL_SIZE) || load_le32(z->bytes + t->local) != 0x04034b50 || t->size != t->packed)
         return damaged(z, e);
     const uint8_t *p = z->bytes + t->local;
@@ -112,6 +119,7 @@ bool zip_bytes(const Zip *z, const ZipEntry *t, const uint8_t **at, size_t *len,
     *at = z->bytes + start;
     *len = (size_t)t->size;
     if (crc32_z(0, *at, *len) != t->crc)
-        return rt_error(e, RT_FILE, "'%s' is damaged: the checksum of entry '%.*s' does not match", z->file, (int)t->name_len, t->name);
+        return rt_error(e, RT_FILE, "'%s' is damaged: the checksum of entry '%.*s' does not match", z->file, (int)t->name_len,
+                        t->name);
     return true;
 }

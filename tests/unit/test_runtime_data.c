@@ -21,7 +21,8 @@
 
 static RtError error;
 static char temp[64];
-static const int64_t digit_shape[] = {1, 28, 28}, colour_shape[] = {3, 32, 32}, small_shape[] = {3, 8, 8}, grey_shape[] = {1, 4, 6};
+static const int64_t digit_shape[] = {1, 28, 28}, colour_shape[] = {3, 32, 32}, small_shape[] = {3, 8, 8},
+                     grey_shape[] = {1, 4, 6};
 
 static uint64_t fnv(const void *bytes, size_t n)
 {
@@ -47,7 +48,8 @@ static void refused(const DataRequest *r, const char *part)
 
 static DataRequest request(CnncData kind, const char *path, const int64_t *shape)
 {
-    return (DataRequest){.kind = kind, .path = path, .in_rank = 3, .in_shape = shape, .n_outputs = 10, .want_train = true, .want_valid = true};
+    return (DataRequest){
+        .kind = kind, .path = path, .in_rank = 3, .in_shape = shape, .n_outputs = 10, .want_train = true, .want_valid = true};
 }
 
 static char *in_temp(const char *name)
@@ -138,7 +140,8 @@ static void same_set(const Dataset *a, const Dataset *b)
 static void cifar_binary_is_pickled(void **state)
 {
     (void)state;
-    const char *const folders[2][2] = {{DATA "cifar-10-batches-bin", DATA "cifar-10-batches-py"}, {DATA "cifar-100-binary", DATA "cifar-100-python"}};
+    const char *const folders[2][2] = {{DATA "cifar-10-batches-bin", DATA "cifar-10-batches-py"},
+                                       {DATA "cifar-100-binary", DATA "cifar-100-python"}};
     for (int kind = 0; kind < 2; kind++) {
         DataPair a, b;
         DataRequest r = request(kind ? CNNC_DATA_CIFAR100 : CNNC_DATA_CIFAR10, folders[kind][0], colour_shape);
@@ -154,7 +157,7 @@ static void cifar_binary_is_pickled(void **state)
         data_pair_free(&a);
         data_pair_free(&b);
     }
-    DataRequest r = request(CNNC_DATA_CIFAR10, DATA, colour_shape);   /* found inside */
+    DataRequest r = request(CNNC_DATA_CIFAR10, DATA, colour_shape); /* found inside */
     DataPair p;
     fine(data_open(&r, &p, &error));
     data_pair_free(&p);
@@ -167,7 +170,10 @@ static void cifar_binary_is_pickled(void **state)
     refused(&r, "no whole number of records");
     unlink(in_temp("test_batch.bin"));
     refused(&r, "asks Python for 'os.system'");
-    write_text("test_batch", "\x80\x02}q\x00U\x04""dataK\x01s.", 16);
+    write_text("test_batch",
+               "\x80\x02}q\x00U\x04"
+               "dataK\x01s.",
+               16);
     refused(&r, "is not a CIFAR-10 batch");
 }
 
@@ -176,7 +182,7 @@ static void cifar_binary_is_pickled(void **state)
 static void picture_folder(void **state)
 {
     (void)state;
-    assert_true(image_decode_png != NULL && image_decode_jpeg != NULL);   /* pulls them out of the archive */
+    assert_true(image_decode_png != NULL && image_decode_jpeg != NULL); /* pulls them out of the archive */
     DataRequest r = request(CNNC_DATA_FOLDER, DATA "pictures", small_shape);
     DataPair now, later;
     fine(data_open(&r, &now, &error));
@@ -184,10 +190,10 @@ static void picture_folder(void **state)
     assert_int_equal(now.valid.n, 3);
     const int32_t labels[] = {0, 0, 0, 1, 1};
     assert_memory_equal(now.train.labels, labels, sizeof labels);
-    assert_true(now.valid.labels[0] == 1);   /* the test part lacks cats; a dog stays a dog */
+    assert_true(now.valid.labels[0] == 1); /* the test part lacks cats; a dog stays a dog */
     assert_string_equal(now.train.class_names[1], "dog");
     assert_true(now.train.u8[0] == 0 && now.train.u8[now.train.sample] == 40 && now.train.u8[4 * now.train.sample + 191] == 50);
-    r.memory = 100;   /* too little: decoded for every batch */
+    r.memory = 100; /* too little: decoded for every batch */
     fine(data_open(&r, &later, &error));
     assert_true(later.train.u8 == NULL && later.train.files != NULL);
     const int64_t ids[] = {4, 0, 3};
@@ -227,7 +233,7 @@ static void folder_mistakes(void **state)
     write_text("set/b/y.pgm", "P2 1 1 255 7", 12);
     DataPair p;
     fine(data_open(&r, &p, &error));
-    assert_true(p.train.n == 2 && !p.has_valid && p.train.u8[23] == 9 && p.train.u8[47] == 7);   /* grown to 4x6 */
+    assert_true(p.train.n == 2 && !p.has_valid && p.train.u8[23] == 9 && p.train.u8[47] == 7); /* grown to 4x6 */
     data_pair_free(&p);
     write_text("set/b/bad.png", "\x89PNG\r\n\x1a\n....", 12);
     write_text("set/a/bad.jpg", "JPEG", 4);
@@ -252,7 +258,7 @@ static void npy_pairs(void **state)
     refused(&r, "needs two files");
     r.path2 = y;
     DataPair p;
-    fine(data_open(&r, &p, &error));   /* a channel axis is added */
+    fine(data_open(&r, &p, &error)); /* a channel axis is added */
     assert_true(p.train.n == 2 && p.train.rank == 3 && p.train.labels[1] == 9 && !p.has_valid);
     float v[24];
     fine(data_sample(&p.train, 0, v, &error));
@@ -369,6 +375,58 @@ static void views(void **state)
     data_pair_free(&p);
 }
 
+/* ---- broken files: any answer but a crash ---- */
+
+static uint32_t dice(uint32_t *s) { return (*s = *s * 1664525u + 1013904223u) >> 8; }
+
+/* CNNC_FUZZ_ROUNDS raises the number of mutations of each file. */
+static void mutated_sets(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *from, *to;
+        CnncData kind;
+    } sets[] = {
+        {DATA "cifar-10-batches-py/test_batch", "test_batch", CNNC_DATA_CIFAR10},
+        {DATA "cifar-10-batches-py/data_batch_1", "test_batch", CNNC_DATA_CIFAR10},
+        {DATA "cifar-10-batches-py/data_batch_3", "test_batch", CNNC_DATA_CIFAR10},
+        {DATA "cifar-10-batches-py/data_batch_4", "test_batch", CNNC_DATA_CIFAR10},
+        {DATA "cifar-100-python/meta", "meta", CNNC_DATA_CIFAR100},
+        {"examples/data/t10k-labels-idx1-ubyte.gz", "t10k-labels-idx1-ubyte.gz", CNNC_DATA_MNIST},
+        {"examples/data/t10k-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz", CNNC_DATA_MNIST},
+    };
+    const char *rounds = getenv("CNNC_FUZZ_ROUNDS");
+    uint32_t seed = rounds ? (uint32_t)getpid() : 1;
+    FileBytes f;
+    fine(file_read(DATA "cifar-100-python/test", &f, &error));
+    write_text("test", f.at, f.len);
+    file_free(&f);
+    fine(file_read("examples/data/t10k-labels-idx1-ubyte.gz", &f, &error));
+    write_text("t10k-labels-idx1-ubyte.gz", f.at, f.len);
+    file_free(&f);
+    for (size_t k = 0; k < sizeof sets / sizeof *sets; k++) {
+        fine(file_read(sets[k].from, &f, &error));
+        for (int i = rounds ? atoi(rounds) : 100; i--;) {
+            size_t len = dice(&seed) % 4 ? f.len : dice(&seed) % f.len;
+            uint8_t *copy = malloc(len + 1);
+            memcpy(copy, f.at, len);
+            for (uint32_t hits = 1 + dice(&seed) % 3; hits-- && len;)
+                copy[dice(&seed) % 2 ? dice(&seed) % len : dice(&seed) % (len < 200 ? len : 200)] = (uint8_t)dice(&seed);
+            FILE *to = fopen(in_temp(sets[k].to), "wb"); /* plainly: these are many */
+            fwrite(copy, 1, len, to);
+            fclose(to);
+            free(copy);
+            DataRequest r = request(sets[k].kind, temp, sets[k].kind == CNNC_DATA_MNIST ? digit_shape : colour_shape);
+            r.n_outputs = 0;
+            r.want_train = false;
+            DataPair p;
+            if (data_open(&r, &p, &error))
+                data_pair_free(&p);
+        }
+        file_free(&f);
+    }
+}
+
 static int make_temp(void **state)
 {
     (void)state;
@@ -387,9 +445,16 @@ static int remove_temp(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(digits), cmocka_unit_test(mnist_folders_and_mistakes), cmocka_unit_test(cifar_binary_is_pickled),
-        cmocka_unit_test(picture_folder), cmocka_unit_test(folder_mistakes), cmocka_unit_test(npy_pairs),
-        cmocka_unit_test(normalised_as_torchvision), cmocka_unit_test(augmented), cmocka_unit_test(views),
+        cmocka_unit_test(digits),
+        cmocka_unit_test(mnist_folders_and_mistakes),
+        cmocka_unit_test(cifar_binary_is_pickled),
+        cmocka_unit_test(picture_folder),
+        cmocka_unit_test(folder_mistakes),
+        cmocka_unit_test(npy_pairs),
+        cmocka_unit_test(normalised_as_torchvision),
+        cmocka_unit_test(augmented),
+        cmocka_unit_test(views),
+        cmocka_unit_test(mutated_sets),
     };
     return cmocka_run_group_tests(tests, make_temp, remove_temp);
 }

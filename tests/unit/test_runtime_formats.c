@@ -1,4 +1,5 @@
-/* Arrays, weights and pictures against what numpy, PyTorch and Pillow say of tests/unit/data, and broken copies of all of them. */
+/* Arrays, weights and pictures against what numpy, PyTorch and Pillow say of tests/unit/data, and broken copies of all of them.
+ */
 #include "runtime/file.h"
 #include "runtime/image.h"
 #include "runtime/init.h"
@@ -159,7 +160,7 @@ static void weights_refusals(void **state)
     refused(weights_read(DATA "evil.pt", &w, &error), "'posix.system'");
     refused(weights_read(DATA "whole.pt", &w, &error), "'__main__.Net'");
     refused(weights_read(DATA "legacy.pt", &w, &error), "before 1.6");
-    refused(weights_read(DATA "rgb.png", &w, &error), "safetensors");
+    refused(weights_read(DATA "rgb.png", &w, &error), "is neither a safetensors file nor a PyTorch state_dict");
     refused(weights_read("tests", &w, &error), "is a folder");
 }
 
@@ -183,13 +184,21 @@ static void safetensors_is_strict(void **state)
     (void)state;
     fine(parse_text("{}", 0));
     fine(parse_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}  ", 8));
-    fine(parse_text("{\"b\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[4,8]},\"a\":{\"shape\":[1],\"dtype\":\"F32\",\"data_offsets\":[0,4]}}", 8));
+    fine(parse_text("{\"b\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[4,8]},\"a\":{\"shape\":[1],\"dtype\":\"F32\","
+                    "\"data_offsets\":[0,4]}}",
+                    8));
     refused(parse_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 7), "cut short");
     refused(parse_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 9), "left over");
     refused(parse_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}", 12), "hole");
     refused(parse_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,8]}}", 8), "cannot lie in bytes 0 to 8");
-    refused(parse_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8), "inside");
-    refused(parse_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8), "stands twice");
+    refused(parse_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"F32\",\"shape\":[2],"
+                       "\"data_offsets\":[0,8]}}",
+                       8),
+            "inside");
+    refused(parse_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"a\":{\"dtype\":\"F32\",\"shape\":[1],"
+                       "\"data_offsets\":[4,8]}}",
+                       8),
+            "stands twice");
     refused(parse_text("{\"a\":{\"dtype\":\"C64\",\"shape\":[1],\"data_offsets\":[0,8]}}", 8), "'C64'");
     refused(parse_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[1]}}", 4), "lacks data_offsets");
     refused(parse_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]}}", 4), "whole numbers");
@@ -205,12 +214,15 @@ static void safetensors_is_strict(void **state)
 }
 
 static const CnncTensor net[] = {
-    {.name = "0.weight", .rank = 4, .shape = {4, 1, 3, 3}, .offset = 0}, {.name = "0.bias", .rank = 1, .shape = {4}, .offset = 192},
-    {.name = "1.weight", .rank = 1, .shape = {4}, .offset = 256}, {.name = "1.bias", .rank = 1, .shape = {4}, .offset = 320},
+    {.name = "0.weight", .rank = 4, .shape = {4, 1, 3, 3}, .offset = 0},
+    {.name = "0.bias", .rank = 1, .shape = {4}, .offset = 192},
+    {.name = "1.weight", .rank = 1, .shape = {4}, .offset = 256},
+    {.name = "1.bias", .rank = 1, .shape = {4}, .offset = 320},
     {.name = "1.running_mean", .rank = 1, .shape = {4}, .offset = 384, .role = CNNC_ROLE_BUFFER},
     {.name = "1.running_var", .rank = 1, .shape = {4}, .offset = 448, .role = CNNC_ROLE_BUFFER},
     {.name = "1.num_batches_tracked", .rank = 0, .dtype = CNNC_I64, .offset = 512, .role = CNNC_ROLE_BUFFER},
-    {.name = "4.weight", .rank = 2, .shape = {3, 16}, .offset = 576}, {.name = "4.bias", .rank = 1, .shape = {3}, .offset = 768},
+    {.name = "4.weight", .rank = 2, .shape = {3, 16}, .offset = 576},
+    {.name = "4.bias", .rank = 1, .shape = {3}, .offset = 768},
     {.name = "optimizer.momentum.4.bias", .rank = 1, .shape = {3}, .offset = 832, .role = CNNC_ROLE_OPTIMIZER},
 };
 enum { NET = sizeof net / sizeof *net, STATE = 896 };
@@ -238,7 +250,7 @@ static void weights_meet_a_model(void **state)
     assert_non_null(strstr(error.text, "'4.weight' has shape [3, 16] in the file, the model needs [3, 20]"));
     assert_non_null(strstr(error.text, "'5.bias' [3] is missing in the file"));
     assert_non_null(strstr(error.text, "'4.bias' [3] in the file is not in the model"));
-    assert_memory_equal(a, b, STATE);   /* nothing was touched */
+    assert_memory_equal(a, b, STATE); /* nothing was touched */
     fine(weights_load(&pt, "net.pt", other, NET, true, false, b, &m, &error));
     assert_true(m.loaded == 7 && m.missing == 1 && m.extra == 1 && m.misshapen == 1);
     weights_free(&pt);
@@ -282,7 +294,7 @@ static void weights_round_trip(void **state)
 static void images_as_pillow(void **state)
 {
     (void)state;
-    assert_true(image_decode_png != NULL && image_decode_jpeg != NULL);   /* pulls them out of the archive */
+    assert_true(image_decode_png != NULL && image_decode_jpeg != NULL); /* pulls them out of the archive */
     FILE *f = open_list(DATA "images.txt");
     char line[256];
     int count = 0, wrong = 0;
@@ -357,8 +369,10 @@ static void try_reader(const char *name, const uint8_t *bytes, size_t len)
 static void mutated_files(void **state)
 {
     (void)state;
-    static const char *const names[] = {"f4.npy", "fortran.npy", "mixed.pt", "checkpoint.pt", "odd.pt", "evil.pt", "mixed.safetensors", "net.safetensors",
-                                        "rgb.png", "palette.png", "interlaced.png", "grey16.png", "420.jpg", "cmyk.jpg", "progressive.jpg", "plain.ppm", "max100.pgm"};
+    static const char *const names[] = {
+        "f4.npy",          "fortran.npy", "mixed.pt",    "checkpoint.pt",  "odd.pt",     "evil.pt", "mixed.safetensors",
+        "net.safetensors", "rgb.png",     "palette.png", "interlaced.png", "grey16.png", "420.jpg", "cmyk.jpg",
+        "progressive.jpg", "plain.ppm",   "max100.pgm"};
     const char *rounds = getenv("CNNC_FUZZ_ROUNDS");
     int n = rounds ? atoi(rounds) : 300;
     uint32_t seed = rounds ? (uint32_t)getpid() : 1;
@@ -369,7 +383,7 @@ static void mutated_files(void **state)
         fine(file_read(path, &f, &error));
         for (int i = 0; i < n; i++) {
             size_t len = dice(&seed) % 4 ? f.len : dice(&seed) % f.len;
-            uint8_t *copy = malloc(len + 1);   /* exactly as long as it is, so that reading past the end is seen */
+            uint8_t *copy = malloc(len + 1); /* exactly as long as it is, so that reading past the end is seen */
             memcpy(copy, f.at, len);
             for (uint32_t hits = 1 + dice(&seed) % 4; hits-- && len;) {
                 size_t at = dice(&seed) % 2 ? dice(&seed) % len : dice(&seed) % (len < 256 ? len : 256);
@@ -385,10 +399,10 @@ static void mutated_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(npy_as_numpy), cmocka_unit_test(npy_refusals), cmocka_unit_test(npy_writes_what_it_reads),
-        cmocka_unit_test(weights_as_pytorch), cmocka_unit_test(weights_refusals), cmocka_unit_test(safetensors_is_strict),
+        cmocka_unit_test(npy_as_numpy),         cmocka_unit_test(npy_refusals),       cmocka_unit_test(npy_writes_what_it_reads),
+        cmocka_unit_test(weights_as_pytorch),   cmocka_unit_test(weights_refusals),   cmocka_unit_test(safetensors_is_strict),
         cmocka_unit_test(weights_meet_a_model), cmocka_unit_test(weights_round_trip), cmocka_unit_test(images_as_pillow),
-        cmocka_unit_test(image_refusals), cmocka_unit_test(mutated_files),
+        cmocka_unit_test(image_refusals),       cmocka_unit_test(mutated_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -118,7 +118,7 @@ static void known_numbers(void **state)
     Rng g;
     float v[3];
     rng_seed(&g, 5489);
-    assert_int_equal(rng_u32(&g), 3499211612u);   /* the reference implementation's first output */
+    assert_int_equal(rng_u32(&g), 3499211612u); /* the reference implementation's first output */
     rng_seed(&g, UINT64_C(0xffffffff00000000));
     rng_uniform(&g, 0, 1, v, 3);
     assert_true(v[0] == .49625659f && v[1] == .76822180f && v[2] == .08847743f);
@@ -141,7 +141,7 @@ static void state_block(void **state)
     init_state(t, 3, &g, block, sizeof block);
     const float *w = (const float *)block;
     assert_true(w[0] == -1 && w[1] == 1 && w[4] == -1 && w[5] == 1 && w[6] == 0 && w[32] == 1);
-    assert_memory_equal(&g, &before, sizeof g);   /* nothing was drawn */
+    assert_memory_equal(&g, &before, sizeof g); /* nothing was drawn */
 }
 
 static void augment_is_a_function(void **state)
@@ -173,7 +173,7 @@ static void augment_is_a_function(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(known_numbers), cmocka_unit_test(as_pytorch), cmocka_unit_test(state_block),
-                                       cmocka_unit_test(augment_is_a_function)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(known_numbers), cmocka_unit_test(as_pytorch),
+                                       cmocka_unit_test(state_block), cmocka_unit_test(augment_is_a_function)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
