@@ -153,7 +153,7 @@ static void note_failure(Decode *job, int64_t i, const char *text)
     if (!job->why)
         job->why = calloc((size_t)job->d->n_files, sizeof *job->why);
     if (job->why)
-        snprintf(job->why[i], sizeof *job->why, "%s", text);
+        snprintf(job->why[i], sizeof *job->why, "%.511s", text);
     pthread_mutex_unlock(&job->lock);
     atomic_fetch_add(&job->bad, 1);
 }

@@ -183,7 +183,7 @@ bool npy_parse(const uint8_t *bytes, size_t len, const char *name, NpyArray *out
 {
     NpyArray a = {0};
     *out = a;
-    size_t start, header_len;
+    size_t start = 0, header_len = 0;
     bool fortran = false;
     if (!find_header(bytes, len, name, &start, &header_len, e) ||
         !parse_dict((Text){(const char *)bytes + start, (const char *)bytes + start + header_len}, name, &a, &fortran, e))

@@ -92,8 +92,8 @@ static bool push_double(PickleMachine *m)
 /* Protocol 0: I, L, F, S, V as lines of text. */
 static bool push_line(PickleMachine *m, int op)
 {
-    const char *s;
-    size_t n;
+    const char *s = NULL;
+    size_t n = 0;
     char text[64];
     if (!take_line(m, &s, &n))
         return false;
@@ -193,8 +193,8 @@ static bool memo_op(PickleMachine *m, int op)
     uint64_t at = 0;
     bool put = op == 'p' || op == 'q' || op == 'r';
     if (op == 'g' || op == 'p') {
-        const char *s;
-        size_t n;
+        const char *s = NULL;
+        size_t n = 0;
         if (!take_line(m, &s, &n))
             return false;
         for (size_t i = 0; i < n && s[i] >= '0' && s[i] <= '9' && at < 1u << 30; i++)
@@ -236,8 +236,8 @@ static bool push_global(PickleMachine *m, const char *module, size_t module_len,
 static bool global_op(PickleMachine *m, int op)
 {
     if (op == 'c') {
-        const char *module, *name;
-        size_t module_len, name_len;
+        const char *module = NULL, *name = NULL;
+        size_t module_len = 0, name_len = 0;
         return take_line(m, &module, &module_len) && take_line(m, &name, &name_len) &&
                push_global(m, module, module_len, name, name_len);
     }
