@@ -182,7 +182,6 @@ static void cifar_binary_is_pickled(void **state)
 static void picture_folder(void **state)
 {
     (void)state;
-    assert_true(image_decode_png != NULL && image_decode_jpeg != NULL); /* pulls them out of the archive */
     DataRequest r = request(CNNC_DATA_FOLDER, DATA "pictures", small_shape);
     DataPair now, later;
     fine(data_open(&r, &now, &error));
