@@ -230,38 +230,52 @@ static bool boxes_disjoint(const Box *a, const Box *b, const Shape *s)
     return false;
 }
 
-/* All stores to buffer `buf`, and whether they cover it exactly once. */
-static bool check_cover(Check *c, BufId buf)
+/* One store of the list; those to one buffer are linked. */
+typedef struct { const Kernel *k; const Access *at; int32_t next; Box box; } Store;
+typedef struct { Store *at; int32_t *first; } Stores;   /* first: by BufId; 0: none */
+
+static Stores collect_stores(const Check *c)
 {
-    enum { MAX_BOXES = 512 };
-    const Buffer *b = &c->l->buffers.at[buf];
-    Box *boxes = NEWN(c->tmp, Box, MAX_BOXES);
-    int n = 0;
-    int64_t total = 0, whole = 1;
+    int32_t n = 1;
+    for (uint32_t i = 0; i < c->l->kernels.len; i++)
+        n += c->l->kernels.at[i].n_out;
+    Stores s = {NEWN(c->tmp, Store, n), NEWN(c->tmp, int32_t, c->l->buffers.len)};
+    n = 1;
     for (uint32_t i = 0; i < c->l->kernels.len; i++) {
-        c->k = &c->l->kernels.at[i];
-        for (int o = 0; o < c->k->n_out; o++) {
-            const Access *s = &c->k->access[c->k->out[o].at];
-            if (s->buf != buf)
-                continue;
-            if (n == MAX_BOXES)
-                return refuse(c, "%s is written by more than %d kernels", b->name, MAX_BOXES);
-            if (!box_of(c, s, &boxes[n]))
-                return false;
-            int64_t size = 1;
-            for (int d = 0; d < s->rank; d++)
-                size *= boxes[n].count[d];
-            for (int j = 0; j < n; j++)
-                if (!boxes_disjoint(&boxes[j], &boxes[n], &b->shape))
-                    return refuse(c, "%s is written twice", b->name);
-            total += size;
-            n++;
+        const Kernel *k = &c->l->kernels.at[i];
+        for (int o = 0; o < k->n_out; o++, n++) {
+            s.at[n].k = k;
+            s.at[n].at = &k->access[k->out[o].at];
+            s.at[n].next = s.first[s.at[n].at->buf];
+            s.first[s.at[n].at->buf] = n;
         }
+    }
+    return s;
+}
+
+/* Whether the stores to buffer `buf`, if any, cover it exactly once. */
+static bool check_cover(Check *c, Stores *s, BufId buf)
+{
+    const Buffer *b = &c->l->buffers.at[buf];
+    int64_t total = 0, whole = 1;
+    ArenaMark mark = arena_mark(c->tmp);
+    for (int32_t i = s->first[buf]; i; i = s->at[i].next) {
+        int64_t size = 1;
+        c->k = s->at[i].k;
+        if (!box_of(c, s->at[i].at, &s->at[i].box))
+            return false;
+        for (int d = 0; d < b->shape.rank; d++)
+            size *= s->at[i].box.count[d];
+        for (int32_t j = s->first[buf]; j != i; j = s->at[j].next)
+            if (!boxes_disjoint(&s->at[i].box, &s->at[j].box, &b->shape))
+                return refuse(c, "%s is written twice", b->name);
+        total += size;
     }
     for (int d = 0; d < b->shape.rank; d++)
         whole *= b->shape.dim[d];
-    if (n && total != whole)
+    if (s->first[buf] && total != whole)
         return refuse(c, "%lld of the %lld elements of %s are written", (long long)total, (long long)whole, b->name);
+    arena_reset(c->tmp, mark);
     return true;
 }
 
@@ -356,10 +370,11 @@ bool kernels_verify(const KernelList *l, const char **why)
         c.k = &l->kernels.at[i];
         ok = check_accesses(&c) && check_exprs(&c) && check_outs(&c);
     }
-    for (uint32_t b = 1; ok && b < l->buffers.len; b++) {
-        c.k = NULL;
-        ok = check_cover(&c, (BufId)b);
-    }
+    Stores stores = {0};
+    if (ok)
+        stores = collect_stores(&c);
+    for (uint32_t b = 1; ok && b < l->buffers.len; b++)
+        ok = check_cover(&c, &stores, (BufId)b);
     c.k = NULL;
     ok = ok && check_order(&c);
     arena_free(c.tmp);

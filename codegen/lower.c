@@ -237,9 +237,9 @@ void lower_emit(Lower *lw, const Node *n, const Point *p, const ExprId *out)
 {
     (void)n;
     lw->anchor_out = out;
-    for (NodeId i = 1; i < lw->g->nodes.len; i++) {
+    for (NodeId i = lw->first[lw->root]; i; i = lw->next[i]) {
         const Node *m = graph_node(lw->g, i);
-        for (int o = 0; root_of(lw, i) == lw->root && o < m->n_out; o++)
+        for (int o = 0; o < m->n_out; o++)
             if (lw->stored[m->out[o]])
                 lower_store(lw, lower_buffer(lw, m->out[o]), p, lower_load(lw, m->out[o], p));
     }
@@ -383,10 +383,8 @@ static void lower_group(Lower *lw, NodeId root, Progress *progress);
 /* Groups that make what this one reads come first. */
 static void lower_needs(Lower *lw, NodeId root, Progress *progress)
 {
-    for (NodeId i = 1; i < lw->g->nodes.len; i++) {
+    for (NodeId i = lw->first[root]; i; i = lw->next[i]) {
         const Node *n = graph_node(lw->g, i);
-        if (root_of(lw, i) != root)
-            continue;
         for (int j = 0; j < n->n_in; j++) {
             NodeId def = n->in[j] && op_reads(n->op, j) ? val(lw, n->in[j])->def : 0;
             if (def && root_of(lw, def) != root && !is_given(graph_node(lw->g, def)->op))
@@ -408,9 +406,9 @@ static void lower_group(Lower *lw, NodeId root, Progress *progress)
     lw->anchor = 0;
     const Node *last = NULL;
     ValueId shaped = 0;
-    for (NodeId i = 1; i < lw->g->nodes.len; i++) {
+    for (NodeId i = lw->first[root]; i; i = lw->next[i]) {
         const Node *n = graph_node(lw->g, i);
-        if (root_of(lw, i) != root || is_given(n->op))
+        if (is_given(n->op))
             continue;
         if (!is_pointwise(n->op)) {
             if (lw->anchor)
@@ -448,6 +446,17 @@ static void find_stored(Lower *lw)
     lw->stored[0] = false;
 }
 
+/* Links the nodes of each group. */
+static void find_groups(Lower *lw)
+{
+    lw->first = NEWN(lw->l->arena, NodeId, lw->g->nodes.len + 1);
+    lw->next = NEWN(lw->l->arena, NodeId, lw->g->nodes.len + 1);
+    for (NodeId i = lw->g->nodes.len - 1; i > 0; i--) {
+        lw->next[i] = lw->first[root_of(lw, i)];
+        lw->first[root_of(lw, i)] = i;
+    }
+}
+
 /* The result is the input itself, or a parameter: a copy. */
 static void lower_trivial_output(Lower *lw)
 {
@@ -469,16 +478,14 @@ KernelList *lower(Arena *a, const Graph *g, const Fusion *f, ParamPlace params)
     lw.stored = NEWN(a, bool, g->values.len + 1);
     Progress *progress = NEWN(a, Progress, g->nodes.len + 1);
     find_stored(&lw);
+    find_groups(&lw);
     for (NodeId i = 1; i < g->nodes.len; i++) {   /* leaves first, so that a list's buffers start with what is given */
         const Node *n = graph_node(g, i);
         if (n->op == OP_INPUT || n->op == OP_LABELS || (n->op == OP_PARAM && params == PARAMS_IN_STATE))
             lower_buffer(&lw, n->out[0]);
     }
-    NodeId *last = NEWN(a, NodeId, g->nodes.len + 1);
-    for (NodeId i = 1; i < g->nodes.len; i++)
-        last[root_of(&lw, i)] = i;
-    for (NodeId i = 1; i < g->nodes.len; i++)
-        if (last[root_of(&lw, i)] == i && !is_given(graph_node(g, i)->op))
+    for (NodeId i = 1; i < g->nodes.len; i++)   /* a group runs at the place of its last node */
+        if (!lw.next[i] && !is_given(graph_node(g, i)->op))
             lower_group(&lw, root_of(&lw, i), progress);
     lower_trivial_output(&lw);
     return lw.l;

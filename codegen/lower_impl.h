@@ -21,6 +21,7 @@ typedef struct Lower {
     const Fusion *f;
     ParamPlace params;
     bool *stored;            /* by ValueId: somebody outside its group reads it */
+    NodeId *first, *next;    /* the nodes of a group in order: first[root], then next[node]; 0 ends */
     NodeId root;             /* of the group being lowered */
     NodeId anchor;           /* its node that is not pointwise; 0: none */
     Kernel *k;               /* the kernel being built, for the short forms below */
