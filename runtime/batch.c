@@ -27,6 +27,10 @@ static bool check_size(const Dataset *d, const AugmentPlan *augment, int64_t sam
         if (!augment_out_size(augment, h, w, &h, &w, e))
             return false;
         size = d->shape[0] * h * w;
+    } else if (d->crop[0]) {   /* nothing crops at random: the middle is used */
+        h = d->crop[0];
+        w = d->crop[1];
+        size = d->shape[0] * h * w;
     }
     if (size == sample)
         return true;

@@ -83,6 +83,15 @@ static void digits(void **state)
     data_pair_free(&p);
     r.n_outputs = 9;
     refused(&r, "label 9 of sample 4");
+    r = request(CNNC_DATA_DIGITS, "examples/data", (const int64_t[]){1, 24, 20});
+    refused(&r, "the model takes 1x24x20");
+    r.may_crop = true; /* a random crop makes them fit; without one, the middle does */
+    fine(data_open(&r, &p, &error));
+    assert_true(p.valid.crop[0] == 24 && p.valid.crop[1] == 20);
+    float x[480];
+    fine(data_sample(&p.valid, 3, x, &error));
+    assert_true(x[100] == (float)p.valid.u8[3 * 784 + (2 + 5) * 28 + 4] / 255.0f);
+    data_pair_free(&p);
     r = request(CNNC_DATA_DIGITS, "examples/data", colour_shape);
     refused(&r, "samples of 1x28x28, the model takes 3x32x32");
     r = request(CNNC_DATA_MNIST, "/nowhere", digit_shape);
