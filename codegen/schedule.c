@@ -125,12 +125,30 @@ static double vector_cost(const Sched *s, int v)
     return cost;
 }
 
+/* A buffer blocked over the batch is written whole blocks at a time, so that lanes past the last sample never hold what was
+ * there before: weight gradients add them up. */
+static int batch_lanes_axis(const Sched *s)
+{
+    for (int o = 0; o < s->k->n_out; o++) {
+        const Access *y = &s->k->access[s->k->out[o].at];
+        const Buffer *b = &s->l->buffers.at[y->buf];
+        if (!b->batched || b->layout.block_dim != 0)
+            continue;
+        for (int a = 0; a < s->k->n_axes; a++)
+            if (y->dim[0].coef[a] && s->k->axis[a].batch)
+                return a;
+    }
+    return -1;
+}
+
 static void pick_vector_axis(Sched *s)
 {
     const Kernel *k = s->k;
     double best = 0;
     s->n->lanes = s->t->lanes;
-    s->n->vector_axis = -1;
+    s->n->vector_axis = batch_lanes_axis(s);
+    if (s->n->vector_axis >= 0)
+        return;
     double scalar = extents(k, used_axes(k)) * 1.5;
     for (int v = 0; v < k->n_axes; v++) {
         bool usable = (s->par >> v & 1) || can_reduce_lanes(s, v);
