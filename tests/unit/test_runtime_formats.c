@@ -115,6 +115,7 @@ static void npy_writes_what_it_reads(void **state)
     npy_free(&a);
     unlink(path);
     refused(npy_write_f32("/nowhere/x.npy", 0, NULL, v, &error), "cannot write '/nowhere/x.npy'");
+    refused(npy_write_f32("/dev/full", 2, (const int64_t[]){2, 3}, v, &error), "No space left");
 }
 
 /* ---- weights ---- */
