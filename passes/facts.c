@@ -11,9 +11,12 @@
 
 /* ---- receptive field ---- */
 
+static const int64_t WIDEST_FIELD = INT64_C(1) << 50;
+
 static void grow(Field *f, int axis, int64_t kernel, int64_t dilation, double stride)
 {
-    f->size[axis] += (int64_t)((double)((kernel - 1) * dilation) * f->jump[axis] + 0.5);
+    double size = (double)f->size[axis] + (double)((kernel - 1) * dilation) * f->jump[axis] + 0.5;
+    f->size[axis] = size < (double)WIDEST_FIELD ? (int64_t)size : WIDEST_FIELD;
     f->jump[axis] *= stride;
 }
 
@@ -61,6 +64,8 @@ static Field larger_field(Field a, Field b)
 static Field field_of_node(const Graph *g, const Node *n, const Field *field)
 {
     Field f = n->n_in && n->in[0] ? field[n->in[0]] : (Field){.whole = true};
+    if (n->n_out && !graph_value(g, n->out[0])->known)   /* its numbers may be anything */
+        return f;
     switch (n->op) {
     case OP_INPUT:
         f = (Field){.whole = g->input_shape.rank < 2, .nd = g->input_shape.rank - 1};

@@ -94,7 +94,7 @@ static void lint_even_same(Lint *l, NodeId id)
 {
     Infer t = view(l, id);
     const ConvAttrs *c = &t.n->attrs.conv;
-    for (int i = 0; i < c->nd; i++) {
+    for (int i = 0; i < c->nd && known(l, t.n->out[0]); i++) {
         if (c->padding != PADDING_SAME || c->kernel[i] % 2 == 1)
             continue;
         int64_t total = c->dilation[i] * (c->kernel[i] - 1);
