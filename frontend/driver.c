@@ -87,15 +87,16 @@ static const char *folder_of(Arena *a, const char *path)
 
 /* ---- options that concern the model ---- */
 
-static int prepare(Compile *cc, ElaborateOptions *e, Shape *shape)
+static int prepare(Compile *cc)
 {
     Options *o = cc->o;
+    ElaborateOptions *e = &cc->elaborate;
     *e = (ElaborateOptions){.name = cc->stem, .batch = o->batch ? o->batch : 1, .folder = folder_of(cc->arena, cc->path),
                             .defines = o->defines.at, .n_defines = (int)o->defines.len};
     if (o->input_shape) {
-        if (!options_parse_shape(o->input_shape, shape))
+        if (!options_parse_shape(o->input_shape, &cc->input))
             return driver_error(EXIT_USAGE, "--input-shape needs 1 to 4 sizes, as in 1,28,28, not '%s'", o->input_shape);
-        e->input = shape;
+        e->input = &cc->input;
     }
     return EXIT_FINE;
 }
@@ -180,8 +181,9 @@ static void prepare_passes(Compile *cc)
 }
 
 /* Text to checked module. True: a dump ended it. */
-static bool front_half(Compile *cc, ElaborateOptions *e)
+static bool front_half(Compile *cc)
 {
+    ElaborateOptions *e = &cc->elaborate;
     bool fine;
     if (pasted_class(cc->arena, &cc->src, &cc->diags))
         return false;
@@ -204,21 +206,19 @@ static bool front_half(Compile *cc, ElaborateOptions *e)
 
 int driver_load(Compile *cc, Options *o, const char *path, bool *done)
 {
-    ElaborateOptions e;
-    Shape input;
     const char *why = NULL;
     *done = false;
     *cc = (Compile){.arena = arena_new(), .o = o, .path = path};
     cc->stem = stem_of(cc->arena, path);
     if (o->dump && !is_known_stage(cc))
         return EXIT_USAGE;
-    int status = prepare(cc, &e, &input);
+    int status = prepare(cc);
     if (status)
         return status;
     if (!source_read(cc->arena, path, &cc->src, &why))
         return driver_error(EXIT_FILE, "%s: %s", path, why);
     prepare_diags(cc);
-    *done = front_half(cc, &e);
+    *done = front_half(cc);
     status = cc->ast ? check_defines(cc) : EXIT_FINE;
     if (status)
         return status;

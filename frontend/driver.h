@@ -11,7 +11,9 @@ typedef struct Compile {
     const char *path, *stem;      /* stem: the model's name */
     Source src;
     Diags diags;
+    Shape input;                  /* --input-shape */
     Ast *ast;
+    ElaborateOptions elaborate;
     Module module;
     PassContext passes;
 } Compile;

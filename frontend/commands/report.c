@@ -3,7 +3,7 @@
  * figures, asked for only when they are printed. */
 #include "passes/report.h"
 #include "frontend/commands/commands.h"
-#include "frontend/driver.h"
+#include "frontend/commands/memory.h"
 
 static int unknown_format(const Options *o)
 {
@@ -27,6 +27,8 @@ int command_report(Options *o)
     int status = driver_load(&cc, o, o->args.at[0], &done);
     if (!status && !done) {
         r.src = &cc.src;
+        r.planned_bytes = memory_planned;
+        r.context = &cc;
         status = driver_open_output(o, &out) ? EXIT_FINE : EXIT_FILE;
         if (!status) {
             r.color = driver_color(o, out.to);
