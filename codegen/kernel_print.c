@@ -29,7 +29,8 @@ static const char *infix(ExprOp op)
     case EX_SUB: return " - ";
     case EX_MUL: case EX_IMUL: return " * ";
     case EX_DIV: return " / ";
-    case EX_LT: case EX_ULT: return " < ";
+    case EX_LT: return " < ";
+    case EX_ULT: return " <u ";
     case EX_LE: return " <= ";
     case EX_GT: return " > ";
     case EX_GE: return " >= ";

@@ -43,7 +43,9 @@ static void adam(Lower *lw, const Node *n, Point *at, bool decoupled)
         g = decayed(lw, o, p, g);
     else if (o->weight_decay != 0)
         p = e_mul(lw, p, e_sub(lw, one, e_mul(lw, lr, number(lw, o->weight_decay))));
-    m = e_add(lw, m, e_mul(lw, e_sub(lw, g, m), e_sub(lw, one, beta1)));
+    /* 1 - beta1 without cancellation: beta1 differs from the attribute only while a schedule cycles it. */
+    ExprId fresh = e_add(lw, number(lw, 1 - o->beta1), e_sub(lw, number(lw, o->beta1), beta1));
+    m = e_add(lw, m, e_mul(lw, e_sub(lw, g, m), fresh));
     v = e_add(lw, e_mul(lw, number(lw, o->beta2), v), e_mul(lw, e_mul(lw, number(lw, 1 - o->beta2), g), g));
     ExprId root = e_div(lw, op1(lw, EX_SQRT, v), op1(lw, EX_SQRT, bc2));
     ExprId step = e_div(lw, e_mul(lw, e_div(lw, lr, bc1), m), e_add(lw, root, number(lw, o->eps)));
