@@ -263,6 +263,55 @@ static void accumulate_point(Ctx *c, void *arg)
     }
 }
 
+/* ---- order of a tile's points ---- */
+/* Do unrolled taps slide along a point axis of load x (neighbouring points share its vectors)? */
+static bool slides(const Ctx *c, const Expr *x, uint32_t points)
+{
+    if (x->op != EX_LOAD)
+        return false;
+    const Access *at = &c->k->access[x->at];
+    for (int d = 0; d < at->rank; d++) {
+        bool point = false, tap = false;
+        for (int a = 0; a < c->k->n_axes; a++) {
+            point = point || (at->dim[d].coef[a] && (points >> a & 1));
+            tap = tap || (at->dim[d].coef[a] && c->nest->unroll[a]);
+        }
+        if (point && tap)
+            return true;
+    }
+    return false;
+}
+
+/* The axes to walk in the outer loop over a tile's points: those of the operand that streams (each of its vectors is loaded,
+ * used with every vector of the other one and forgotten), so that registers hold the sums and the smaller operand. */
+static uint32_t streaming_axes(const Ctx *c, const Group *g)
+{
+    const Expr *x = &c->k->expr[g->expr[0]], *m = &c->k->expr[x->a];
+    if (g->n != 1 || x->op != EX_SUM || m->op != EX_MUL)
+        return 0;
+    const Expr *a = &c->k->expr[m->a], *b = &c->k->expr[m->b];
+    uint32_t pa = c->axes_of[m->a] & g->points, pb = c->axes_of[m->b] & g->points;
+    bool a_slides = slides(c, a, g->points), b_slides = slides(c, b, g->points);
+    if (a_slides != b_slides)
+        return a_slides ? pb : pa;
+    return point_count(c, pa) > point_count(c, pb) ? pa : pb;
+}
+
+typedef struct { Group *g; uint32_t inner; } Streaming;
+
+static void streaming_point(Ctx *c, void *arg)
+{
+    Streaming *s = arg;
+    for_points(c, s->inner, accumulate_point, s->g);
+}
+
+static void accumulate_tile(Ctx *c, Group *g)
+{
+    uint32_t outer = streaming_axes(c, g);
+    Streaming s = {g, g->points & ~outer};
+    for_points(c, outer, streaming_point, &s);
+}
+
 typedef struct { Group *g; int level; } RedLevel;
 
 static void red_level(Ctx *c, void *arg)
@@ -270,7 +319,7 @@ static void red_level(Ctx *c, void *arg)
     RedLevel *r = arg;
     Group *g = r->g;
     if (r->level == g->n_axes) {
-        for_points(c, g->points, accumulate_point, g);
+        accumulate_tile(c, g);
         return;
     }
     RedLevel next = {g, r->level + 1};
