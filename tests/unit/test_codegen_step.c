@@ -88,7 +88,7 @@ static void check_case(Arena *a, const Case *c)
 static void test_steps(void **unused)
 {
     (void)unused;
-    FILE *f = fopen("tests/unit/data/train.txt", "r");
+    FILE *f = case_open();
     assert_non_null(f);
     int cases = 0;
     for (;; cases++) {

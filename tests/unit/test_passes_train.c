@@ -69,7 +69,7 @@ static void check_case(Arena *a, const Case *c, bool simplified)
 
 static void check_file(bool simplified)
 {
-    FILE *f = fopen("tests/unit/data/train.txt", "r");
+    FILE *f = case_open();
     assert_non_null(f);
     int cases = 0;
     for (;; cases++) {

@@ -31,6 +31,13 @@ static void case_read_tensor(Arena *a, Case *c, char *line)
     e->numbers = arena_strdup(a, end);
 }
 
+/* The committed cases, or those of the file that CNNC_TRAIN_CASES names (make_train.py FILE SEED COUNT makes more). */
+static FILE *case_open(void)
+{
+    const char *other = getenv("CNNC_TRAIN_CASES");
+    return fopen(other ? other : "tests/unit/data/train.txt", "r");
+}
+
 /* The next case of the file; false at its end. */
 static bool case_next(Arena *a, FILE *f, Case *c)
 {
