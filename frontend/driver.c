@@ -5,6 +5,7 @@
  *     text --parse--> Ast --elaborate--> Module --shape, lint--> checked Module --> report, explain
  *                                                                                --> compile (commands/code.c) */
 #include "frontend/driver.h"
+#include "frontend/backend.h"
 #include "frontend/commands/code.h"
 #include "frontend/pasted.h"
 #include <errno.h>
@@ -141,6 +142,19 @@ static void print_diags(Compile *cc)
     diags_print(&cc->diags, stderr, f, driver_color(cc->o, stderr));
 }
 
+/* ---- the data that comes along ---- */
+
+/* Where Digits() finds its files: installed, beside the build folder, or where the sources were. */
+static const char *digits_folder(Arena *a)
+{
+    const char *dir = backend_program_dir(a);
+    const char *places[] = {arena_printf(a, "%s/../share/cnnc/data", dir), arena_printf(a, "%s/../examples/data", dir), CNNC_DATA_DIR};
+    for (size_t i = 0; i < ARRAY_LEN(places); i++)
+        if (access(arena_printf(a, "%s/train-images-idx3-ubyte.gz", places[i]), R_OK) == 0)
+            return places[i];
+    return places[0];
+}
+
 /* ---- the front half ---- */
 
 bool driver_trains(const Options *o)
@@ -193,6 +207,8 @@ static bool front_half(Compile *cc)
         return true;
     }
     fine = elaborate(cc->arena, cc->ast, e, &cc->diags, &cc->module);
+    if (cc->module.train.train.data == CNNC_DATA_DIGITS)
+        cc->module.train.train.data_path = digits_folder(cc->arena);
     if (driver_trains(cc->o) && !cc->o->batch)
         cc->module.graph->batch = cc->module.train.train.batch_size;
     if (is_stage(cc, "graph") && fine && !cc->diags.errors) {
