@@ -35,7 +35,19 @@ const char *artifact_name(Arena *a, const char *path);
 /* "png,jpeg,pgm,idx,npy" or "all"; false: *why names the unknown word. */
 bool artifact_parse_inputs(Arena *a, const char *text, unsigned *inputs, const char **why);
 
-/* Bytes of the one workspace of the C API: work, then scratch, each rounded to 64. */
+/* Bytes of the one workspace of the C API: work, scratch, the normalised input (when the net normalises), each rounded to 64. */
 static inline int64_t artifact_round64(int64_t n) { return (n + 63) / 64 * 64; }
-static inline int64_t artifact_workspace(const Function *f) { return artifact_round64(f->work_bytes) + artifact_round64(f->scratch_bytes); }
+static inline int64_t artifact_input_floats(const CnncModel *m)   /* per sample */
+{
+    int64_t n = 1;
+    for (int d = 0; d < m->in_rank; d++)
+        n *= m->in_shape[d];
+    return n;
+}
+static inline int64_t artifact_workspace(const Program *p)
+{
+    const Function *f = p->infer;
+    int64_t normalised = p->model.n_mean > 0 ? artifact_round64(4 * f->batch * artifact_input_floats(&p->model)) : 0;
+    return artifact_round64(f->work_bytes) + artifact_round64(f->scratch_bytes) + normalised;
+}
 #endif

@@ -85,7 +85,7 @@ bool artifact_write_header(Arena *a, const Program *p, const char *out, Artifact
         {"OUTPUT_RANK", m->out_rank + 1, ""},
         {"OUTPUT_SIZE", elements(m->out_shape, m->out_rank), "floats per sample"},
         {"CLASSES", m->n_classes, "class names known"},
-        {"WORKSPACE_SIZE", artifact_workspace(p->infer), "bytes"},
+        {"WORKSPACE_SIZE", artifact_workspace(p), "bytes"},
     };
     for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
         put_named(f, "#define ^_", p->symbol);

@@ -5,7 +5,8 @@
  *
  *   for each stage, for slice = 0 .. (samples_per_slice ? ceil(n / samples_per_slice) : slices) - 1: stage(args, scratch, slice)
  *
- * The workspace is the work area and after it one scratch area, each rounded to 64 bytes. */
+ * The workspace is the work area, one scratch area and, when the net normalises, the normalised input, each rounded to 64
+ * bytes. */
 #include "codegen/artifacts.h"
 #include "codegen/cpu/module.h"
 
@@ -88,7 +89,7 @@ static void check_arguments(Lib *l, LLVMValueRef in, LLVMValueRef out, LLVMValue
     refuse(e, LLVMBuildOr(e->b, low, high, ""), 2);
     LLVMValueRef bits = LLVMBuildAnd(e->b, LLVMBuildPtrToInt(e->b, workspace, e->i64, ""), emit_i64(e, 63), "");
     LLVMValueRef odd = LLVMBuildICmp(e->b, LLVMIntNE, bits, emit_i64(e, 0), "");
-    if (l->p->infer->work_bytes + l->p->infer->scratch_bytes > 0)
+    if (artifact_workspace(l->p) > 0)
         odd = LLVMBuildOr(e->b, odd, LLVMBuildIsNull(e->b, workspace, ""), "");
     refuse(e, odd, 3);
 }
@@ -114,6 +115,43 @@ static LLVMValueRef build_args(Lib *l, LLVMValueRef in, LLVMValueRef out, LLVMVa
     return args;
 }
 
+/* to[i] = (from[i] - mean) / std for i in 0..count-1: whole vectors, then single numbers. */
+static void emit_normalize_plane(Lib *l, LLVMValueRef from, LLVMValueRef to, int64_t count, double mean, double std)
+{
+    Emit *e = l->e;
+    int64_t lanes = e->target->lanes, whole = count / lanes * lanes;
+    for (int tail = 0; tail < 2; tail++) {
+        int width = tail ? 1 : (int)lanes;
+        LLVMTypeRef t = emit_vec(e, e->f32, width);
+        Loop i = emit_loop_begin(e, emit_i64(e, tail ? whole : 0), emit_i64(e, tail ? count : whole), width, "i");
+        LLVMValueRef x = emit_load(e, t, emit_gep(e, e->f32, from, i.iv), 4);
+        x = LLVMBuildFSub(e->b, x, emit_splat(e, emit_f32(e, mean), width), "");
+        x = LLVMBuildFDiv(e->b, x, emit_splat(e, emit_f32(e, std), width), "");
+        emit_store(e, x, emit_gep(e, e->f32, to, i.iv), 4);
+        emit_loop_end(e, &i);
+    }
+}
+
+/* The caller's floats count as pixels / 255: the compiled-in normalisation comes first. Returns what the stages read. */
+static LLVMValueRef emit_normalize(Lib *l, LLVMValueRef in, LLVMValueRef n, LLVMValueRef workspace)
+{
+    Emit *e = l->e;
+    const CnncModel *m = &l->p->model;
+    if (m->n_mean <= 0)
+        return in;
+    int64_t floats = artifact_input_floats(m), channels = m->n_mean, plane = floats / channels;
+    LLVMValueRef to = emit_gep(e, e->i8, workspace,
+                               emit_i64(e, artifact_round64(l->p->infer->work_bytes) + artifact_round64(l->p->infer->scratch_bytes)));
+    Loop sample = emit_loop_begin(e, emit_i64(e, 0), n, 1, "sample");
+    LLVMValueRef at = emit_mul(e, sample.iv, floats);
+    for (int64_t c = 0; c < channels; c++) {
+        LLVMValueRef i = emit_add(e, at, emit_i64(e, c * plane));
+        emit_normalize_plane(l, emit_gep(e, e->f32, in, i), emit_gep(e, e->f32, to, i), plane, m->mean[c], m->std[c]);
+    }
+    emit_loop_end(e, &sample);
+    return to;
+}
+
 static LLVMValueRef emit_infer_n(Lib *l)
 {
     Emit *e = l->e;
@@ -123,7 +161,7 @@ static LLVMValueRef emit_infer_n(Lib *l)
     LLVMValueRef in = LLVMGetParam(fn, 0), out = LLVMGetParam(fn, 1), n = LLVMGetParam(fn, 2), workspace = LLVMGetParam(fn, 3);
     check_arguments(l, in, out, n, workspace);
     LLVMValueRef wide = LLVMBuildSExt(e->b, n, e->i64, "");
-    LLVMValueRef args = build_args(l, in, out, wide, workspace);
+    LLVMValueRef args = build_args(l, emit_normalize(l, in, wide, workspace), out, wide, workspace);
     LLVMValueRef scratch = emit_gep(e, e->i8, workspace, emit_i64(e, artifact_round64(f->work_bytes)));
     for (int s = 0; s < f->n_stages; s++) {
         Loop loop = emit_loop_begin(e, emit_i64(e, 0), slices_for(e, &f->stages[s], wide), 1, "slice");
@@ -186,7 +224,7 @@ void library_emit(Emit *e, const Program *p, const StageFns *fns)
 {
     Lib l = {e, p, fns};
     const CnncModel *m = &p->model;
-    getter(&l, "workspace_size", e->i64, emit_i64(e, artifact_workspace(p->infer)));
+    getter(&l, "workspace_size", e->i64, emit_i64(e, artifact_workspace(p)));
     emit_infer(&l, emit_infer_n(&l));
     getter(&l, "abi_version", e->i32, emit_i32(e, CNNC_ABI_VERSION));
     getter(&l, "info", e->ptr, string(&l, info_text(&l)));
