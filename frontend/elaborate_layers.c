@@ -327,10 +327,6 @@ ValueId build_batchnorm(Elab *e, LayerCall *c, ValueId in)
     const Val *momentum = layer_arg(c, "momentum");
     a.norm = (NormAttrs){.features = int_arg(c, "num_features"), .eps = number_arg(c, "eps"), .affine = bool_arg(c, "affine"),
                          .momentum = momentum->kind == VK_NONE ? -1 : number_arg(c, "momentum"), .track = bool_arg(c, "track_running_stats")};
-    if (!a.norm.track) {
-        diag_error(e->diags, layer_arg(c, "track_running_stats")->span, "E0203", "track_running_stats=False is not implemented yet");
-        return unknown_value(e);
-    }
     if (a.norm.eps < 0 || (momentum->kind != VK_NONE && (a.norm.momentum < 0 || a.norm.momentum > 1))) {
         bool eps = a.norm.eps < 0;
         diag_error(e->diags, layer_arg(c, eps ? "eps" : "momentum")->span, "E0306", "%s of %s must be %s", eps ? "eps" : "momentum", c->spec->name,
@@ -342,9 +338,11 @@ ValueId build_batchnorm(Elab *e, LayerCall *c, ValueId in)
         inputs[1] = add_param(e, c, "weight", (ParamAttrs){.init = INIT_ONES});
     if (a.norm.affine && bool_arg(c, "bias"))
         inputs[2] = add_param(e, c, "bias", (ParamAttrs){.init = INIT_ZEROS});
-    inputs[3] = add_param(e, c, "running_mean", (ParamAttrs){.init = INIT_ZEROS, .buffer = true});
-    inputs[4] = add_param(e, c, "running_var", (ParamAttrs){.init = INIT_ONES, .buffer = true});
-    add_tracked_count(e, c);
+    if (a.norm.track) {     /* without, it takes the statistics of each batch, in evaluation too */
+        inputs[3] = add_param(e, c, "running_mean", (ParamAttrs){.init = INIT_ZEROS, .buffer = true});
+        inputs[4] = add_param(e, c, "running_var", (ParamAttrs){.init = INIT_ONES, .buffer = true});
+        add_tracked_count(e, c);
+    }
     return add_op(e, c, OP_BATCHNORM, inputs, 5, &a);
 }
 

@@ -8,36 +8,44 @@
 
 static double per_channel(const RefTensor *t, int64_t c, double if_absent) { return t ? t->data[c] : if_absent; }
 
-/* batchnorm and bn.train: x gamma beta mean var. */
+/* Mean and biased variance of channel k: mean first, then the mean of squared differences. */
+static void batch_statistics(const RefTensor *x, int64_t k, double *mean, double *var)
+{
+    AxisView v = axis_view(&x->shape, 1);
+    double m = (double)(v.outer * v.inner), sum = 0, squares = 0;
+    for (int64_t o = 0; o < v.outer; o++)
+        for (int64_t i = 0; i < v.inner; i++)
+            sum += x->data[(o * v.size + k) * v.inner + i];
+    *mean = sum / m;
+    for (int64_t o = 0; o < v.outer; o++)
+        for (int64_t i = 0; i < v.inner; i++)
+            squares += square(x->data[(o * v.size + k) * v.inner + i] - *mean);
+    *var = squares / m;
+}
+
+/* batchnorm and bn.train: x gamma beta mean var; mean and var of the batch where they are absent (batchnorm as written). */
 void ref_batchnorm(const RefCall *c)
 {
     AxisView v = axis_view(&c->in[0]->shape, 1);
     double eps = c->node->attrs.norm.eps;
-    for (int64_t o = 0; o < v.outer; o++)
-        for (int64_t k = 0; k < v.size; k++)
+    for (int64_t k = 0; k < v.size; k++) {
+        double mean, var;
+        batch_statistics(c->in[0], k, &mean, &var);
+        mean = per_channel(c->in[3], k, mean);
+        var = per_channel(c->in[4], k, var);
+        for (int64_t o = 0; o < v.outer; o++)
             for (int64_t i = 0; i < v.inner; i++) {
                 int64_t at = (o * v.size + k) * v.inner + i;
-                double xhat = (c->in[0]->data[at] - c->in[3]->data[k]) / sqrt(c->in[4]->data[k] + eps);
+                double xhat = (c->in[0]->data[at] - mean) / sqrt(var + eps);
                 c->out[0].data[at] = xhat * per_channel(c->in[1], k, 1) + per_channel(c->in[2], k, 0);
             }
+    }
 }
 
 void ref_bn_stats(const RefCall *c)
 {
-    AxisView v = axis_view(&c->in[0]->shape, 1);
-    double m = (double)(v.outer * v.inner);
-    for (int64_t k = 0; k < v.size; k++) {
-        double sum = 0, squares = 0;
-        for (int64_t o = 0; o < v.outer; o++)
-            for (int64_t i = 0; i < v.inner; i++)
-                sum += c->in[0]->data[(o * v.size + k) * v.inner + i];
-        double mean = sum / m;
-        for (int64_t o = 0; o < v.outer; o++)
-            for (int64_t i = 0; i < v.inner; i++)
-                squares += square(c->in[0]->data[(o * v.size + k) * v.inner + i] - mean);
-        c->out[0].data[k] = mean;
-        c->out[1].data[k] = squares / m;
-    }
+    for (int64_t k = 0; k < c->in[0]->shape.dim[1]; k++)
+        batch_statistics(c->in[0], k, &c->out[0].data[k], &c->out[1].data[k]);
 }
 
 /* dy x mean var -> dbeta, dgamma. */

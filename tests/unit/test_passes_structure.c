@@ -113,6 +113,7 @@ static void test_bn_fold(void **state)
         Graph *g = build(a, rows[i].net, rows[i].c, rows[i].h), *eval = checked(eval_graph(a, g)), *folded = checked(bn_fold(a, g));
         assert_string_equal(ops_text(a, folded), rows[i].expect);
         assert_null(strstr(ops_text(a, eval), "dropout"));
+        expect_same_output(a, rows[i].net, g, eval);      /* dropout without a seed is the identity */
         expect_same_output(a, rows[i].net, eval, folded);
         expect_same_output(a, rows[i].net, folded, checked(simplify(a, folded)));
         arena_free(a);
