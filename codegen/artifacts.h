@@ -23,7 +23,7 @@ typedef struct {
 /* Links code, constants and, for EXE and TRAINER, the runtime into job->out. */
 bool artifact_link(Arena *a, ArtifactKind kind, const ArtifactJob *job, ArtifactError *e);
 
-/* Text files beside a library. library: its file name, for the loader and linker lines. */
+/* Text files beside a library. library: its path; only the file name is used. */
 bool artifact_write_header(Arena *a, const Program *p, const char *out, ArtifactError *e);
 bool artifact_write_pkgconfig(Arena *a, const Program *p, const char *library, const char *out, ArtifactError *e);
 bool artifact_write_python(Arena *a, const Program *p, const char *library, const char *out, ArtifactError *e);

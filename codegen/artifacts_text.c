@@ -23,6 +23,12 @@ static void put_named(FILE *f, const char *text, const char *name)
     }
 }
 
+static const char *file_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
 static int64_t elements(const int64_t *shape, int rank)
 {
     int64_t n = 1;
@@ -109,7 +115,7 @@ bool artifact_write_pkgconfig(Arena *a, const Program *p, const char *library, c
     if (!f)
         return artifact_fail(a, e, 70, "out of memory");
     fprintf(f, "Name: %s\nDescription: the compiled network %s\nVersion: " CNNC_VERSION "\n", p->symbol, p->model.name ? p->model.name : p->symbol);
-    fprintf(f, "Cflags: -I${pcfiledir}\nLibs: ${pcfiledir}/%s\n", library);
+    fprintf(f, "Cflags: -I${pcfiledir}\nLibs: ${pcfiledir}/%s\n", file_name(library));
     return finish(a, f, &text, &size, out, e);
 }
 
@@ -195,9 +201,8 @@ bool artifact_write_python(Arena *a, const Program *p, const char *library, cons
         return artifact_fail(a, e, 70, "out of memory");
     put_named(f, "\"\"\"The compiled network @, made by cnnc " CNNC_VERSION ": @.infer(x), @.classes, @.input_shape ...\"\"\"\n"
                  "import ctypes\nimport os\nimport threading\n\n", p->symbol);
-    const char *slash = strrchr(library, '/');
     fputs("_FILES = ['", f);
-    for (const char *c = slash ? slash + 1 : library; *c; c++)
+    for (const char *c = file_name(library); *c; c++)
         fprintf(f, *c == '\'' || *c == '\\' ? "\\%c" : "%c", *c);
     put_named(f, "', '@.so', 'lib@.so']\n\n\n", p->symbol);
     put_named(f, module, p->symbol);

@@ -183,7 +183,7 @@ static void test_pkgconfig(void **state)
 {
     Work *w = *state;
     ArtifactError e = {0};
-    assert_true(artifact_write_pkgconfig(w->a, &w->program, "libnet.a", in_dir(w, "net.pc"), &e));
+    assert_true(artifact_write_pkgconfig(w->a, &w->program, "some/where/libnet.a", in_dir(w, "net.pc"), &e));
     assert_non_null(strstr(shell(w, "cat net.pc"), "Libs: ${pcfiledir}/libnet.a"));
 }
 
