@@ -40,19 +40,25 @@ static int64_t bytes_at(Report *r, int64_t batch, bool training)
 
 enum { LARGEST_BATCH = 1 << 20 };
 
-/* Bytes grow with the batch, so the largest that fits is found by halving. */
+/* Bytes grow nearly in proportion to the batch, in steps, and each answer costs a plan: the proportion guesses, a small
+ * step beyond it brackets, halving ends. */
 static int64_t largest_batch(Report *r, bool training)
 {
-    int64_t fits = 0, too_many = 1;
-    while (too_many <= LARGEST_BATCH && bytes_at(r, too_many, training) <= r->o->memory) {
-        fits = too_many;
-        too_many *= 2;
+    int64_t memory = r->o->memory, one = bytes_at(r, 1, training), some = bytes_at(r, 33, training);
+    if (one > memory)
+        return 0;
+    int64_t fits = some <= memory ? 33 : 1, too_many = some <= memory ? LARGEST_BATCH + 1 : 33;
+    double each = some > one ? (double)(some - one) / 32 : 1, guess = 1 + (double)(memory - one) / each;
+    for (int tries = 0; too_many - fits > 1; tries++) {
+        int64_t at = fits + (too_many - fits) / 2;
+        if (tries == 0 && guess < (double)too_many)
+            at = (int64_t)guess;
+        else if (tries == 1)
+            at = too_many > LARGEST_BATCH ? fits + fits / 64 + 1 : too_many - too_many / 64 - 1;
+        at = at <= fits ? fits + 1 : at >= too_many ? too_many - 1 : at;
+        *(bytes_at(r, at, training) <= memory ? &fits : &too_many) = at;
     }
-    while (fits && too_many - fits > 1) {
-        int64_t mid = fits + (too_many - fits) / 2;
-        *(bytes_at(r, mid, training) <= r->o->memory ? &fits : &too_many) = mid;
-    }
-    return fits < LARGEST_BATCH ? fits : LARGEST_BATCH;
+    return fits;
 }
 
 /* ---- small texts ---- */

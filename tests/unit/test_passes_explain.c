@@ -234,6 +234,38 @@ static void test_report(void **state)
     arena_free(b.a);
 }
 
+typedef struct { int64_t fixed, each; int calls; } Line;
+
+static int64_t line_bytes(void *context, int64_t batch, bool training)
+{
+    Line *l = context;
+    l->calls++;
+    return l->fixed + (batch + 15) / 16 * 16 * l->each * (training ? 2 : 1);
+}
+
+static void test_largest_batch(void **state)
+{
+    (void)state;
+    Build b;
+    build_net(&b);
+    static const struct { int64_t memory, each; const char *inference, *training; } cases[] = {
+        {1000000, 100, "10000", "4992"}, {1600, 100, "16", "0"}, {1599, 100, "0", "0"}, {INT64_C(1) << 60, 1, "1048576", "1048576"}, {3200, 100, "32", "16"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char *text = NULL;
+        size_t n = 0;
+        Line line = {.fixed = 0, .each = cases[i].each};
+        FILE *f = open_memstream(&text, &n);
+        report(&b.m, &(ReportOptions){.format = REPORT_JSON, .memory = cases[i].memory, .planned_bytes = line_bytes, .context = &line}, f);
+        fclose(f);
+        HAS(text, arena_printf(b.a, "\"largest_inference_batch\": %s,", cases[i].inference));
+        HAS(text, arena_printf(b.a, "\"largest_training_batch\": %s}", cases[i].training));
+        assert_true(line.calls < 48);
+        free(text);
+    }
+    arena_free(b.a);
+}
+
 /* ---- warnings ---- */
 
 static char *warned(Build *b)
@@ -372,7 +404,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tensors), cmocka_unit_test(test_explain_layers), cmocka_unit_test(test_explain_pixel), cmocka_unit_test(test_explain_pixel_reflected), cmocka_unit_test(test_every_op_is_explained),
-        cmocka_unit_test(test_report), cmocka_unit_test(test_warnings), cmocka_unit_test(test_more_warnings), cmocka_unit_test(test_no_false_alarm), cmocka_unit_test(test_codes),
+        cmocka_unit_test(test_report), cmocka_unit_test(test_largest_batch), cmocka_unit_test(test_warnings), cmocka_unit_test(test_more_warnings), cmocka_unit_test(test_no_false_alarm), cmocka_unit_test(test_codes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
