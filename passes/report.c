@@ -51,8 +51,8 @@ static int64_t largest_batch(Report *r, bool training)
     double each = some > one ? (double)(some - one) / 32 : 1, guess = 1 + (double)(memory - one) / each;
     for (int tries = 0; too_many - fits > 1; tries++) {
         int64_t at = fits + (too_many - fits) / 2;
-        if (tries == 0 && guess < (double)too_many)
-            at = (int64_t)guess;
+        if (tries == 0)
+            at = guess < (double)LARGEST_BATCH ? (int64_t)guess : LARGEST_BATCH;
         else if (tries == 1)
             at = too_many > LARGEST_BATCH ? fits + fits / 64 + 1 : too_many - too_many / 64 - 1;
         at = at <= fits ? fits + 1 : at >= too_many ? too_many - 1 : at;
