@@ -42,6 +42,16 @@ static void table_range(const Check *c, const Affine *f, int64_t *lo, int64_t *h
     }
 }
 
+/* A slice's samples, batch_step * slice + n', end with the batch: by how much the extents alone overstate the index. */
+static int64_t past_batch(const Check *c, const Affine *f, int x)
+{
+    const Axis *a = &c->k->axis[x];
+    if (x >= c->k->n_axes || !c->l->graph || a->batch_step <= 0 || f->coef[x] != 1 || f->coef[a->batch_base] != a->batch_step)
+        return 0;
+    int64_t most = (int64_t)a->batch_step * (c->k->axis[a->batch_base].extent - 1) + a->extent - 1;
+    return most > c->l->graph->batch - 1 ? most - (c->l->graph->batch - 1) : 0;
+}
+
 static bool check_affine(const Check *c, const Access *s, int d)
 {
     const Affine *f = &s->dim[d];
@@ -54,6 +64,7 @@ static bool check_affine(const Check *c, const Access *s, int d)
             return true;
         if (f->coef[x])
             *(f->coef[x] > 0 ? &hi : &lo) += (int64_t)f->coef[x] * (c->k->axis[x].extent - 1);
+        hi -= past_batch(c, f, x);
     }
     if (f->table) {
         if (f->table_axis < 0 || f->table_axis >= c->k->n_axes || f->table_axis2 >= c->k->n_axes)

@@ -103,7 +103,7 @@ static void net_case(const Case *c, bool folded)
 static void test_nets(void **state)
 {
     (void)state;
-    FILE *f = fopen("tests/unit/data/train.txt", "r");
+    FILE *f = case_open();
     assert_non_null(f);
     Arena *a = arena_new();
     Case c;

@@ -1,0 +1,165 @@
+/* Layouts and sliced sums change nothing: the kernels of every net in the training cases (training step, evaluation and
+ * folded inference), after choose for small vectors, verify and interpret to the reference's values under their new layouts,
+ * for a full and a short batch. */
+#include "tests/unit/train_cases.h"
+
+#include "codegen/choose.h"
+#include "codegen/lower.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+typedef enum { MODE_STEP, MODE_EVAL, MODE_INFER, MODE_COUNT } Mode;
+typedef struct { Arena *a; Graph *g; RefInputs in; RefRun *run; KernelList *l; const char *net; Mode mode; int lanes; LayoutPlan plan; } Net;
+
+static bool is_given(const Graph *g, ValueId v)
+{
+    Op op = graph_def(g, v)->op;
+    return (op_flags(op) & OPF_LEAF) || op == OP_FOLD_WEIGHT || op == OP_FOLD_BIAS;
+}
+
+/* The place of the i-th element in row-major order. */
+static int64_t place(const Buffer *b, int64_t i)
+{
+    int64_t index[MAX_RANK] = {0};
+    for (int d = b->shape.rank - 1; d >= 0; d--) {
+        index[d] = i % b->shape.dim[d];
+        i /= b->shape.dim[d];
+    }
+    return layout_index(b, index);
+}
+
+static double **memory(const Net *t)
+{
+    const KernelList *l = t->l;
+    double **mem = NEWN(t->a, double *, l->buffers.len);
+    for (uint32_t i = 1; i < l->buffers.len; i++) {
+        const Buffer *b = &l->buffers.at[i];
+        int64_t n = shape_elements(&b->shape), room = buffer_elements(b);
+        mem[i] = NEWN(t->a, double, room + 1);
+        for (int64_t j = 0; j < room; j++)
+            mem[i][j] = NAN;
+        bool given = b->value && is_given(t->g, b->value) && (b->kind != BUF_WORK && b->kind != BUF_OUTPUT);
+        const double *from = b->data ? b->data : given ? t->run->value[b->value].data : NULL;
+        n = from && b->batched ? n / b->shape.dim[0] * t->in.n : n;
+        for (int64_t j = 0; from && j < n; j++)
+            mem[i][place(b, j)] = from[j];
+    }
+    for (uint32_t i = 1; i < l->buffers.len; i++)
+        mem[i] = mem[buffer_root(l, (BufId)i)];
+    return mem;
+}
+
+/* choose leaves buffers behind that no kernel touches any more (views of what is read in another layout). */
+static bool is_used(const KernelList *l, BufId b)
+{
+    for (uint32_t i = 0; i < l->kernels.len; i++)
+        for (int j = 0; j < l->kernels.at[i].n_access; j++)
+            if (l->kernels.at[i].access[j].buf == b)
+                return true;
+    return false;
+}
+
+static int compare(const Net *t, double **mem)
+{
+    int compared = 0;
+    for (ValueId v = 1; v < t->g->values.len; v++) {
+        BufId id = t->l->buf_of_value[v];
+        const RefTensor *want = &t->run->value[v];
+        if (!id || is_given(t->g, v) || !want->data || !is_used(t->l, id))
+            continue;
+        const Buffer *b = &t->l->buffers.at[id];
+        for (int64_t i = 0; i < shape_elements(&want->shape); i++) {
+            double got = mem[id][place(b, i)];
+            if (fabs(got - want->data[i]) <= 1e-9 * (1 + fabs(want->data[i])))
+                continue;
+            kernels_print(t->l, stderr);
+            fail_msg("%s (mode %d, plan %d, lanes %d, n %d): %s, element %d: kernels %.17g, reference %.17g", t->net, t->mode,
+                     t->plan, t->lanes, (int)t->in.n, b->name, (int)i, got, want->data[i]);
+        }
+        compared++;
+    }
+    return compared;
+}
+
+static void check(Net *t)
+{
+    const char *why = "?";
+    int compared = 0;
+    NestTarget target = {.lanes = t->lanes, .registers = 32, .l1 = 32 << 10, .l2 = 1 << 20, .slices_hint = 2};
+    Fusion f = fuse(t->a, t->g);
+    t->l = lower(t->a, t->g, &f, t->mode == MODE_INFER ? PARAMS_CONST : PARAMS_IN_STATE);
+    choose(t->l, t->plan, &target, t->lanes);
+    if (getenv("SHOW_KERNELS"))
+        kernels_print(t->l, stdout);
+    if (!kernels_verify(t->l, &why))
+        fail_msg("%s (mode %d, plan %d, lanes %d): %s", t->net, t->mode, t->plan, t->lanes, why);
+    int64_t most = t->in.n;
+    for (; t->in.n > 0 && t->in.n >= most - 1; t->in.n--) {
+        t->run = ref_run(t->a, t->g, &t->in);
+        assert_null(t->run->error);
+        double **mem = memory(t);
+        kernels_interpret(t->l, mem, t->in.n, t->in.scalars);
+        compared += compare(t, mem);
+    }
+    t->in.n = most;
+    assert_true(compared > 0);
+}
+
+static Graph *graph_of(Arena *a, const Case *c, Mode mode)
+{
+    Graph *g = simplify(a, net_build(a, c->net, (int64_t)case_option(c, "batch", 1), c->input));
+    TrainSpec spec = case_spec(c);
+    Diags d;
+    diags_init(&d, a, NULL);
+    if (mode == MODE_STEP)
+        return simplify(a, train_step(a, g, &spec, &d));
+    return simplify(a, mode == MODE_EVAL ? eval_graph(a, g) : bn_fold(a, g));
+}
+
+static void net_case(const Case *c, Mode mode)
+{
+    Net t = {.a = arena_new(), .net = c->net, .mode = mode};
+    TrainSpec spec = case_spec(c);
+    t.g = graph_of(t.a, c, mode);
+    double **state = state_start(t.a, t.g);
+    if (mode == MODE_STEP) {
+        t.in = step_inputs(t.a, t.g, &spec.train, state, 0);
+    } else {
+        int64_t n = t.g->batch * shape_elements(&t.g->input_shape);
+        double *x = NEWN(t.a, double, n);
+        net_fill("input0", x, n);
+        t.in = (RefInputs){.n = t.g->batch, .input = x, .param_of_value = (const double *const *)state};
+    }
+    for (t.lanes = 2; t.lanes <= 4; t.lanes *= 2)
+        for (int plan = LAYOUT_IMAGES; plan <= (mode == MODE_STEP ? LAYOUT_IMAGES : LAYOUT_CHANNELS); plan++) {
+            t.plan = (LayoutPlan)plan;
+            check(&t);
+        }
+    arena_free(t.a);
+}
+
+static void test_layouts(void **state)
+{
+    (void)state;
+    FILE *f = case_open();
+    assert_non_null(f);
+    Arena *a = arena_new();
+    Case c;
+    int nets = 0;
+    for (; case_next(a, f, &c); nets++)
+        for (int mode = 0; mode < MODE_COUNT; mode++)
+            net_case(&c, (Mode)mode);
+    assert_true(nets >= 20);
+    fclose(f);
+    arena_free(a);
+    (void)state_advance;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_layouts)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
