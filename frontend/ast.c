@@ -4,6 +4,7 @@
  * walkers that recurse over the tree cannot run out of stack.
  * The idea: one struct for all kinds; ast.h says which fields each kind uses. */
 #include "frontend/ast.h"
+#include "frontend/token.h"
 #include <string.h>
 
 Ast *ast_new(Parse *p, AstKind kind, Span span)
@@ -27,7 +28,9 @@ static Ast *deepen(Parse *p, Ast *n)
         if (n->kids.at[i]->depth > deepest)
             deepest = n->kids.at[i]->depth;
     if (deepest >= MAX_AST_DEPTH && n->kind < AST_ITEMS) {
-        diag_error(p->diags, n->span, "E0107", "this nests deeper than %d levels", MAX_AST_DEPTH);
+        if (!p->too_deep)
+            diag_error(p->diags, n->span, "E0107", "this nests deeper than %d levels", MAX_AST_DEPTH);
+        p->too_deep = true;
         p->failed = true;
         return ast_new(p, AST_ERROR, n->span);
     }
@@ -111,8 +114,19 @@ Ast *ast_ternary(Parse *p, Ast *a, Ast *c, Ast *b, Span span)
     return deepen(p, n);
 }
 
+/* A bracket in it had to be closed: what stands there is a guess, about which nothing more is said. */
+static bool is_repaired(const Parse *p, Span span)
+{
+    for (uint32_t i = 0; i < p->tokens->repaired.len; i++)
+        if (p->tokens->repaired.at[i] >= span.start && p->tokens->repaired.at[i] < span.end)
+            return true;
+    return false;
+}
+
 Ast *ast_call(Parse *p, AstKind kind, const char *text, Span text_span, AstList args, Span span)
 {
+    if ((kind == AST_LAYER || kind == AST_CALL) && is_repaired(p, span))
+        return ast_new(p, AST_ERROR, span);
     Ast *n = ast_text(p, kind, span, text, text_span);
     n->kids = args;
     return deepen(p, n);

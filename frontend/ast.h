@@ -76,6 +76,7 @@ typedef struct Parse {
     int start;               /* a start marker token, delivered first; 0 afterwards */
     Ast *result;
     bool failed;             /* something was not read: what misses may stand there */
+    bool too_deep;           /* was reported */
     int n_errors;            /* syntax errors so far */
 } Parse;
 

@@ -144,7 +144,7 @@ static bool ranged(Elab *e, const LayerCall *c, const char *name, double low, do
         *out = x;
         return true;
     }
-    const char *limits = isinf(high) ? arena_printf(e->arena, "at least %g", low) : arena_printf(e->arena, "between %g and %g", low, high);
+    const char *limits = high >= INT32_MAX ? arena_printf(e->arena, "at least %g", low) : arena_printf(e->arena, "between %g and %g", low, high);
     return diag_error(e->diags, v->span, "E0403", "%s of %s must be %s, not %s", name, c->spec->name, limits, val_text(e->arena, v));
 }
 

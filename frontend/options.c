@@ -274,19 +274,22 @@ void options_print(FILE *to, unsigned command)
 bool options_parse_shape(const char *text, Shape *out)
 {
     *out = (Shape){0};
-    for (const char *c = text; *c;) {
+    const char *c = text + strspn(text, " ([");
+    for (;;) {
         char *end;
-        if (strchr(" ,x()[]", *c)) {
-            c++;
-            continue;
-        }
         long long v = strtoll(c, &end, 10);
-        if (end == c || v < 1 || v > INT32_MAX || out->rank >= 4 || (*end && !strchr(" ,x()[]", *end)))
+        if (end == c || v < 1 || v > INT32_MAX || out->rank >= 4)
             return false;
         out->dim[out->rank++] = v;
-        c = end;
+        c = end + strspn(end, " ");
+        if (*c != ',' && *c != 'x')
+            break;
+        c += 1 + strspn(c + 1, " ");
+        if (*c == ')' || *c == ']')
+            break;
     }
-    return out->rank > 0;
+    c += strspn(c, " )]");
+    return !*c;
 }
 
 int64_t options_parse_bytes(const char *text)

@@ -39,8 +39,6 @@ static const char *found_text(Parse *p, const Token *t)
     if (t->kind == T_END)
         return "end of the file";
     uint32_t n = t->span.end - t->span.start;
-    if (n == 0)
-        return "end of the arguments";
     const char *text = arena_strndup(p->arena, p->src->text + t->span.start, n < 40 ? n : 40);
     return t->kind == T_STRING ? arena_printf(p->arena, "string %s", text) : arena_printf(p->arena, "'%s'", text);
 }
@@ -90,6 +88,9 @@ static bool report_special(Parse *p, const Token *t, const Token *before)
     } else if (t->kind == '{' && before && before->kind == T_NAME) {
         diag_error(d, t->span, "E0105", "unexpected '{' after '%s'", before->text);
         diag_help(d, "blocks are block, repeat, for, if, residual, concat, branch and train");
+    } else if (t->kind == '{' && before && before->kind == T_REPEAT) {
+        diag_error(d, t->span, "E0105", "'repeat' needs a count");
+        diag_help(d, "write repeat 3 { ... }");
     } else if (before && before->kind == T_LET) {
         diag_error(d, t->span, "E0105", "'let' needs a name here");
         diag_help(d, "write let width = 6; a keyword cannot be a name");
@@ -112,7 +113,8 @@ void parse_report_syntax_error(Parse *p, Span at, const char *const *expected, i
         ts->resync = true;
         return;
     }
-    if (t->kind != T_BAD && !(before && before->kind == T_BAD) && !again && !report_special(p, t, before)) {
+    bool put_in = t->kind != T_END && t->span.start == t->span.end;   /* a bracket that was reported as missing */
+    if (t->kind != T_BAD && !(before && before->kind == T_BAD) && !again && !put_in && !report_special(p, t, before)) {
         const char *found = found_text(p, t), *want = expected_text(p, expected, n);
         bool comma = expects(expected, n, "','") && starts_value(t->kind) && expects(expected, n, "')'");
         if (comma)
@@ -123,6 +125,8 @@ void parse_report_syntax_error(Parse *p, Span at, const char *const *expected, i
             diag_error(p->diags, at, "E0105", "unexpected %s, expected a value", found);
         else
             diag_error(p->diags, at, "E0105", "unexpected %s", found);
+        if (expects(expected, n, "branch"))
+            diag_help(p->diags, "concat holds branches: branch { ... }");
     }
     tokens_recover(ts);
 }

@@ -20,6 +20,7 @@ typedef struct Tokens {
     const Source *src;
     Diags *diags;
     Vec(Token) raw;        /* as flex found them */
+    Vec(uint32_t) repaired;/* offsets of brackets that had to be closed */
     Vec(Token) list;       /* as the parser reads them; ends with END */
     uint32_t offset;       /* flex: bytes read so far */
     uint32_t next;         /* parser: index of the next token */

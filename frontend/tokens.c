@@ -57,6 +57,7 @@ static void report_unclosed(Pairing *w, uint32_t open, uint32_t at)
         diag_help(w->t->diags, "put ')' after the arguments of %s", raw_at(w, open - 1)->text);
     else
         diag_help(w->t->diags, "put '%c' where it ends", partner(o->kind));
+    vec_push(w->t->arena, &w->t->repaired, o->span.start);
     w->match[open] = at;                              /* no real partner, but a place to jump to */
     w->close_here[at]++;
 }
@@ -186,7 +187,8 @@ static bool starts_list(const Tokens *t, uint32_t i)
     uint32_t next = i + 1;
     while (next < t->raw.len && t->raw.at[next].kind == T_NEWLINE)
         next++;
-    bool ordered = next < t->raw.len && t->raw.at[next].kind == T_NAME && !strcmp(t->raw.at[next].text, "OrderedDict");
+    bool ordered = next + 1 < t->raw.len && t->raw.at[next].kind == T_NAME && !strcmp(t->raw.at[next].text, "OrderedDict") &&
+                   t->raw.at[next + 1].kind == '(';
     return t->raw.at[i].kind == '(' && sequential && !ordered;
 }
 
@@ -251,6 +253,10 @@ void tokens_recover(Tokens *t)
 {
     /* The innermost list of items around the error, and the outermost bracket in it that the error is in, if any. */
     uint32_t at = t->last, outer = NO_MATCH, i = at;
+    if (at == t->list.len - 1 && t->failed_at == at) {
+        t->next = t->list.len;                        /* nothing is left to resume with: the parser ends */
+        return;
+    }
     for (uint32_t k = 0; k < at; k++) {
         const Token *o = &t->list.at[k];
         if (!is_open(o->kind) || o->match < at || (o->layer_list && o->match == at))

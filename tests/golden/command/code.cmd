@@ -1,0 +1,1 @@
+explain E0307

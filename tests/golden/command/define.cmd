@@ -1,0 +1,1 @@
+check lenet.cnn -D widht=3

@@ -1,0 +1,1 @@
+report lenet.cnn -Dwidth=4 --format csv --batch 2

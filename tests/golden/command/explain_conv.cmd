@@ -1,0 +1,1 @@
+explain book.cnn conv3

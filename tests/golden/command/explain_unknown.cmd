@@ -1,0 +1,1 @@
+explain net.cnn conv

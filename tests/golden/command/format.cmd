@@ -1,0 +1,1 @@
+report lenet.cnn --format jsn

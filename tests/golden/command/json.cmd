@@ -1,0 +1,1 @@
+check ../error/input_missing.cnn --error-format json

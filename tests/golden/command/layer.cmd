@@ -1,0 +1,1 @@
+explain lenet.cnn conv3

@@ -1,0 +1,1 @@
+lenet.cnn check

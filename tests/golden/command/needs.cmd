@@ -1,0 +1,1 @@
+predict lenet.cnn x.png

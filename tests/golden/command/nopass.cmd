@@ -1,0 +1,1 @@
+check lenet.cnn --dump bn_fold --no-simplify

@@ -1,0 +1,1 @@
+run lenet.cnn --input x.npy -o y.npy --weights none.pt

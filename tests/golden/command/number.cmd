@@ -1,0 +1,1 @@
+check lenet.cnn --batch=x

@@ -1,0 +1,1 @@
+check lenet.cnn --bacth 3

@@ -1,0 +1,1 @@
+report net.cnn --format csv

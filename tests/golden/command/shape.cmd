@@ -1,0 +1,1 @@
+check lenet.cnn --input-shape 1,x

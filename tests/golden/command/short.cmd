@@ -1,0 +1,1 @@
+check --error-format=short ../error/input_missing.cnn

@@ -1,0 +1,1 @@
+check lenet.cnn -W no-first-kernal

@@ -1,0 +1,1 @@
+check -W error ../warning/pasted.cnn --error-format short
