@@ -286,14 +286,16 @@ static void for_split(Ctx *c, int a, LLVMValueRef from, LLVMValueRef to, bool dy
 static void for_dynamic(Ctx *c, int a, LLVMValueRef from, LLVMValueRef to, int32_t tile, int32_t unit, Body body, void *arg)
 {
     Emit *e = c->e;
-    bool partial = unit > 1 && !c->padded;
+    const Axis *x = &c->k->axis[a];
+    bool partial = unit > 1 && !c->padded && (x->batch || x->extent % unit);   /* slices end at whole vectors, or at the extent */
     LLVMValueRef first = LLVMBuildSDiv(e->b, from, emit_i64(e, unit), "");
     LLVMValueRef end = LLVMBuildSDiv(e->b, emit_add(e, to, emit_i64(e, unit - 1)), emit_i64(e, unit), "");
-    if (tile > 1) {
-        LLVMValueRef count = LLVMBuildSub(e->b, end, first, "");
+    if (tile > 1) {   /* tiles of whole vectors need no masks; what is left goes one vector at a time */
+        LLVMValueRef full = partial ? LLVMBuildSDiv(e->b, to, emit_i64(e, unit), "") : end;
+        LLVMValueRef count = min_max(c, LLVMIntSGT, LLVMBuildSub(e->b, full, first, ""), emit_i64(e, 0));
         LLVMValueRef whole = emit_mul(e, LLVMBuildSDiv(e->b, count, emit_i64(e, tile), ""), tile);
         LLVMValueRef middle = emit_add(e, first, whole);
-        run_loop(c, a, first, middle, tile, unit, partial, body, arg);
+        run_loop(c, a, first, middle, tile, unit, false, body, arg);
         first = middle;
     }
     run_loop(c, a, first, end, 1, unit, partial, body, arg);
