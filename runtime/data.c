@@ -167,7 +167,7 @@ DataRequest data_request(const CnncModel *m)
     r.valid_path2 = t->valid_path2;
     r.size[0] = t->data_size[0];
     r.size[1] = t->data_size[1];
-    r.regression = t->loss == 1;
+    r.regression = t->loss == 1 && t->data == CNNC_DATA_NPY;   /* class ids otherwise: the step compares with one-hot targets */
     for (int i = 0; i < t->n_augment; i++)
         r.may_crop |= t->augment[i].kind == CNNC_AUG_CROP;
     return r;

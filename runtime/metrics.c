@@ -7,10 +7,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+MetricsLoss metrics_loss_of(const CnncTrain *t)
+{
+    if (t->loss == 0)
+        return METRICS_CROSS_ENTROPY;
+    return t->data == CNNC_DATA_NPY ? METRICS_MSE : METRICS_MSE_CLASSES;
+}
+
 bool metrics_init(Metrics *m, int32_t loss, double smoothing, int32_t classes, int32_t max_top, RtError *e)
 {
     *m = (Metrics){.loss = loss, .smoothing = smoothing, .classes = classes, .max_top = max_top};
-    size_t cells = loss == 0 ? (size_t)classes * (size_t)classes : 0;
+    size_t cells = loss != METRICS_MSE ? (size_t)classes * (size_t)classes : 0;
     m->confusion = cells ? calloc(cells, sizeof *m->confusion) : NULL;
     m->top = max_top > 0 ? calloc((size_t)max_top, sizeof *m->top) : NULL;
     if ((cells && !m->confusion) || (max_top > 0 && !m->top)) {
@@ -73,11 +80,22 @@ static double squared_error(const float *x, const float *target, int32_t n)
     return sum / n;
 }
 
+/* Mean of (x - t)^2, t being 1 at the label and 0 elsewhere. */
+static double one_hot_error(const Metrics *m, const float *x, int32_t label)
+{
+    double sum = 0;
+    for (int32_t c = 0; c < m->classes; c++) {
+        double d = (double)x[c] - (c == label ? 1.0 : 0.0);
+        sum += d * d;
+    }
+    return sum / m->classes;
+}
+
 bool metrics_add(Metrics *m, const float *out, const void *labels, int64_t n, int64_t first, RtError *e)
 {
     for (int64_t i = 0; i < n; i++) {
         const float *x = out + i * m->classes;
-        if (m->loss != 0) {
+        if (m->loss == METRICS_MSE) {
             double loss = squared_error(x, (const float *)labels + i * m->classes, m->classes);
             m->loss_sum += loss;
             keep_top(m, (TopLoss){.index = first + i, .label = -1, .predicted = -1, .loss = loss});
@@ -87,6 +105,8 @@ bool metrics_add(Metrics *m, const float *out, const void *labels, int64_t n, in
         if (label < 0 || label >= m->classes)
             return rt_error(e, RT_FILE, "sample %lld has label %d, but the model has %d outputs", (long long)(first + i), label, m->classes);
         double probability, loss = cross_entropy(m, x, label, &best, &probability);
+        if (m->loss == METRICS_MSE_CLASSES)
+            loss = one_hot_error(m, x, label);
         m->loss_sum += loss;
         m->correct += best == label;
         m->confusion[(size_t)label * (size_t)m->classes + (size_t)best]++;
@@ -100,7 +120,7 @@ double metrics_loss(const Metrics *m) { return m->n ? m->loss_sum / (double)m->n
 
 double metrics_accuracy(const Metrics *m)
 {
-    if (m->loss != 0)
+    if (m->loss == METRICS_MSE)
         return NAN;
     return m->n ? (double)m->correct / (double)m->n : 0;
 }

@@ -8,10 +8,12 @@
 #include <stdio.h>
 
 typedef struct { int64_t index; int32_t label, predicted; double loss, probability; } TopLoss;   /* probability: of the label */
+/* MSE_CLASSES: MSELoss on class ids, which are read as one-hot targets. */
+typedef enum { METRICS_CROSS_ENTROPY, METRICS_MSE, METRICS_MSE_CLASSES } MetricsLoss;
 typedef struct {
-    int32_t loss;            /* as CnncTrain: 0 cross entropy, 1 MSE */
+    int32_t loss;            /* MetricsLoss */
     double smoothing;
-    int32_t classes;         /* cross entropy: classes; MSE: values per sample */
+    int32_t classes;         /* MSE: values per sample */
     int64_t n, correct;
     double loss_sum;         /* over samples */
     int64_t *confusion;      /* [actual][predicted]; NULL for MSE */
@@ -19,6 +21,7 @@ typedef struct {
 } Metrics;
 typedef struct { double precision, recall, f1; int64_t support; } ClassMetrics;
 
+MetricsLoss metrics_loss_of(const CnncTrain *t);
 bool metrics_init(Metrics *m, int32_t loss, double smoothing, int32_t classes, int32_t max_top, RtError *e);
 void metrics_free(Metrics *m);
 /* Adds n samples: out[n][classes] logits (or predictions), labels int32[n] (MSE: float[n][classes]); first: index of the first sample.

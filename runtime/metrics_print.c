@@ -69,7 +69,7 @@ static void print_top(const Metrics *m, FILE *to, const char *const *names)
     fprintf(to, "\nlargest losses\n");
     for (int32_t i = 0; i < m->n_top; i++) {
         const TopLoss *t = &m->top[i];
-        if (m->loss != 0)
+        if (m->loss == METRICS_MSE)
             fprintf(to, "  sample %lld: loss %.4f\n", (long long)t->index, t->loss);
         else
             fprintf(to, "  sample %lld: loss %.4f, is %s, predicted %s, probability of %s %.4f\n", (long long)t->index, t->loss,
@@ -81,7 +81,7 @@ static void print_top(const Metrics *m, FILE *to, const char *const *names)
 void metrics_print(const Metrics *m, FILE *to, const char *const *names)
 {
     fprintf(to, "samples   %lld\nloss      %.6f\n", (long long)m->n, metrics_loss(m));
-    if (m->loss == 0) {
+    if (m->loss != METRICS_MSE) {
         fprintf(to, "accuracy  %.2f %% (%lld right)\n", 100 * metrics_accuracy(m), (long long)m->correct);
         print_classes(m, to, names);
         if (m->classes <= WIDEST_MATRIX)
@@ -122,14 +122,14 @@ void metrics_print_json(const Metrics *m, FILE *to, const char *const *names)
     fprintf(to, "{\"samples\": %lld", (long long)m->n);
     put_field(to, ", \"loss\": ", metrics_loss(m));
     put_field(to, ", \"accuracy\": ", metrics_accuracy(m));
-    if (m->loss == 0)
+    if (m->loss != METRICS_MSE)
         json_classes(m, to, names);
     fputs(",\n \"top_losses\": [", to);
     for (int32_t i = 0; i < m->n_top; i++) {
         const TopLoss *t = &m->top[i];
         fprintf(to, "%s{\"index\": %lld", i ? ",\n  " : "\n  ", (long long)t->index);
         put_field(to, ", \"loss\": ", t->loss);
-        if (m->loss == 0) {
+        if (m->loss != METRICS_MSE) {
             fprintf(to, ", \"label\": %d, \"predicted\": %d", t->label, t->predicted);
             put_field(to, ", \"probability\": ", t->probability);
         }

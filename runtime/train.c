@@ -142,7 +142,7 @@ static bool make_buffers(TrainRun *r, RtError *e)
         r->data.has_valid = false;
         return true;
     }
-    return metrics_init(&r->metrics, r->train.loss, r->train.smoothing, (int32_t)model_out_size(m), 0, e) &&
+    return metrics_init(&r->metrics, metrics_loss_of(&r->train), r->train.smoothing, (int32_t)model_out_size(m), 0, e) &&
            eval_init(&r->eval, r->exec, m->eval, &r->data.valid, &r->norm, e);
 }
 

@@ -222,12 +222,17 @@ static void metrics_are_right(void **state)
     assert_true(fabs(metrics_loss(&m) - (0.7 * z + 0.3 * (z + 1))) < 1e-9);
     metrics_free(&m);
     const float target[3] = {1, 1, 1};
-    assert_true(metrics_init(&m, 1, 0, 3, 0, &e));
+    assert_true(metrics_init(&m, METRICS_MSE, 0, 3, 0, &e));
     assert_true(metrics_add(&m, &out[0][0], target, 1, 0, &e));
     assert_true(fabs(metrics_loss(&m) - 2.0 / 3) < 1e-12 && isnan(metrics_accuracy(&m)));
     f = tmpfile();
     metrics_print_json(&m, f, NULL);
     check_json(f, "\"accuracy\": null");
+    metrics_free(&m);
+    int32_t id = 1;      /* MSELoss on class ids: out against [0, 1, 0] */
+    assert_true(metrics_init(&m, METRICS_MSE_CLASSES, 0, 3, 0, &e));
+    assert_true(metrics_add(&m, (const float[]){0.5f, 2, -1}, &id, 1, 0, &e));
+    assert_true(fabs(metrics_loss(&m) - 2.25 / 3) < 1e-12 && metrics_accuracy(&m) == 1);
     metrics_free(&m);
 }
 
