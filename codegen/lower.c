@@ -233,9 +233,8 @@ void lower_store(Lower *lw, BufId b, const Point *p, ExprId e)
     kernel_out(lw->k, access_at(lw, b, &plain), e);
 }
 
-void lower_emit(Lower *lw, const Node *n, const Point *p, const ExprId *out)
+void lower_emit(Lower *lw, const Point *p, const ExprId *out)
 {
-    (void)n;
     lw->anchor_out = out;
     for (NodeId i = lw->first[lw->root]; i; i = lw->next[i]) {
         const Node *m = graph_node(lw->g, i);
@@ -251,7 +250,7 @@ void lower_pointwise(Lower *lw, const Node *n, ValueId v)
 {
     lower_kernel(lw, n, NULL);
     Point p = lower_axes(lw, v);
-    lower_emit(lw, n, &p, NULL);
+    lower_emit(lw, &p, NULL);
 }
 
 /* ---- expressions ---- */
@@ -331,7 +330,8 @@ bool next_class(int64_t *cls, const int64_t *stride, int nd)
 }
 
 /* ---- reshapes ---- */
-/* A value whose storage can become that of its reshape: made by a kernel, and not itself a view. */
+/* Makes the result a view of the source's storage. Where the result is the caller's output memory, the source and its other
+ * views move there instead. Not done where the source is the caller's input and the result its output. */
 static void alias_forward(Lower *lw, const Node *n)
 {
     BufId from = lower_buffer(lw, n->in[0]);
@@ -353,7 +353,7 @@ static void alias_forward(Lower *lw, const Node *n)
     lw->l->buffers.at[to].alias_of = base;
 }
 
-/* Reached only where the result must be a copy of the net's input under another shape: copies over the flat positions. */
+/* Free, but for a net that only flattens: its input is copied, read through a view of the output's shape. */
 void lower_reshape(Lower *lw, const Node *n, Point *at)
 {
     (void)at;

@@ -106,7 +106,7 @@ void lower_conv(Lower *lw, const Node *n, Point *at)
     if (n->in[2])
         sum = e_add(lw, sum, lower_load_channel(lw, n->in[2], &y, 1));
     lw->k->macs = conv_macs(&a, yd);
-    lower_emit(lw, n, &y, &sum);
+    lower_emit(lw, &y, &sum);
 }
 
 /* dw[k,c,r,s] = SUM[n,p,q] dy[n,k,p,q] * x[n, c, p*stride + r*dilation - pad, ...] */
@@ -133,7 +133,7 @@ void lower_conv_dw(Lower *lw, const Node *n, Point *at)
     ExprId product = e_mul(lw, lower_load(lw, n->in[1], &y), lower_load(lw, n->in[0], &in));
     ExprId sum = e_sum(lw, product, red_axes(lw->k));
     lw->k->macs = conv_macs(&a, yd);
-    lower_emit(lw, n, &w, &sum);
+    lower_emit(lw, &w, &sum);
 }
 
 /* One box of dx: positions class[d] + stride[d]*h'. */
@@ -165,7 +165,7 @@ static void conv_dx_box(Lower *lw, const Node *n, const ConvAttrs *a, const Taps
         sum = e_sum(lw, e_mul(lw, lower_load(lw, n->in[0], &dy), lower_load(lw, n->in[1], &w)), red_axes(lw->k));
     }
     lw->k->macs = any ? macs : 0;
-    lower_emit(lw, n, &dx, &sum);
+    lower_emit(lw, &dx, &sum);
 }
 
 /* dx[n,c,h,w] = SUM[k] over the taps (r, s) whose window positions p = (h + pad - r*dilation)/stride are whole numbers. */

@@ -57,7 +57,7 @@ ExprId lower_load_channel(Lower *lw, ValueId v, const Point *p, int d);
 ExprId lower_scalar(Lower *lw, ValueId v);                     /* a rank-0 value */
 /* Ends kernel lw->k of the group's anchor: its outputs have values out[i] at p; applies the group's pointwise ops, stores
  * every value that is read outside, adds the kernel. */
-void lower_emit(Lower *lw, const Node *n, const Point *p, const ExprId *out);
+void lower_emit(Lower *lw, const Point *p, const ExprId *out);
 void lower_store(Lower *lw, BufId b, const Point *p, ExprId e); /* one output, for kernels that do not end a group */
 /* The group is computed by ops on one point alone: a kernel over the dims of v. */
 void lower_pointwise(Lower *lw, const Node *n, ValueId v);

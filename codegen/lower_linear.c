@@ -53,7 +53,7 @@ void lower_linear(Lower *lw, const Node *n, Point *at)
     if (n->in[2])
         sum = e_add(lw, sum, lower_load_channel(lw, n->in[2], &y, last));
     lw->k->macs = linear_macs(val(lw, n->out[0]), wd[0], wd[1]);
-    lower_emit(lw, n, &y, &sum);
+    lower_emit(lw, &y, &sum);
 }
 
 void lower_linear_dx(Lower *lw, const Node *n, Point *at)
@@ -70,7 +70,7 @@ void lower_linear_dx(Lower *lw, const Node *n, Point *at)
     Point w = weight_point(k, c);
     ExprId sum = e_sum(lw, e_mul(lw, lower_load(lw, n->in[0], &dy), lower_load(lw, n->in[1], &w)), 1u << k);
     lw->k->macs = linear_macs(val(lw, n->out[0]), wd[0], wd[1]);
-    lower_emit(lw, n, &dx, &sum);
+    lower_emit(lw, &dx, &sum);
 }
 
 void lower_linear_dw(Lower *lw, const Node *n, Point *at)
@@ -89,7 +89,7 @@ void lower_linear_dw(Lower *lw, const Node *n, Point *at)
     ExprId product = e_mul(lw, lower_load(lw, n->in[1], &dy), lower_load(lw, n->in[0], &x));
     ExprId sum = e_sum(lw, product, ((1u << lw->k->n_axes) - 1) & ~(1u << k) & ~(1u << c));
     lw->k->macs = linear_macs(val(lw, n->in[0]), wd[0], wd[1]);
-    lower_emit(lw, n, &w, &sum);
+    lower_emit(lw, &w, &sum);
 }
 
 /* y[k] = sum of x over every axis but one. */
@@ -104,5 +104,5 @@ void lower_sum_keep(Lower *lw, const Node *n, Point *at)
         lw->k->axis[d].kind = d == keep ? AXIS_PAR : AXIS_RED;
     y.dim[0] = p.dim[keep];
     ExprId sum = e_sum(lw, lower_load(lw, n->in[0], &p), ((1u << x->shape.rank) - 1) & ~(1u << keep));
-    lower_emit(lw, n, &y, &sum);
+    lower_emit(lw, &y, &sum);
 }

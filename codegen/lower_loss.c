@@ -14,7 +14,8 @@ typedef struct {
     const Value *x;
     bool classes;              /* the targets are class ids */
     Shape rows; int n_rows;    /* [n, positions...] */
-    BufId loss, hits, counted; /* per row; number of rows that count (0: all) */
+    BufId loss, hits;          /* per row */
+    BufId counted;             /* cross entropy's mean: the number of rows that count */
 } Loss;
 
 /* The point of a row: x's point without dim 1. */
@@ -36,13 +37,10 @@ static ExprId one_where(Lower *lw, ExprId condition) { return e_sel(lw, conditio
 /* 1 where class axis 1 is at the label. */
 static ExprId one_hot(Lower *lw, ExprId label) { return one_where(lw, op2(lw, EX_IEQ, e_index(lw, 1), label)); }
 
-/* Elements of the loss's mean over the real batch: rows for cross entropy, values for mse. */
-static ExprId divisor(const Loss *s, bool cross)
+/* What the loss is a mean of: the rows that count, or (mse) all values of the real batch. */
+static ExprId divisor(const Loss *s)
 {
-    if (cross && s->counted)
-        return lower_load_buffer(s->lw, s->counted, &(Point){.rank = 0});
-    ExprId all = e_count(s->lw, s->x, -1);
-    return cross ? e_div(s->lw, all, number(s->lw, (double)s->x->shape.dim[1])) : all;
+    return s->counted ? lower_load_buffer(s->lw, s->counted, &(Point){.rank = 0}) : e_count(s->lw, s->x, -1);
 }
 
 /* Axes over a [n, positions...] shape, all of one kind. */
@@ -88,7 +86,7 @@ static void row_kernel(Loss *s, ExprId (*row_loss)(const Loss *, const Point *, 
 }
 
 /* loss = SUM rows / divisor; correct = SUM hits */
-static void sum_kernel(Loss *s, bool cross)
+static void sum_kernel(Loss *s)
 {
     Lower *lw = s->lw;
     bool want_loss = lw->stored[s->n->out[0]], want_hits = lw->stored[s->n->out[2]];
@@ -101,7 +99,7 @@ static void sum_kernel(Loss *s, bool cross)
         Point p = rows_axes(s, AXIS_RED);
         ExprId loss = e_sum(lw, lower_load_buffer(lw, s->loss, &p), all_but(p.rank, 0));
         if (want_loss)
-            lower_store(lw, lower_buffer(lw, s->n->out[0]), &none, s->n->attrs.loss.reduction == 1 ? loss : e_div(lw, loss, divisor(s, cross)));
+            lower_store(lw, lower_buffer(lw, s->n->out[0]), &none, s->n->attrs.loss.reduction == 1 ? loss : e_div(lw, loss, divisor(s)));
         if (s->hits)
             hits = e_sum(lw, lower_load_buffer(lw, s->hits, &p), all_but(p.rank, 0));
     }
@@ -147,7 +145,7 @@ static void cross_gradient(Loss *s)
     ExprId target = e_sel(lw, op2(lw, EX_IEQ, e_index(lw, 1), label), number(lw, 1 - e + rest), number(lw, rest));
     ExprId d = e_sub(lw, e_div(lw, ex, e_sum(lw, ex, 2u)), target);
     if (s->n->attrs.loss.reduction != 1)
-        d = e_div(lw, d, divisor(s, true));
+        d = e_div(lw, d, divisor(s));
     lower_store(lw, lower_buffer(lw, s->n->out[1]), &p, e_sel(lw, is_counted(lw, label), d, zero));
     kernels_add(lw->l, lw->k);
 }
@@ -162,7 +160,7 @@ void lower_cross_entropy(Lower *lw, const Node *n, Point *at)
         cross_gradient(&s);
     if (lw->stored[n->out[0]] || lw->stored[n->out[2]])
         row_kernel(&s, cross_row);
-    sum_kernel(&s, true);
+    sum_kernel(&s);
 }
 
 /* ---- mean squared error ---- */
@@ -186,7 +184,7 @@ static void mse_gradient(Loss *s)
     ExprId d = difference(s, &p, s->classes ? lower_load(lw, s->n->in[1], &row) : 0);
     ExprId factor = number(lw, 2);
     if (s->n->attrs.loss.reduction != 1)
-        factor = e_div(lw, factor, divisor(s, false));
+        factor = e_div(lw, factor, divisor(s));
     lower_store(lw, lower_buffer(lw, s->n->out[1]), &p, e_mul(lw, d, factor));
     kernels_add(lw->l, lw->k);
 }
@@ -199,5 +197,5 @@ void lower_mse(Lower *lw, const Node *n, Point *at)
         mse_gradient(&s);
     if (lw->stored[n->out[0]] || lw->stored[n->out[2]])
         row_kernel(&s, mse_row);
-    sum_kernel(&s, false);
+    sum_kernel(&s);
 }

@@ -135,7 +135,7 @@ void lower_prelu_dw(Lower *lw, const Node *n, Point *at)
         w.dim[0] = p.dim[channel];
     ExprId dy = lower_load(lw, n->in[0], &p), v = lower_load(lw, n->in[1], &p), zero = number(lw, 0);
     ExprId sum = e_sum(lw, e_sel(lw, op2(lw, EX_GT, v, zero), zero, e_mul(lw, dy, v)), over);
-    lower_emit(lw, n, &w, &sum);
+    lower_emit(lw, &w, &sum);
 }
 
 void lower_add(Lower *lw, const Node *n, Point *at)

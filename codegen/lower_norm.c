@@ -46,7 +46,7 @@ void lower_bn_stats(Lower *lw, const Node *n, Point *at)
     ExprId x = lower_load(lw, n->in[0], &p), m = e_count(lw, val(lw, n->in[0]), 1);
     ExprId mean = e_div(lw, e_sum(lw, x, over), m), off = e_sub(lw, x, mean);
     ExprId out[2] = {mean, e_div(lw, e_sum(lw, e_mul(lw, off, off), over), m)};
-    lower_emit(lw, n, &c, out);
+    lower_emit(lw, &c, out);
 }
 
 /* dy x mean var -> dbeta = SUM dy, dgamma = SUM(dy * (x - mean)) / sqrt(var + eps) */
@@ -60,7 +60,7 @@ void lower_bn_sums(Lower *lw, const Node *n, Point *at)
     ExprId mean = lower_load(lw, n->in[2], &c), var = lower_load(lw, n->in[3], &c);
     ExprId dots = e_sum(lw, e_mul(lw, dy, e_sub(lw, x, mean)), over);
     ExprId out[2] = {e_sum(lw, dy, over), e_mul(lw, dots, inverse_deviation(lw, var, n->attrs.norm.eps))};
-    lower_emit(lw, n, &c, out);
+    lower_emit(lw, &c, out);
 }
 
 /* dy x gamma mean var dbeta dgamma -> gamma/deviation * (dy - dbeta/m - xhat * dgamma/m) */

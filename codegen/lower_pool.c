@@ -191,7 +191,7 @@ static void max_forward(Lower *lw, const Node *n)
         flat = flat ? op2(lw, EX_IADD, op2(lw, EX_IMUL, flat, integer(lw, (int32_t)p.dim[i].size)), w.position[i]) : w.position[i];
     if (indices)
         out[1] = e_argmax(lw, x, flat, w.taps);
-    lower_emit(lw, n, &w.y, out);
+    lower_emit(lw, &w.y, out);
 }
 
 static void average_forward(Lower *lw, const Node *n)
@@ -201,7 +201,7 @@ static void average_forward(Lower *lw, const Node *n)
     Windows w = windows_of(lw, n, &p, false);
     ExprId mean = e_sum(lw, lower_load(lw, n->in[0], &w.x), w.taps);
     mean = divide_uneven(lw, &p, &w.y, divide_even(lw, &p, mean));
-    lower_emit(lw, n, &w.y, &mean);
+    lower_emit(lw, &w.y, &mean);
 }
 
 /* ---- gradients ---- */
@@ -305,7 +305,7 @@ static void gradient_box(Lower *lw, const Node *n, const Pool *p, const Gather *
         sum = taps ? e_sum(lw, sum, taps) : sum;
         sum = max ? sum : divide_even(lw, p, sum);
     }
-    lower_emit(lw, n, &dx, &sum);
+    lower_emit(lw, &dx, &sum);
 }
 
 static void gradient(Lower *lw, const Node *n, bool max)

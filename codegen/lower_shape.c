@@ -44,7 +44,7 @@ void lower_pad(Lower *lw, const Node *n, Point *at)
         f->table_axis = (int8_t)(lead + d);
     }
     ExprId v = lower_load(lw, n->in[0], &x);
-    lower_emit(lw, n, &y, &v);
+    lower_emit(lw, &y, &v);
 }
 
 /* Outputs that came from input position h: table[h*M + j], -1 where there are fewer than M. */
@@ -94,7 +94,7 @@ void lower_pad_dx(Lower *lw, const Node *n, Point *at)
     }
     ExprId v = lower_load(lw, n->in[0], &dy);
     v = taps ? e_sum(lw, v, taps) : v;
-    lower_emit(lw, n, &dx, &v);
+    lower_emit(lw, &dx, &v);
 }
 
 /* One kernel per part, each writing its box of the result. */
@@ -110,7 +110,7 @@ void lower_concat(Lower *lw, const Node *n, Point *at)
         y.dim[axis].offset = start;
         ExprId v = lower_load(lw, n->in[i], &x);
         if (size > 0)
-            lower_emit(lw, n, &y, &v);
+            lower_emit(lw, &y, &v);
         start += (int32_t)size;
     }
 }

@@ -20,7 +20,7 @@ void lower_softmax(Lower *lw, const Node *n, Point *at)
     Point p = row_axes(lw, n, &over);
     ExprId x = lower_load(lw, n->in[0], &p), e = op1(lw, EX_EXP, e_sub(lw, x, e_max(lw, x, over)));
     ExprId y = e_div(lw, e, e_sum(lw, e, over));
-    lower_emit(lw, n, &p, &y);
+    lower_emit(lw, &p, &y);
 }
 
 /* dy y -> y * (dy - SUM(dy * y)) */
@@ -31,7 +31,7 @@ void lower_softmax_dx(Lower *lw, const Node *n, Point *at)
     Point p = row_axes(lw, n, &over);
     ExprId dy = lower_load(lw, n->in[0], &p), y = lower_load(lw, n->in[1], &p);
     ExprId dx = e_mul(lw, y, e_sub(lw, dy, e_sum(lw, e_mul(lw, dy, y), over)));
-    lower_emit(lw, n, &p, &dx);
+    lower_emit(lw, &p, &dx);
 }
 
 void lower_log_softmax(Lower *lw, const Node *n, Point *at)
@@ -41,7 +41,7 @@ void lower_log_softmax(Lower *lw, const Node *n, Point *at)
     Point p = row_axes(lw, n, &over);
     ExprId x = lower_load(lw, n->in[0], &p), off = e_sub(lw, x, e_max(lw, x, over));
     ExprId y = e_sub(lw, off, op1(lw, EX_LOG, e_sum(lw, op1(lw, EX_EXP, off), over)));
-    lower_emit(lw, n, &p, &y);
+    lower_emit(lw, &p, &y);
 }
 
 /* dy y -> dy - exp(y) * SUM(dy) */
@@ -52,7 +52,7 @@ void lower_log_softmax_dx(Lower *lw, const Node *n, Point *at)
     Point p = row_axes(lw, n, &over);
     ExprId dy = lower_load(lw, n->in[0], &p), y = lower_load(lw, n->in[1], &p);
     ExprId dx = e_sub(lw, dy, e_mul(lw, op1(lw, EX_EXP, y), e_sum(lw, dy, over)));
-    lower_emit(lw, n, &p, &dx);
+    lower_emit(lw, &p, &dx);
 }
 
 /* ---- glu: y = a * sigmoid(b), a and b the halves of an axis ---- */
@@ -79,6 +79,6 @@ void lower_glu_dx(Lower *lw, const Node *n, Point *at)
         ExprId dx = e_mul(lw, dy, s);
         if (part == 1)
             dx = e_mul(lw, e_mul(lw, dx, lower_load(lw, n->in[1], &p)), e_sub(lw, number(lw, 1), s));
-        lower_emit(lw, n, part ? &gate : &p, &dx);
+        lower_emit(lw, part ? &gate : &p, &dx);
     }
 }
