@@ -272,7 +272,7 @@ static void lint_classes(Lint *l)
         return;
     const Shape *y = &graph_value(l->g, l->g->output)->shape;
     const DataFacts *data = data_facts(l);
-    Infer t = view(l, graph_value(l->g, l->g->output)->def);
+    Infer t = view(l, shape_origin(l->g, l->g->output));
     Span at = t.layer ? t.layer->span : t.n->span;
     if (trains_classes(l) && y->rank != 2 && l->m->train.train.data != CNNC_DATA_NPY && l->m->train.train.data != CNNC_DATA_NONE) {
         diag_error(l->d, at, "E0325", "CrossEntropyLoss takes one score per class, but the net gives %s", infer_sample(&t, y));

@@ -21,19 +21,17 @@ static const char *window_sizes(const Infer *t, const Window *w, int nd, bool ke
     return dims_text(t->g->arena, dim, nd, " x ");
 }
 
-/* What in front of this layer made the picture too small, and what would fit. */
+/* What would fit: the largest kernel, or the padding that is missing. */
 static void help_too_small(Infer *t, const Window *w, int nd)
 {
-    int64_t least = 0, most = INT64_MAX;
+    int64_t missing = 0, most = INT64_MAX;
     for (int i = 0; i < nd; i++) {
-        int64_t miss = window_reach(&w[i]) - (w[i].in + w[i].lo + w[i].hi);
-        least = miss > least ? miss : least;
-        if (w[i].in + w[i].lo + w[i].hi < most)
-            most = w[i].in + w[i].lo + w[i].hi;
+        int64_t room = w[i].in + w[i].lo + w[i].hi, kernel = (room - 1) / w[i].dilation + 1;
+        missing = window_reach(&w[i]) - room > missing ? window_reach(&w[i]) - room : missing;
+        most = kernel < most ? kernel : most;
     }
-    if (t->n->op == OP_CONV && most >= 1)
-        diag_help(t->d, "a kernel of at most %" PRId64 " fits here; or write padding=%" PRId64 ", or leave out a pooling before it", most,
-                  t->n->attrs.conv.pad_lo[0] + (least + 1) / 2);
+    if (t->n->op == OP_CONV)
+        diag_help(t->d, "a kernel of at most %" PRId64 " fits here; or write padding=%" PRId64 ", or shrink less before it", most, w[0].lo + (missing + 1) / 2);
     else
         diag_help(t->d, "the picture is used up: leave this layer out, or shrink less before it");
 }
@@ -98,7 +96,8 @@ static Shape windows_unknown(const Infer *t, int nd, int64_t channels)
 
 /* ---- convolution ---- */
 
-static void wrong_channels(Infer *t, const Shape *in)
+/* True: the input was written channels last, so that its rows and columns mean nothing either. */
+static bool wrong_channels(Infer *t, const Shape *in)
 {
     const ConvAttrs *c = &t->n->attrs.conv;
     Arena *a = t->g->arena;
@@ -107,7 +106,8 @@ static void wrong_channels(Infer *t, const Shape *in)
     note_origin(t, t->n->in[0]);
     note_use(t);
     const Node *from = graph_node(t->g, shape_origin(t->g, t->n->in[0]));
-    if (from->op == OP_INPUT && in->rank >= 3 && in->dim[in->rank - 1] == given) {
+    bool channels_last = from->op == OP_INPUT && in->rank >= 3 && in->dim[in->rank - 1] == given;
+    if (channels_last) {
         Shape first = *in;
         first.dim[1] = given;
         for (int i = 2; i < in->rank; i++)
@@ -119,9 +119,10 @@ static void wrong_channels(Infer *t, const Shape *in)
     int64_t w[MAX_SPATIAL + 2] = {c->out_channels, given / (c->groups > 0 ? c->groups : 1)};
     memcpy(w + 2, c->kernel, sizeof *w * (size_t)c->nd);
     if (!shape_is_known(in))
-        return;
+        return channels_last;
     diag_torch(t->d, "Given groups=%" PRId64 ", weight of size [%s], expected input%s to have %" PRId64 " channels, but got %" PRId64 " channels instead", c->groups,
                dims_text(a, w, c->nd + 2, ", "), infer_sizes(t, in), given, got);
+    return channels_last;
 }
 
 static bool check_groups(Infer *t)
@@ -189,12 +190,12 @@ void shape_conv(Infer *t)
     bool fine = check_conv_sizes(t) && resolve_padding(t);
     if (in.rank >= 0 && in.rank != c->nd + 2) {
         fine = bad_rank(t, WANTS[c->nd]);
-        in = shape_unknown();
+        in = out = shape_unknown();
     }
     if (in.rank >= 0 && c->in_channels == INFER)
         c->in_channels = in.dim[1];
-    else if (in.rank >= 0 && in.dim[1] != UNKNOWN && c->in_channels > 0 && in.dim[1] != c->in_channels)
-        wrong_channels(t, &in);
+    else if (in.rank >= 0 && in.dim[1] != UNKNOWN && c->in_channels > 0 && in.dim[1] != c->in_channels && wrong_channels(t, &in))
+        in = shape_unknown();
     if (!fine) {
         infer_out(t, 0, out, true);
         return;
@@ -310,8 +311,11 @@ void shape_linear(Infer *t)
     if (in.rank >= 2 && in.dim[in.rank - 1] != UNKNOWN) {
         if (l->in_features == INFER)
             l->in_features = in.dim[in.rank - 1];
-        else if (!bad && in.dim[in.rank - 1] != l->in_features)
+        else if (!bad && in.dim[in.rank - 1] != l->in_features) {
             wrong_features(t, &in);
+            if (shape_sample_elements(&in) == l->in_features)   /* goes on as with the Flatten that was forgotten */
+                out = (Shape){.rank = 2, .dim = {t->g->batch, l->out_features}};
+        }
     }
     if (!bad && l->in_features > 0) {
         infer_param(t, 1, (Shape){.rank = 2, .dim = {l->out_features, l->in_features}}, l->in_features);
@@ -359,7 +363,7 @@ void shape_pool(Infer *t)
     bool fine = check_pool(t);
     if (in.rank >= 0 && in.rank != p->nd + 2) {
         fine = bad_rank(t, WANTS[p->nd]);
-        in = shape_unknown();
+        in = out = shape_unknown();
     }
     if (in.rank >= 0)
         out.dim[1] = in.dim[1];
@@ -428,8 +432,10 @@ void shape_batchnorm(Infer *t)
     } else if (in.rank >= 0 && in.dim[1] != UNKNOWN) {
         if (b->features == INFER)
             b->features = in.dim[1];
-        else if (!bad && in.dim[1] != b->features)
+        else if (!bad && in.dim[1] != b->features) {
             wrong_norm_features(t, &in);
+            in.dim[1] = UNKNOWN;   /* either number may have been meant */
+        }
     }
     Shape per_channel = {.rank = 1, .dim = {b->features}};
     for (int i = 1; i < t->n->n_in && b->features > 0; i++)

@@ -230,7 +230,7 @@ static void test_several_errors(void **state)
                     "      |                ^\n"
                     "    2 | Conv2d(1, 6, 3)\n"
                     "      | --------------- note: makes [6, 6, 6] here\n"
-                    "      = help: a kernel of at most 6 fits here; or write padding=2, or leave out a pooling before it\n"
+                    "      = help: a kernel of at most 6 fits here; or write padding=2, or shrink less before it\n"
                     "      = PyTorch: Calculated padded input size per channel: (6 x 6). Kernel size: (9 x 9). Kernel size can't be greater than actual input size\n"
                     "t.cnn:6:8: error: Conv2d expects 8 input channels but receives 16 [E0303]\n"
                     "    6 | Conv2d(8, 4, 1)\n"
