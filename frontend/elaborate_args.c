@@ -78,7 +78,7 @@ static Val default_value(Elab *e, const ArgSpec *arg, const Ast *at)
 static const struct { const char *theirs, *ours; } foreign_words[] = {
     {"filters", "out_channels"}, {"strides", "stride"}, {"pool_size", "kernel_size"}, {"units", "out_features"}, {"rate", "p"},
     {"dilation_rate", "dilation"}, {"use_bias", "bias"}, {"pad", "padding"}, {"k", "kernel_size"}, {"s", "stride"},
-    {"num_filters", "out_channels"}, {"axis", "dim"}, {"epsilon", "eps"}, {"alpha", "negative_slope"}, {"kernel", "kernel_size"},
+    {"num_filters", "out_channels"}, {"axis", "dim"}, {"epsilon", "eps"}, {"alpha", "negative_slope"}, {"kernel", "kernel_size"}, {"kernal", "kernel_size"},
     {"slope", "negative_slope"}, {"channels", "out_channels"}, {"in", "in_channels"}, {"out", "out_channels"},
 };
 
