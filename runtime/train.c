@@ -194,12 +194,26 @@ static int count_threads(const TrainRun *r)
     return wanted < useful ? wanted : useful;
 }
 
+/* A place that cannot be written to is found out now, not after hours. */
+static bool can_write(const char *path, RtError *e)
+{
+    FileWriter w;
+    if (!path)
+        return true;
+    if (!file_writer_open(&w, path, e))
+        return false;
+    file_writer_abandon(&w);
+    return true;
+}
+
 static bool start(TrainRun *r, RtError *e)
 {
     const CnncFunction *functions[] = {r->model.step, r->model.eval};
     r->threads = threads_new(count_threads(r));
     if (!r->threads)
         return rt_error_memory(e, sizeof(void *));
+    if (!can_write(r->options->out, e) || !can_write(r->options->best, e))
+        return false;
     r->exec = exec_new(&r->model, functions, 2, r->threads, e);
     if (!r->exec || !init_weights(r, e) || !open_data(r, e) || !set_norm(r, e) || !count_steps(r, e) || !make_buffers(r, e) ||
         !schedule_init(&r->schedule, &r->train, r->steps_per_epoch, r->train.epochs, e))
