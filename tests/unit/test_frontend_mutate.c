@@ -1,6 +1,7 @@
 /* Broken files: random changes of real ones go through parse, elaborate, shape and lint. Whatever the text says, there is a
  * diagnostic or a checked net, never a crash, and every diagnostic points into the text.
- * CNNC_FUZZ_SECONDS runs longer (default: a fixed number of texts); CNNC_FUZZ_SEED starts elsewhere. */
+ * CNNC_FUZZ_SECONDS runs longer (default: a fixed number of texts); CNNC_FUZZ_SEED starts elsewhere; CNNC_FUZZ_KEEP names a file
+ * for the text at hand, which a crash leaves behind; CNNC_FUZZ_VALID a folder for the texts that are still right. */
 #include "frontend/elaborate.h"
 #include "frontend/pasted.h"
 #include "passes/pass.h"
@@ -103,6 +104,15 @@ static int check_text(const char *text, size_t n)
     return errors;
 }
 
+static void keep(const char *path, const Text *t)
+{
+    FILE *f = path ? fopen(path, "w") : NULL;
+    if (!f)
+        return;
+    fwrite(t->at, 1, t->n, f);
+    fclose(f);
+}
+
 static bool read_seed(const char *path, Text *out)
 {
     FILE *f = fopen(path, "r");
@@ -130,7 +140,7 @@ static void test_mutations(void **unused)
     for (size_t i = 0; i < sizeof seeds / sizeof *seeds; i++)
         n_seeds += read_seed(seeds[i], &text[n_seeds]);
     assert_true(n_seeds >= 4);
-    const char *seconds = getenv("CNNC_FUZZ_SECONDS"), *seed = getenv("CNNC_FUZZ_SEED");
+    const char *seconds = getenv("CNNC_FUZZ_SECONDS"), *seed = getenv("CNNC_FUZZ_SEED"), *valid = getenv("CNNC_FUZZ_VALID");
     time_t end = time(NULL) + (seconds ? atoi(seconds) : 0);
     int broken = 0;
     state_ = seed ? strtoull(seed, NULL, 10) : 1;
@@ -139,13 +149,15 @@ static void test_mutations(void **unused)
         for (uint32_t k = 1 + next(6); k > 0; k--)
             mutate(&t, &text[next((uint32_t)n_seeds)]);
         t.at[t.n] = 0;
-        FILE *keep = getenv("CNNC_FUZZ_KEEP") ? fopen(getenv("CNNC_FUZZ_KEEP"), "w") : NULL;
-        if (keep) {                                   /* the text that a crash leaves behind */
-            fwrite(t.at, 1, t.n, keep);
-            fclose(keep);
-        }
+        keep(getenv("CNNC_FUZZ_KEEP"), &t);
         alarm(60);                                    /* a text that is never done with ends the test */
-        broken += check_text(t.at, t.n) > 0;
+        bool bad = check_text(t.at, t.n) > 0;
+        broken += bad;
+        if (!bad && valid) {
+            char path[300];
+            snprintf(path, sizeof path, "%s/%ld.cnn", valid, i);
+            keep(path, &t);
+        }
     }
     alarm(0);
     assert_true(broken > 0);
