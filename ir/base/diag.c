@@ -34,28 +34,38 @@ static Diag *new_diag(Diags *d, DiagKind kind, Span span, const char *code, cons
     return x;
 }
 
-/* A block used ten times makes the same mistake ten times: it is told once. (Past a thousand, nobody counts.) */
-static bool is_repeated(const Diags *d, const Diag *x)
+enum { MOST_KEPT = 1000, MOST_AT_ONE_PLACE = 4 };
+typedef enum { KEEP, HIDE, REPEATED } Fate;
+
+/* A block used ten times makes the same mistake ten times: it is told once; a loop with other numbers each time, a few times. */
+static Fate fate_of(const Diags *d, const Diag *x)
 {
-    if (d->errors + d->warnings > 1000)
-        return false;
-    for (const Diag *y = d->first; y; y = y->next)
-        if (y->span.start == x->span.start && y->span.end == x->span.end && strcmp(y->code, x->code) == 0 &&
-            strcmp(y->text, x->text) == 0)
-            return true;
-    return false;
+    int at_place = 0, kept = 0;
+    for (const Diag *y = d->first; y; y = y->next, kept++) {
+        if (y->span.start != x->span.start || y->span.end != x->span.end || strcmp(y->code, x->code) != 0)
+            continue;
+        at_place++;
+        if (strcmp(y->text, x->text) == 0)
+            return REPEATED;
+    }
+    return at_place >= MOST_AT_ONE_PLACE || kept >= MOST_KEPT ? HIDE : KEEP;
 }
 
 static void append(Diags *d, Diag *x)
 {
-    if (is_repeated(d, x))
+    Fate fate = fate_of(d, x);
+    if (fate == REPEATED)
         return;
-    *d->tail = x;
-    d->tail = &x->next;
     if (x->kind == DIAG_ERROR)
         d->errors++;
     else
         d->warnings++;
+    if (fate == HIDE) {
+        d->hidden++;
+        return;
+    }
+    *d->tail = x;
+    d->tail = &x->next;
 }
 
 bool diag_error(Diags *d, Span span, const char *code, const char *fmt, ...)
@@ -333,6 +343,8 @@ void diags_print(Diags *d, FILE *to, DiagFormat format, bool color)
         else
             print_human(&p, x);
     }
+    if (d->hidden && format != DIAG_JSON)
+        fprintf(to, "cnnc: %d more of the same, at the same places, are not shown\n", d->hidden);
 }
 
 _Noreturn void bug_at(const char *file, int line, const char *fmt, ...)

@@ -133,6 +133,21 @@ static void test_order_and_off(void **state)
     arena_free(a);
 }
 
+static void test_hidden(void **state)
+{
+    (void)state;
+    Arena *a = arena_new();
+    Source s = source_from_text(a, "t", "abc\n", 4);
+    Diags d;
+    diags_init(&d, a, &s);
+    for (int i = 0; i < 20000; i++)
+        diag_error(&d, (Span){1, 2}, "E1", "number %d", i);
+    assert_int_equal(d.errors, 20000);
+    expect(&d, DIAG_SHORT, "t:1:2: error: number 0 [E1]\nt:1:2: error: number 1 [E1]\nt:1:2: error: number 2 [E1]\nt:1:2: error: number 3 [E1]\n"
+                           "cnnc: 19996 more of the same, at the same places, are not shown\n");
+    arena_free(a);
+}
+
 static void test_source(void **state)
 {
     (void)state;
@@ -173,7 +188,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_human), cmocka_unit_test(test_odd_text), cmocka_unit_test(test_long_line),
-        cmocka_unit_test(test_order_and_off), cmocka_unit_test(test_source), cmocka_unit_test(test_nearest),
+        cmocka_unit_test(test_order_and_off), cmocka_unit_test(test_hidden), cmocka_unit_test(test_source), cmocka_unit_test(test_nearest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
