@@ -638,6 +638,21 @@ def five_steps(module, t, x, y, batch):
     return losses, largest, rates
 
 
+def float32_runs(module, t, x, y, batch, g):
+    """PyTorch's float32 training, three ways whose roundings differ: one run's gap alone is a matter of luck."""
+    import copy
+    runs = []
+    for way in ("onednn", "native", "last bit"):
+        m = copy.deepcopy(module)
+        if way == "last bit":
+            for p in m.parameters():
+                p.data *= 1 + 6e-8 * torch.randn(p.shape, generator=g)
+        with torch.backends.mkldnn.flags(enabled=way != "native"):
+            losses, _, _ = five_steps(m, t, x, y, batch)
+        runs.append((m, losses))
+    return runs
+
+
 def train_case(seed, folder, small):
     import copy
     for attempt in range(200):
@@ -655,11 +670,11 @@ def train_case(seed, folder, small):
             y = torch.randint(0, maker.output[0], (n,), generator=g)
         else:
             y = torch.randn((n,) + tuple(maker.output), generator=g)
-        net32, net64 = copy.deepcopy(maker.module), copy.deepcopy(maker.module).double()
+        net64 = copy.deepcopy(maker.module).double()
         y64 = y if t["labels"] else y.double()
         try:
             losses, largest, rates = five_steps(net64, t, x.double(), y64, batch)
-            losses32, _, _ = five_steps(net32, t, x, y, batch)
+            float32 = float32_runs(maker.module, t, x, y, batch, g)
         except (ValueError, RuntimeError):
             continue
         if not all(math.isfinite(v) and v < 1e4 for v in losses) or near_a_jump(net64.eval(), x.double()):
@@ -667,7 +682,8 @@ def train_case(seed, folder, small):
         if small and t["kind"] != "SGD" and any(v < 1e-9 for v in largest.values()):
             continue   # a gradient that is zero but for rounding, which these optimizers blow up: no two machines agree
         with torch.no_grad():
-            after64, after32 = net64.eval()(x.double()), net32.eval()(x)
+            after64 = net64.eval()(x.double())
+            after32 = [m.eval()(x) for m, _ in float32]
         if torch.isfinite(after64).all():
             break
     else:
@@ -681,19 +697,19 @@ def train_case(seed, folder, small):
     np.save(os.path.join(folder, "x.npy"), x.numpy())
     np.save(os.path.join(folder, "y.npy"), y.numpy())
     np.save(os.path.join(folder, "expect.npy"), after64.numpy().astype(np.float32 if small else np.float64))
-    s64, s32 = net64.state_dict(), net32.state_dict()
+    s64, s32 = net64.state_dict(), [m.state_dict() for m, _ in float32]
     tensors = {}
     for k, v in s64.items():
-        gap = float((s32[k].double() - v.double()).abs().max()) if v.numel() else 0.0
+        gap = max(float((s[k].double() - v.double()).abs().max()) for s in s32) if v.numel() else 0.0
         scale = float(v.double().abs().max()) if v.numel() else 0.0
         zero = k in largest and largest[k] < 1e-9
         tensors[k] = {"gap": gap, "scale": scale, "zero_gradient": zero}
     if not small:
         from safetensors.torch import save_file
         save_file({k: v.double().contiguous() for k, v in s64.items()}, os.path.join(folder, "after.safetensors"))
-    gap = float((after32.double() - after64).abs().max())
+    gap = max(float((y32.double() - after64).abs().max()) for y32 in after32)
     case = {"seed": seed, "atol": max(8 * gap, 1e-4 * rms(after64)), "rms": rms(after64), "torch_gap": gap, "losses": losses,
-            "loss_gap": max(abs(a - b) for a, b in zip(losses, losses32)), "steps": STEPS,
+            "loss_gap": max(abs(a - b) for _, other in float32 for a, b in zip(losses, other)), "steps": STEPS,
             "batch": batch, "lr": [r[0] for r in rates], "momentum": [r[1] for r in rates]}
     if not small:
         case["tensors"] = tensors
