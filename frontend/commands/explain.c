@@ -56,8 +56,8 @@ static void print_weights(const CodeGen *c, LayerId layer, FILE *to)
     }
 }
 
-/* What arrives at the layer for the sample in --image (or a sample of zeros), computed by the reference interpreter. */
-static int layer_input(CodeGen *c, LayerId layer, const double **x)
+/* What arrives at the layer, or leaves it, for the sample in --image (or a sample of zeros), computed by the reference interpreter. */
+static int layer_value(CodeGen *c, ValueId want, const double **x)
 {
     Arena *a = c->cc->arena;
     const Graph *g = c->cc->module.graph;
@@ -77,7 +77,6 @@ static int layer_input(CodeGen *c, LayerId layer, const double **x)
         }
         samples_free(&s);
     }
-    ValueId want = g->layers.at[layer].in;
     RefInputs inputs = {.n = 1, .input = in, .params = c->weights, .n_params = c->n_weights, .want = &want, .n_want = 1};
     RefRun *run = ref_run(a, g, &inputs);
     if (run->error)
@@ -106,7 +105,7 @@ static int print_pixel(CodeGen *c, LayerId layer, FILE *to)
             y = x = 0;
         }
     }
-    int status = layer_input(c, layer, &p.x);
+    int status = layer_value(c, c->cc->module.graph->layers.at[layer].in, &p.x);
     if (status)
         return status;
     p.w = param_of(c, layer, "weight");
@@ -116,6 +115,24 @@ static int print_pixel(CodeGen *c, LayerId layer, FILE *to)
     p.column = x;
     if (!explain_pixel(c->cc->module.graph, layer, &p, to, &why))
         return driver_error(EXIT_USAGE, "%s", why);
+    return EXIT_FINE;
+}
+
+/* The layer's feature maps for the picture in --image. */
+static int print_maps(CodeGen *c, LayerId layer, FILE *to)
+{
+    const Graph *g = c->cc->module.graph;
+    const Layer *l = &g->layers.at[layer];
+    const Shape *batched = &graph_value(g, l->out)->shape;
+    Shape s = {.rank = batched->rank - 1};
+    const double *x = NULL;
+    int status = layer_value(c, l->out, &x);
+    if (status)
+        return status;
+    for (int i = 0; i < s.rank; i++)
+        s.dim[i] = batched->dim[i + 1];
+    fprintf(to, "%s: %s\n", l->name, l->printed ? l->printed : l->type);
+    explain_print_maps(to, &s, x, 16);
     return EXIT_FINE;
 }
 
@@ -134,21 +151,23 @@ static int explain_numbers(Compile *cc, const char *name, FILE *to)
     LayerId layer = name ? explain_find(cc->module.graph, name) : -1;
     if (name && layer < 0)
         return explain_layer(&cc->module, name, to, &near) ? EXIT_FINE : unknown_layer(name, near);
-    if (!name && cc->o->pixel)
-        return driver_error(EXIT_USAGE, "--pixel needs a layer: cnnc explain MODEL LAYER --pixel Y,X");
+    if (!name && (cc->o->pixel || cc->o->image))
+        return driver_error(EXIT_USAGE, "%s needs a layer: cnnc explain MODEL LAYER %s", cc->o->pixel ? "--pixel" : "--image", cc->o->pixel ? "--pixel Y,X" : "--image FILE");
     int status = code_weights(&c);
     if (status)
         return status;
     code_tell_initial(&c);
     if (cc->o->weights_of)
         print_weights(&c, layer, to);
-    return cc->o->pixel ? print_pixel(&c, layer, to) : EXIT_FINE;
+    if (cc->o->pixel)
+        return print_pixel(&c, layer, to);
+    return cc->o->image ? print_maps(&c, layer, to) : EXIT_FINE;
 }
 
 static int explain_text(Compile *cc, const char *name, FILE *to)
 {
     const char *near = NULL;
-    if (cc->o->pixel || cc->o->weights_of)
+    if (cc->o->pixel || cc->o->weights_of || cc->o->image)
         return explain_numbers(cc, name, to);
     if (!name)
         explain_model(&cc->module, to);
@@ -166,8 +185,6 @@ int command_explain(Options *o)
         return explain_a_code(o);
     if (o->args.len > 2)
         return driver_error(EXIT_USAGE, "explain takes a model and one layer, '%s' is too much", o->args.at[2]);
-    if (o->image && !o->pixel)
-        return driver_error(EXIT_USAGE, "--image is used with --pixel in this version");
     int status = driver_load(&cc, o, o->args.at[0], &done);
     if (!status && !done) {
         status = driver_open_output(o, &out) ? EXIT_FINE : EXIT_FILE;

@@ -1,0 +1,1 @@
+explain sobel.cnn edge --image ../../../examples/data/digits/0.png

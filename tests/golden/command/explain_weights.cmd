@@ -1,0 +1,1 @@
+explain sobel.cnn --weights-of
