@@ -1,5 +1,5 @@
 /* Calls a compiled net from C: reads a PGM picture from the file named, prints the ten scores.
- * Build: see run.sh. The library needs no set-up, allocates nothing and keeps no state. */
+ * Built by run.sh. The library needs no set-up, allocates nothing and keeps no state. */
 #include "lenet.h"
 
 #include <stdio.h>
