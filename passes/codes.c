@@ -29,7 +29,7 @@ const char *const *warning_names(void)
         NULL,
     };
     const char *const *first = names;
-    while (*first && !**first)   /* errors have no name; they come first */
+    while (*first && !**first) /* errors have no name; they come first */
         first++;
     return first;
 }

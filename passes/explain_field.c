@@ -44,7 +44,10 @@ static int path_from_input(const Explain *e, const Node *last, const Node **path
     return n;
 }
 
-typedef struct { int64_t kernel, dilation; double stride; } Step;
+typedef struct {
+    int64_t kernel, dilation;
+    double stride;
+} Step;
 
 static Step step_of(const Explain *e, const Node *n, int axis)
 {
@@ -78,9 +81,9 @@ static void print_steps(const Explain *e, const Node **path, int n, int axis, co
         }
         Step s = step_of(e, path[i], axis);
         const char *dilated = s.dilation > 1 ? arena_printf(e->a, "*%" PRId64, s.dilation) : "";
-        fprintf(e->to, "  %-*s  field %" PRId64 " + (%" PRId64 "-1)%s*%g = %" PRId64 ", jump %g*%g = %g%s\n", width, arena_printf(e->a, "%s %s", l->name, l->type), before->size[axis], s.kernel,
-                dilated, before->jump[axis], after->size[axis], before->jump[axis], s.stride, after->jump[axis],
-                last_only ? name : "");
+        fprintf(e->to, "  %-*s  field %" PRId64 " + (%" PRId64 "-1)%s*%g = %" PRId64 ", jump %g*%g = %g%s\n", width,
+                arena_printf(e->a, "%s %s", l->name, l->type), before->size[axis], s.kernel, dilated, before->jump[axis],
+                after->size[axis], before->jump[axis], s.stride, after->jump[axis], last_only ? name : "");
     }
 }
 
@@ -92,7 +95,9 @@ void explain_field(const Explain *e)
         return;
     explain_head(e, "Receptive field");
     if (f->whole) {
-        fputs(e->n->op == OP_RESHAPE ? "  From here on there are no rows and columns: what follows sees the whole input.\n" : "  Every number here depends on the whole input.\n", e->to);
+        fputs(e->n->op == OP_RESHAPE ? "  From here on there are no rows and columns: what follows sees the whole input.\n"
+                                     : "  Every number here depends on the whole input.\n",
+              e->to);
         return;
     }
     const Node **path = NEWN(e->a, const Node *, LONGEST_PATH);
@@ -103,7 +108,8 @@ void explain_field(const Explain *e)
             Step s = step_of(e, path[k], 0), t = step_of(e, path[k], i);
             same = same && s.kernel == t.kernel && s.dilation == t.dilation && s.stride == t.stride;
         }
-    static const char *const names[][3] = {{"", "", ""}, {"", "", ""}, {"   (rows)", "   (columns)", ""}, {"   (depth)", "   (rows)", "   (columns)"}};
+    static const char *const names[][3] = {
+        {"", "", ""}, {"", "", ""}, {"   (rows)", "   (columns)", ""}, {"   (depth)", "   (rows)", "   (columns)"}};
     for (int i = 0; i < (same ? 1 : f->nd); i++)
         print_steps(e, path, n, i, same ? "" : names[f->nd][i]);
     const char *size = "", *of = "";
@@ -111,8 +117,10 @@ void explain_field(const Explain *e)
         size = arena_printf(e->a, "%s%s%" PRId64, size, i ? "x" : "", f->size[i]);
         of = arena_printf(e->a, "%s%s%" PRId64, of, i ? "x" : "", image->dim[i + 1]);
     }
-    fprintf(e->to, "  Each number here depends on %s of the %s input; its neighbour looks %g further along.\n", size, of, f->jump[0]);
+    fprintf(e->to, "  Each number here depends on %s of the %s input; its neighbour looks %g further along.\n", size, of,
+            f->jump[0]);
     if (widens(e->n))
-        explain_say(e, "The kernel widens the field by (K-1)*D*jump at once; the stride only multiplies the jump, so it widens what comes after. "
+        explain_say(e, "The kernel widens the field by (K-1)*D*jump at once; the stride only multiplies the jump, so it widens "
+                       "what comes after. "
                        "Padding does not enter: it adds border, not sight.");
 }

@@ -10,7 +10,9 @@
 enum { WIDEST = 76 };
 static const char SHADES[] = " .:-=+*#%@";
 
-typedef struct { double least, most, mean; } Range;
+typedef struct {
+    double least, most, mean;
+} Range;
 
 static Range range_of(const double *v, int64_t n)
 {
@@ -41,7 +43,8 @@ static void print_map(FILE *to, const double *v, int64_t h, int64_t w, Range r)
         fputs("  |", to);
         for (int64_t k = 0; k < columns; k++) {
             int64_t y0 = i * h / lines, y1 = (i + 1) * h / lines, x0 = k * w / columns, x1 = (k + 1) * w / columns;
-            double m = block_mean(v, w, y0, y1 > y0 ? y1 : y0 + 1, x0, x1 > x0 ? x1 : x0 + 1), share = r.most > r.least ? (m - r.least) / (r.most - r.least) : 0;
+            double m = block_mean(v, w, y0, y1 > y0 ? y1 : y0 + 1, x0, x1 > x0 ? x1 : x0 + 1),
+                   share = r.most > r.least ? (m - r.least) / (r.most - r.least) : 0;
             fputc(isfinite(share) ? SHADES[(int)(share * 9.0 + 0.5)] : '?', to);
         }
         fputs("|\n", to);
@@ -50,7 +53,13 @@ static void print_map(FILE *to, const double *v, int64_t h, int64_t w, Range r)
 
 void explain_print_maps(FILE *to, const Shape *s, const double *values, int64_t most)
 {
-    int64_t channels = s->rank == 2 ? 1 : s->rank == 3 ? s->dim[0] : 0, h = s->rank == 3 ? s->dim[1] : s->rank == 2 ? s->dim[0] : 0, w = s->rank >= 2 ? s->dim[s->rank - 1] : 0;
+    int64_t channels = s->rank == 2   ? 1
+                       : s->rank == 3 ? s->dim[0]
+                                      : 0,
+            h = s->rank == 3   ? s->dim[1]
+                : s->rank == 2 ? s->dim[0]
+                               : 0,
+            w = s->rank >= 2 ? s->dim[s->rank - 1] : 0;
     if (!channels || !h || !w) {
         fputs("only feature maps (rows and columns) can be shown as pictures\n", to);
         return;

@@ -10,7 +10,14 @@
 #include <math.h>
 #include <string.h>
 
-typedef struct { const Graph *g; const Node *n; const ExplainPixel *p; FILE *to; Shape in, out; Arena *a; } Pixel;
+typedef struct {
+    const Graph *g;
+    const Node *n;
+    const ExplainPixel *p;
+    FILE *to;
+    Shape in, out;
+    Arena *a;
+} Pixel;
 
 static bool in_range(const Pixel *x, const char **why)
 {
@@ -19,14 +26,18 @@ static bool in_range(const Pixel *x, const char **why)
     int64_t channels = o->dim[1];
     if (x->p->k >= 0 && x->p->k < channels && x->p->row >= 0 && x->p->row < rows && x->p->column >= 0 && x->p->column < columns)
         return true;
-    *why = arena_printf(x->g->arena, "the output has channels 0 to %" PRId64 ", rows 0 to %" PRId64 ", columns 0 to %" PRId64, channels - 1, rows - 1, columns - 1);
+    *why = arena_printf(x->g->arena, "the output has channels 0 to %" PRId64 ", rows 0 to %" PRId64 ", columns 0 to %" PRId64,
+                        channels - 1, rows - 1, columns - 1);
     return false;
 }
 
 /* ---- convolution ---- */
 
 /* Row and column geometry with 1-D as one row. */
-typedef struct { int64_t h, w, r, s, y0, x0, dy, dx; PadMode mode; } Patch;
+typedef struct {
+    int64_t h, w, r, s, y0, x0, dy, dx;
+    PadMode mode;
+} Patch;
 
 static Patch conv_patch(const Pixel *x)
 {
@@ -34,8 +45,15 @@ static Patch conv_patch(const Pixel *x)
     int64_t lo = node_window(x->g, x->n, 0).lo, left = c->nd > 1 ? node_window(x->g, x->n, 1).lo : 0;
     if (c->nd == 1)
         return (Patch){1, x->in.dim[2], 1, c->kernel[0], 0, x->p->column * c->stride[0] - lo, 1, c->dilation[0], c->mode};
-    return (Patch){x->in.dim[2], x->in.dim[3], c->kernel[0], c->kernel[1], x->p->row * c->stride[0] - lo, x->p->column * c->stride[1] - left,
-                   c->dilation[0], c->dilation[1], c->mode};
+    return (Patch){x->in.dim[2],
+                   x->in.dim[3],
+                   c->kernel[0],
+                   c->kernel[1],
+                   x->p->row * c->stride[0] - lo,
+                   x->p->column * c->stride[1] - left,
+                   c->dilation[0],
+                   c->dilation[1],
+                   c->mode};
 }
 
 /* Where padding_mode takes its border from; i itself where it adds zeros. */
@@ -83,8 +101,9 @@ static void pixel_conv(const Pixel *x)
     Patch t = conv_patch(x);
     int64_t per_group = a->in_channels / a->groups, first = x->p->k / (a->out_channels / a->groups) * per_group, taps = t.r * t.s;
     double sum = 0;
-    fprintf(x->to, "  window: rows %" PRId64 " to %" PRId64 ", columns %" PRId64 " to %" PRId64 " of the input (outside: padding%s)\n", t.y0, t.y0 + (t.r - 1) * t.dy, t.x0,
-            t.x0 + (t.s - 1) * t.dx, t.mode == PAD_ZEROS ? ", zero" : ", from the picture");
+    fprintf(x->to,
+            "  window: rows %" PRId64 " to %" PRId64 ", columns %" PRId64 " to %" PRId64 " of the input (outside: padding%s)\n",
+            t.y0, t.y0 + (t.r - 1) * t.dy, t.x0, t.x0 + (t.s - 1) * t.dx, t.mode == PAD_ZEROS ? ", zero" : ", from the picture");
     for (int64_t c = 0; c < per_group; c++) {
         bool print = c < MOST_CHANNELS;
         if (print)
@@ -111,8 +130,15 @@ static void pixel_pool(const Pixel *x)
     bool flat = a->nd == 1, max = x->n->op == OP_MAXPOOL;
     int64_t h = flat ? 1 : x->in.dim[2], w = flat ? x->in.dim[2] : x->in.dim[3];
     int last = flat ? 0 : 1;
-    Patch t = {h, w, flat ? 1 : a->kernel[0], a->kernel[last], flat ? 0 : x->p->row * a->stride[0] - a->pad[0], x->p->column * a->stride[last] - a->pad[last],
-               flat ? 1 : a->dilation[0], a->dilation[last] ? a->dilation[last] : 1, PAD_ZEROS};
+    Patch t = {h,
+               w,
+               flat ? 1 : a->kernel[0],
+               a->kernel[last],
+               flat ? 0 : x->p->row * a->stride[0] - a->pad[0],
+               x->p->column * a->stride[last] - a->pad[last],
+               flat ? 1 : a->dilation[0],
+               a->dilation[last] ? a->dilation[last] : 1,
+               PAD_ZEROS};
     double best = -INFINITY, sum = 0;
     int64_t inside = 0, padded_rows = t.y0 + t.r < h + (flat ? 0 : a->pad[0]) ? t.r : h + (flat ? 0 : a->pad[0]) - t.y0;
     int64_t padded_columns = t.x0 + t.s < w + a->pad[last] ? t.s : w + a->pad[last] - t.x0;
@@ -144,7 +170,8 @@ static void pixel_linear(const Pixel *x)
         sum += term;
         if (i < shown) {
             part = sum;
-            fprintf(x->to, "  x[%" PRId64 "] %9.4f * w[%" PRId64 ", %" PRId64 "] %9.4f = %10.6f\n", i, x->p->x[i], x->p->k, i, x->p->w[x->p->k * n + i], term);
+            fprintf(x->to, "  x[%" PRId64 "] %9.4f * w[%" PRId64 ", %" PRId64 "] %9.4f = %10.6f\n", i, x->p->x[i], x->p->k, i,
+                    x->p->w[x->p->k * n + i], term);
         }
     }
     if (n > shown)
@@ -163,7 +190,8 @@ bool explain_pixel(const Graph *g, LayerId layer, const ExplainPixel *p, FILE *t
     const Node *n = f->main ? graph_node(g, f->main) : NULL;
     Pixel x = {.g = g, .n = n, .p = p, .to = to, .a = a, .in = f->in, .out = f->out};
     bool fine = false;
-    if (!n || (n->op != OP_CONV && n->op != OP_MAXPOOL && n->op != OP_AVGPOOL && n->op != OP_LINEAR) || x.in.rank < 2 || x.in.rank > 4)
+    if (!n || (n->op != OP_CONV && n->op != OP_MAXPOOL && n->op != OP_AVGPOOL && n->op != OP_LINEAR) || x.in.rank < 2 ||
+        x.in.rank > 4)
         *why = "one output is shown as a sum for Conv1d, Conv2d, pooling and Linear";
     else if ((n->op == OP_CONV || n->op == OP_LINEAR) && !p->w)
         *why = "this layer's weights are missing";
@@ -172,7 +200,8 @@ bool explain_pixel(const Graph *g, LayerId layer, const ExplainPixel *p, FILE *t
     else
         fine = in_range(&x, why);
     if (fine) {
-        fprintf(to, "%s: %s\n  output [%" PRId64 ", %" PRId64 ", %" PRId64 "]\n", f->layer->name, f->layer->printed ? f->layer->printed : f->layer->type, p->k, p->row, p->column);
+        fprintf(to, "%s: %s\n  output [%" PRId64 ", %" PRId64 ", %" PRId64 "]\n", f->layer->name,
+                f->layer->printed ? f->layer->printed : f->layer->type, p->k, p->row, p->column);
         if (n->op == OP_CONV)
             pixel_conv(&x);
         else if (n->op == OP_LINEAR)

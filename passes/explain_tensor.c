@@ -15,12 +15,15 @@ typedef struct {
     FILE *to;
     const Shape *s;
     const double *values;
-    bool integer, summary, whole, exponent;   /* whole: floats without fractions, printed "1." */
+    bool integer, summary, whole, exponent; /* whole: floats without fractions, printed "1." */
     int width;
-    int column;                               /* of the last line, for the suffix */
+    int column; /* of the last line, for the suffix */
 } Tensor;
 
-static bool is_shown(const Tensor *t, int axis, int64_t i) { return !t->summary || t->s->dim[axis] <= 2 * EDGE || i < EDGE || i >= t->s->dim[axis] - EDGE; }
+static bool is_shown(const Tensor *t, int axis, int64_t i)
+{
+    return !t->summary || t->s->dim[axis] <= 2 * EDGE || i < EDGE || i >= t->s->dim[axis] - EDGE;
+}
 
 static int format_number(const Tensor *t, double v, char *out)
 {
@@ -45,7 +48,10 @@ static void each_shown(Tensor *t, int axis, int64_t at, void (*visit)(Tensor *, 
             each_shown(t, axis + 1, at * t->s->dim[axis] + i, visit, context);
 }
 
-typedef struct { double least, most; bool any, whole; } Range;
+typedef struct {
+    double least, most;
+    bool any, whole;
+} Range;
 
 static void widen_range(Tensor *t, double v, void *context)
 {
@@ -64,7 +70,7 @@ static void widen_cell(Tensor *t, double v, void *context)
 {
     char text[NUMBER];
     (void)context;
-    if (!t->integer && (!isfinite(v) || v == 0))   /* PyTorch measures the others only */
+    if (!t->integer && (!isfinite(v) || v == 0)) /* PyTorch measures the others only */
         return;
     int n = format_number(t, v, text);
     t->width = n > t->width ? n : t->width;
@@ -137,7 +143,7 @@ static void put_vector(Tensor *t, int axis, int64_t at, int indent)
 static void put_axis(Tensor *t, int axis, int64_t at, int indent)
 {
     int64_t n = t->s->dim[axis];
-    int below = t->s->rank - axis;   /* axes from here on */
+    int below = t->s->rank - axis; /* axes from here on */
     if (below == 1) {
         put_vector(t, axis, at, indent);
         return;

@@ -46,7 +46,8 @@ static Field field_of_adaptive(const Graph *g, const Node *n, Field f)
 {
     const Value *x = graph_value(g, n->in[0]), *y = graph_value(g, n->out[0]);
     for (int i = 0; i < f.nd && x->known && y->known; i++)
-        grow(&f, i, widest_bin(x->shape.dim[i + 2], y->shape.dim[i + 2]), 1, (double)x->shape.dim[i + 2] / (double)y->shape.dim[i + 2]);
+        grow(&f, i, widest_bin(x->shape.dim[i + 2], y->shape.dim[i + 2]), 1,
+             (double)x->shape.dim[i + 2] / (double)y->shape.dim[i + 2]);
     return f;
 }
 
@@ -64,7 +65,7 @@ static Field larger_field(Field a, Field b)
 static Field field_of_node(const Graph *g, const Node *n, const Field *field)
 {
     Field f = n->n_in && n->in[0] ? field[n->in[0]] : (Field){.whole = true};
-    if (n->n_out && !graph_value(g, n->out[0])->known)   /* its numbers may be anything */
+    if (n->n_out && !graph_value(g, n->out[0])->known) /* its numbers may be anything */
         return f;
     switch (n->op) {
     case OP_INPUT:
@@ -74,28 +75,53 @@ static Field field_of_node(const Graph *g, const Node *n, const Field *field)
             f.jump[i] = 1;
         }
         return f;
-    case OP_CONV: case OP_MAXPOOL: case OP_AVGPOOL: return f.whole ? f : field_of_window(n, f);
-    case OP_ADAPTIVE_AVG: case OP_ADAPTIVE_MAX: return f.whole ? f : field_of_adaptive(g, n, f);
-    case OP_LINEAR: case OP_RESHAPE: return (Field){.whole = true};
-    case OP_ADD: case OP_CONCAT:
+    case OP_CONV:
+    case OP_MAXPOOL:
+    case OP_AVGPOOL:
+        return f.whole ? f : field_of_window(n, f);
+    case OP_ADAPTIVE_AVG:
+    case OP_ADAPTIVE_MAX:
+        return f.whole ? f : field_of_adaptive(g, n, f);
+    case OP_LINEAR:
+    case OP_RESHAPE:
+        return (Field){.whole = true};
+    case OP_ADD:
+    case OP_CONCAT:
         for (int i = 1; i < n->n_in; i++)
             f = n->in[i] ? larger_field(f, field[n->in[i]]) : f;
         return f;
-    default: return f;
+    default:
+        return f;
     }
 }
 
 /* ---- formulas ---- */
 
 static const char *const ACT_FORMULAS[ACT_COUNT] = {
-    [ACT_RELU] = "max(0, x)", [ACT_RELU6] = "min(max(0, x), 6)", [ACT_LEAKY_RELU] = "x if x > 0 else slope * x",
-    [ACT_PRELU] = "x if x > 0 else weight * x", [ACT_RRELU] = "x if x >= 0 else (lower + upper)/2 * x", [ACT_ELU] = "x if x > 0 else alpha * (exp(x) - 1)",
-    [ACT_CELU] = "x if x > 0 else alpha * (exp(x/alpha) - 1)", [ACT_SELU] = "1.0507 * (x if x > 0 else 1.6733 * (exp(x) - 1))",
-    [ACT_GELU] = "x/2 * (1 + erf(x/sqrt(2)))", [ACT_GELU_TANH] = "x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3)))", [ACT_SILU] = "x * sigmoid(x)",
-    [ACT_MISH] = "x * tanh(log(1 + exp(x)))", [ACT_SIGMOID] = "1/(1 + exp(-x))", [ACT_TANH] = "tanh(x)", [ACT_LOG_SIGMOID] = "-log(1 + exp(-x))",
-    [ACT_SOFTSIGN] = "x/(1 + |x|)", [ACT_TANHSHRINK] = "x - tanh(x)", [ACT_SOFTPLUS] = "log(1 + exp(beta * x))/beta",
-    [ACT_HARDTANH] = "min(max(x, min_val), max_val)", [ACT_HARDSIGMOID] = "min(max(x + 3, 0), 6)/6", [ACT_HARDSWISH] = "x * min(max(x + 3, 0), 6)/6",
-    [ACT_SOFTSHRINK] = "x moved towards 0 by lambd", [ACT_HARDSHRINK] = "x if |x| > lambd else 0", [ACT_THRESHOLD] = "x if x > threshold else value",
+    [ACT_RELU] = "max(0, x)",
+    [ACT_RELU6] = "min(max(0, x), 6)",
+    [ACT_LEAKY_RELU] = "x if x > 0 else slope * x",
+    [ACT_PRELU] = "x if x > 0 else weight * x",
+    [ACT_RRELU] = "x if x >= 0 else (lower + upper)/2 * x",
+    [ACT_ELU] = "x if x > 0 else alpha * (exp(x) - 1)",
+    [ACT_CELU] = "x if x > 0 else alpha * (exp(x/alpha) - 1)",
+    [ACT_SELU] = "1.0507 * (x if x > 0 else 1.6733 * (exp(x) - 1))",
+    [ACT_GELU] = "x/2 * (1 + erf(x/sqrt(2)))",
+    [ACT_GELU_TANH] = "x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3)))",
+    [ACT_SILU] = "x * sigmoid(x)",
+    [ACT_MISH] = "x * tanh(log(1 + exp(x)))",
+    [ACT_SIGMOID] = "1/(1 + exp(-x))",
+    [ACT_TANH] = "tanh(x)",
+    [ACT_LOG_SIGMOID] = "-log(1 + exp(-x))",
+    [ACT_SOFTSIGN] = "x/(1 + |x|)",
+    [ACT_TANHSHRINK] = "x - tanh(x)",
+    [ACT_SOFTPLUS] = "log(1 + exp(beta * x))/beta",
+    [ACT_HARDTANH] = "min(max(x, min_val), max_val)",
+    [ACT_HARDSIGMOID] = "min(max(x + 3, 0), 6)/6",
+    [ACT_HARDSWISH] = "x * min(max(x + 3, 0), 6)/6",
+    [ACT_SOFTSHRINK] = "x moved towards 0 by lambd",
+    [ACT_HARDSHRINK] = "x if |x| > lambd else 0",
+    [ACT_THRESHOLD] = "x if x > threshold else value",
 };
 
 const char *act_formula(ActKind k) { return k < ACT_COUNT && ACT_FORMULAS[k] ? ACT_FORMULAS[k] : act_text(k); }
@@ -120,7 +146,9 @@ static const char *bins_formula(Arena *a, int64_t in, int64_t out)
 {
     if (in % out == 0)
         return arena_printf(a, "%" PRId64 " -> %" PRId64 ": bins of %" PRId64, in, out, in / out);
-    return arena_printf(a, "%" PRId64 " -> %" PRId64 ": bin i = floor(i*%" PRId64 "/%" PRId64 ") to ceil((i+1)*%" PRId64 "/%" PRId64 ") - 1", in, out, in, out, in, out);
+    return arena_printf(
+        a, "%" PRId64 " -> %" PRId64 ": bin i = floor(i*%" PRId64 "/%" PRId64 ") to ceil((i+1)*%" PRId64 "/%" PRId64 ") - 1", in,
+        out, in, out, in, out);
 }
 
 static const char *adaptive_formula(Arena *a, const Shape *x, const Shape *y)
@@ -131,7 +159,8 @@ static const char *adaptive_formula(Arena *a, const Shape *x, const Shape *y)
     for (int i = 1; i < nd; i++)
         same = same && x->dim[i + 2] == x->dim[2] && y->dim[i + 2] == y->dim[2];
     for (int i = 0; i < nd && !same; i++)
-        text = arena_printf(a, "%s%s%s: %s", text, i ? "; " : "", AXIS_NAMES[nd][i], bins_formula(a, x->dim[i + 2], y->dim[i + 2]));
+        text =
+            arena_printf(a, "%s%s%s: %s", text, i ? "; " : "", AXIS_NAMES[nd][i], bins_formula(a, x->dim[i + 2], y->dim[i + 2]));
     return same ? bins_formula(a, x->dim[2], y->dim[2]) : text;
 }
 
@@ -165,25 +194,44 @@ const char *node_formula(Arena *a, const Graph *g, const Node *n)
         for (int i = 0; i < n->attrs.conv.nd; i++)
             w[i] = node_window(g, n, i);
         return windows_formula(a, w, n->attrs.conv.nd);
-    case OP_MAXPOOL: case OP_AVGPOOL:
+    case OP_MAXPOOL:
+    case OP_AVGPOOL:
         for (int i = 0; i < n->attrs.pool.nd; i++)
             w[i] = node_window(g, n, i);
         return windows_formula(a, w, n->attrs.pool.nd);
-    case OP_ADAPTIVE_AVG: case OP_ADAPTIVE_MAX: return adaptive_formula(a, x, y);
+    case OP_ADAPTIVE_AVG:
+    case OP_ADAPTIVE_MAX:
+        return adaptive_formula(a, x, y);
     case OP_LINEAR:
-        return arena_printf(a, "[%" PRId64 " x %" PRId64 "] * [%" PRId64 "]%s = [%" PRId64 "]", y->dim[y->rank - 1], x->dim[x->rank - 1], x->dim[x->rank - 1],
-                            n->attrs.linear.bias ? arena_printf(a, " + [%" PRId64 "]", y->dim[y->rank - 1]) : "", y->dim[y->rank - 1]);
-    case OP_BATCHNORM: return arena_printf(a, "(x - mean)/sqrt(var + %g)%s, per channel", n->attrs.norm.eps, n->attrs.norm.affine ? " * gamma + beta" : "");
-    case OP_ACT: return act_formula(n->attrs.act.kind);
-    case OP_GLU: return "a * sigmoid(b) of the halves a and b";
-    case OP_SOFTMAX: return arena_printf(a, "exp(x_i) / sum of exp(x_j) over axis %d", n->attrs.axis.axis);
-    case OP_LOG_SOFTMAX: return arena_printf(a, "x_i - log(sum of exp(x_j)) over axis %d", n->attrs.axis.axis);
-    case OP_DROPOUT: return arena_printf(a, "training: 0 with probability %g, else x/(1 - %g); otherwise x", n->attrs.dropout.p, n->attrs.dropout.p);
-    case OP_RESHAPE: return n->attrs.flatten.start >= 0 && n->attrs.flatten.end < x->rank ? flatten_formula(a, n, x) : "same order";
-    case OP_PAD: return arena_printf(a, "%" PRId64 " + %" PRId64 " + %" PRId64 " = %" PRId64, x->dim[2], n->attrs.pad.lo[0], n->attrs.pad.hi[0], y->dim[2]);
-    case OP_ADD: return "body + shortcut, number by number";
-    case OP_CONCAT: return concat_formula(a, g, n);
-    default: return op_text(n->op);
+        return arena_printf(a, "[%" PRId64 " x %" PRId64 "] * [%" PRId64 "]%s = [%" PRId64 "]", y->dim[y->rank - 1],
+                            x->dim[x->rank - 1], x->dim[x->rank - 1],
+                            n->attrs.linear.bias ? arena_printf(a, " + [%" PRId64 "]", y->dim[y->rank - 1]) : "",
+                            y->dim[y->rank - 1]);
+    case OP_BATCHNORM:
+        return arena_printf(a, "(x - mean)/sqrt(var + %g)%s, per channel", n->attrs.norm.eps,
+                            n->attrs.norm.affine ? " * gamma + beta" : "");
+    case OP_ACT:
+        return act_formula(n->attrs.act.kind);
+    case OP_GLU:
+        return "a * sigmoid(b) of the halves a and b";
+    case OP_SOFTMAX:
+        return arena_printf(a, "exp(x_i) / sum of exp(x_j) over axis %d", n->attrs.axis.axis);
+    case OP_LOG_SOFTMAX:
+        return arena_printf(a, "x_i - log(sum of exp(x_j)) over axis %d", n->attrs.axis.axis);
+    case OP_DROPOUT:
+        return arena_printf(a, "training: 0 with probability %g, else x/(1 - %g); otherwise x", n->attrs.dropout.p,
+                            n->attrs.dropout.p);
+    case OP_RESHAPE:
+        return n->attrs.flatten.start >= 0 && n->attrs.flatten.end < x->rank ? flatten_formula(a, n, x) : "same order";
+    case OP_PAD:
+        return arena_printf(a, "%" PRId64 " + %" PRId64 " + %" PRId64 " = %" PRId64, x->dim[2], n->attrs.pad.lo[0],
+                            n->attrs.pad.hi[0], y->dim[2]);
+    case OP_ADD:
+        return "body + shortcut, number by number";
+    case OP_CONCAT:
+        return concat_formula(a, g, n);
+    default:
+        return op_text(n->op);
     }
 }
 
@@ -197,7 +245,8 @@ static int64_t add_saturating(int64_t a, int64_t b)
 
 static int64_t macs_of_node(const Graph *g, const Node *n)
 {
-    const Value *w = (n->op == OP_CONV || n->op == OP_LINEAR) && n->in[1] ? graph_value(g, n->in[1]) : NULL, *y = n->n_out ? graph_value(g, n->out[0]) : NULL;
+    const Value *w = (n->op == OP_CONV || n->op == OP_LINEAR) && n->in[1] ? graph_value(g, n->in[1]) : NULL,
+                *y = n->n_out ? graph_value(g, n->out[0]) : NULL;
     int64_t macs;
     if (!w || !w->known || !y->known)
         return 0;
@@ -244,7 +293,7 @@ Facts facts_of(Arena *a, const Graph *g)
         if (f && n->op == OP_PARAM)
             count_parameter(f, g, n);
         else if (f && !(op_flags(n->op) & OPF_LEAF))
-            f->main = id;   /* the last one: a border comes before its convolution */
+            f->main = id; /* the last one: a border comes before its convolution */
         if (f)
             f->macs = add_saturating(f->macs, macs_of_node(g, n));
     }
@@ -297,7 +346,7 @@ int64_t estimate_inference_bytes(Arena *a, const Graph *g, int64_t batch)
             continue;
         int64_t grows = value_bytes(g, n->out[0], batch), dies = 0;
         for (int i = 0; i < n->n_in; i++) {
-            bool again = false;   /* the same value twice dies once */
+            bool again = false; /* the same value twice dies once */
             for (int j = 0; j < i; j++)
                 again = again || n->in[j] == n->in[i];
             if (!again && n->in[i] && last_use[n->in[i]] == id && graph_def(g, n->in[i])->op != OP_PARAM)
@@ -330,7 +379,7 @@ int64_t estimate_training_bytes(Arena *a, const Graph *g, int64_t batch, int opt
             continue;
         }
         largest = bytes > largest ? bytes : largest;
-        if (!is_free(n) || n->op == OP_BATCHNORM)   /* backward reads a convolution's input and output, a norm's input */
+        if (!is_free(n) || n->op == OP_BATCHNORM) /* backward reads a convolution's input and output, a norm's input */
             kept = add_saturating(kept, bytes);
     }
     /* weights, their gradients and optimizer state; kept activations; two gradients of activations at a time */

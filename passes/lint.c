@@ -11,7 +11,13 @@
 #include <stdarg.h>
 #include <string.h>
 
-typedef struct { const Module *m; Graph *g; Diags *d; Facts facts; int *uses; /* by ValueId */ } Lint;
+typedef struct {
+    const Module *m;
+    Graph *g;
+    Diags *d;
+    Facts facts;
+    int *uses; /* by ValueId */
+} Lint;
 
 static void warn(Lint *l, Span at, const char *code, const char *fmt, ...)
 {
@@ -51,7 +57,12 @@ static const char *rows_and_columns(Arena *a, const int64_t *n, int nd)
     static const char *const one[] = {"row", "column"}, *const many[] = {"rows", "columns"};
     const char *text = "";
     for (int i = 0; i < nd; i++) {
-        const char *name = nd == 1 ? "number" : nd == 2 ? one[i] : "slice", *names = nd == 1 ? "numbers" : nd == 2 ? many[i] : "slices";
+        const char *name = nd == 1   ? "number"
+                           : nd == 2 ? one[i]
+                                     : "slice",
+                   *names = nd == 1   ? "numbers"
+                            : nd == 2 ? many[i]
+                                      : "slices";
         if (n[i] > 0)
             text = arena_printf(a, "%s%s%" PRId64 " %s", text, *text ? " and " : "", n[i], n[i] == 1 ? name : names);
     }
@@ -76,11 +87,13 @@ static void lint_window(Lint *l, NodeId id)
         gap = gap || (w.stride > window_reach(&w) && w.in > window_reach(&w));
     }
     if (gap && !shortcut) {
-        warn(l, infer_arg(&t, "stride"), "W08", "%s's stride is larger than its kernel: what lies between the windows is never read", infer_type(&t));
+        warn(l, infer_arg(&t, "stride"), "W08",
+             "%s's stride is larger than its kernel: what lies between the windows is never read", infer_type(&t));
         note_use(&t);
     }
     if (drops && !shortcut) {
-        warn(l, t.layer ? t.layer->span : n->span, "W03", "%s never reads the last %s of %s", infer_type(&t), rows_and_columns(l->g->arena, lost, nd), infer_sample(&t, x));
+        warn(l, t.layer ? t.layer->span : n->span, "W03", "%s never reads the last %s of %s", infer_type(&t),
+             rows_and_columns(l->g->arena, lost, nd), infer_sample(&t, x));
         note_origin(&t, n->in[0]);
         note_use(&t);
         if (conv)
@@ -100,7 +113,9 @@ static void lint_even_same(Lint *l, NodeId id)
         int64_t total = c->dilation[i] * (c->kernel[i] - 1);
         if (total % 2 == 0)
             continue;
-        warn(l, infer_arg(&t, "kernel_size"), "W07", "%s with an even kernel and padding='same' pads %" PRId64 " before and %" PRId64 " after: the picture shifts by half a pixel",
+        warn(l, infer_arg(&t, "kernel_size"), "W07",
+             "%s with an even kernel and padding='same' pads %" PRId64 " before and %" PRId64
+             " after: the picture shifts by half a pixel",
              infer_type(&t), total / 2, total - total / 2);
         diag_help(l->d, "an odd kernel_size (%" PRId64 ") keeps it centred", c->kernel[i] + 1);
         return;
@@ -116,8 +131,9 @@ static void lint_first_kernel(Lint *l, NodeId id)
     int64_t window = shape_sample_elements(&graph_value(l->g, t.n->in[1])->shape);
     if (window >= c->out_channels)
         return;
-    warn(l, infer_arg(&t, "kernel_size"), "W09", "the first convolution makes %" PRId64 " numbers from each window of %" PRId64 " (%" PRId64 " x %s)", c->out_channels, window,
-         c->in_channels / c->groups, dims_text(l->g->arena, c->kernel, c->nd, " x "));
+    warn(l, infer_arg(&t, "kernel_size"), "W09",
+         "the first convolution makes %" PRId64 " numbers from each window of %" PRId64 " (%" PRId64 " x %s)", c->out_channels,
+         window, c->in_channels / c->groups, dims_text(l->g->arena, c->kernel, c->nd, " x "));
     diag_help(l->d, "a larger first kernel, or fewer filters, makes it learn useful features");
 }
 
@@ -130,31 +146,36 @@ static void lint_no_flatten(Lint *l, NodeId id)
     Op from = graph_node(l->g, shape_origin(l->g, t.n->in[0]))->op;
     bool picture = x->rank >= 4 || (x->rank == 3 && from != OP_INPUT && from != OP_LINEAR && from != OP_RESHAPE);
     if (!picture || x->dim[x->rank - 1] != t.n->attrs.linear.in_features)
-        return;   /* features on purpose; or an error says it */
-    warn(l, t.layer ? t.layer->span : t.n->span, "W04", "%s works on the last axis alone: %s becomes %s", infer_type(&t), infer_sample(&t, x),
-         infer_sample(&t, &graph_value(l->g, t.n->out[0])->shape));
+        return; /* features on purpose; or an error says it */
+    warn(l, t.layer ? t.layer->span : t.n->span, "W04", "%s works on the last axis alone: %s becomes %s", infer_type(&t),
+         infer_sample(&t, x), infer_sample(&t, &graph_value(l->g, t.n->out[0])->shape));
     note_origin(&t, t.n->in[0]);
-    diag_help(l->d, "put Flatten() before it: %s = %" PRId64 " features", dims_text(l->g->arena, x->dim + 1, x->rank - 1, " * "), shape_sample_elements(x));
+    diag_help(l->d, "put Flatten() before it: %s = %" PRId64 " features", dims_text(l->g->arena, x->dim + 1, x->rank - 1, " * "),
+              shape_sample_elements(x));
 }
 
 static void lint_softmax_axis(Lint *l, NodeId id)
 {
     Infer t = view(l, id);
     Span at;
-    bool guessed = t.layer && t.layer->arg_span && (strcmp(t.layer->type, "Softmax") == 0 || strcmp(t.layer->type, "LogSoftmax") == 0) && !infer_arg_written(&t, "dim", &at);
+    bool guessed = t.layer && t.layer->arg_span &&
+                   (strcmp(t.layer->type, "Softmax") == 0 || strcmp(t.layer->type, "LogSoftmax") == 0) &&
+                   !infer_arg_written(&t, "dim", &at);
     if (!guessed || t.n->attrs.axis.axis < 1)
         return;
     warn(l, t.layer->span, "W12", "%s without dim: axis %d is taken", t.layer->type, t.n->attrs.axis.axis);
     diag_help(l->d, "write %s(dim=%d)", t.layer->type, t.n->attrs.axis.axis);
     diag_fix(l->d, "%s(dim=%d)", t.layer->type, t.n->attrs.axis.axis);
-    diag_torch(l->d, "Implicit dimension choice for %s has been deprecated. Change the call to include dim=X as an argument.", t.n->op == OP_SOFTMAX ? "softmax" : "log_softmax");
+    diag_torch(l->d, "Implicit dimension choice for %s has been deprecated. Change the call to include dim=X as an argument.",
+               t.n->op == OP_SOFTMAX ? "softmax" : "log_softmax");
 }
 
 static void lint_rrelu(Lint *l, NodeId id)
 {
     Infer t = view(l, id);
     if (t.n->attrs.act.kind == ACT_RRELU && l->m->train.present)
-        warn(l, t.layer ? t.layer->span : t.n->span, "W14", "RReLU uses the mean of its bounds in training too: it is not random here");
+        warn(l, t.layer ? t.layer->span : t.n->span, "W14",
+             "RReLU uses the mean of its bounds in training too: it is not random here");
 }
 
 static void lint_node(Lint *l, NodeId id, bool *first_conv)
@@ -167,12 +188,25 @@ static void lint_node(Lint *l, NodeId id, bool *first_conv)
         lint_even_same(l, id);
         lint_window(l, id);
         break;
-    case OP_MAXPOOL: case OP_AVGPOOL: lint_window(l, id); break;
-    case OP_LINEAR: lint_no_flatten(l, id); break;
-    case OP_BATCHNORM: lint_bias_before_norm(l, id); break;
-    case OP_SOFTMAX: case OP_LOG_SOFTMAX: lint_softmax_axis(l, id); break;
-    case OP_ACT: lint_rrelu(l, id); break;
-    default: break;
+    case OP_MAXPOOL:
+    case OP_AVGPOOL:
+        lint_window(l, id);
+        break;
+    case OP_LINEAR:
+        lint_no_flatten(l, id);
+        break;
+    case OP_BATCHNORM:
+        lint_bias_before_norm(l, id);
+        break;
+    case OP_SOFTMAX:
+    case OP_LOG_SOFTMAX:
+        lint_softmax_axis(l, id);
+        break;
+    case OP_ACT:
+        lint_rrelu(l, id);
+        break;
+    default:
+        break;
     }
 }
 
@@ -188,7 +222,8 @@ static void lint_before_loss(Lint *l)
         Span at = t.layer ? t.layer->span : t.n->span;
         if (t.n->op == OP_SOFTMAX) {
             warn(l, at, "W01", "Softmax before CrossEntropyLoss: the loss applies it a second time");
-            diag_note(l->d, l->m->train.loss_span.end ? l->m->train.loss_span : l->m->train.span, "this loss takes the scores as they come out of the last Linear");
+            diag_note(l->d, l->m->train.loss_span.end ? l->m->train.loss_span : l->m->train.span,
+                      "this loss takes the scores as they come out of the last Linear");
             diag_help(l->d, "leave Softmax out; predictions show probabilities anyway");
         } else if (t.n->op == OP_ACT || t.n->op == OP_DROPOUT || t.n->op == OP_GLU) {
             warn(l, at, "W10", "%s changes the scores before CrossEntropyLoss", infer_type(&t));
@@ -228,12 +263,20 @@ static void lint_receptive_field(Lint *l)
         return;
     Infer t = view(l, at);
     Arena *a = l->g->arena;
-    warn(l, t.layer ? t.layer->span : t.n->span, "W06", "the receptive field here is %s, far %s than the %s input", dims_text(a, widest->size, widest->nd, "x"),
-         small ? "smaller" : "larger", dims_text(a, image->dim + 1, widest->nd, "x"));
-    diag_help(l->d, "%s", small ? "more layers, larger kernels, stride or pooling widen it" : "fewer poolings and strides, or a larger input; most of each window is padding");
+    warn(l, t.layer ? t.layer->span : t.n->span, "W06", "the receptive field here is %s, far %s than the %s input",
+         dims_text(a, widest->size, widest->nd, "x"), small ? "smaller" : "larger",
+         dims_text(a, image->dim + 1, widest->nd, "x"));
+    diag_help(l->d, "%s",
+              small ? "more layers, larger kernels, stride or pooling widen it"
+                    : "fewer poolings and strides, or a larger input; most of each window is padding");
 }
 
-typedef struct { int32_t data; const char *name; int64_t images, classes; Shape shape; } DataFacts;
+typedef struct {
+    int32_t data;
+    const char *name;
+    int64_t images, classes;
+    Shape shape;
+} DataFacts;
 static const DataFacts DATA[] = {
     {CNNC_DATA_MNIST, "MNIST", 60000, 10, {3, {1, 28, 28}}},     {CNNC_DATA_FASHION, "FashionMNIST", 60000, 10, {3, {1, 28, 28}}},
     {CNNC_DATA_CIFAR10, "CIFAR10", 50000, 10, {3, {3, 32, 32}}}, {CNNC_DATA_CIFAR100, "CIFAR100", 50000, 100, {3, {3, 32, 32}}},
@@ -262,8 +305,9 @@ static void lint_data_shape(Lint *l)
         }
     }
     if (!shape_equal(&want, &got))
-        warn(l, l->m->train.data_span.end ? l->m->train.data_span : l->m->train.span, "W13", "%s's pictures are %s but the net's input is %s", data->name,
-             shape_text(l->g->arena, &want, false), shape_text(l->g->arena, &got, false));
+        warn(l, l->m->train.data_span.end ? l->m->train.data_span : l->m->train.span, "W13",
+             "%s's pictures are %s but the net's input is %s", data->name, shape_text(l->g->arena, &want, false),
+             shape_text(l->g->arena, &got, false));
 }
 
 static void lint_classes(Lint *l)
@@ -274,14 +318,16 @@ static void lint_classes(Lint *l)
     const DataFacts *data = data_facts(l);
     Infer t = view(l, shape_origin(l->g, l->g->output));
     Span at = t.layer ? t.layer->span : t.n->span;
-    if (trains_classes(l) && y->rank != 2 && l->m->train.train.data != CNNC_DATA_NPY && l->m->train.train.data != CNNC_DATA_NONE) {
+    if (trains_classes(l) && y->rank != 2 && l->m->train.train.data != CNNC_DATA_NPY &&
+        l->m->train.train.data != CNNC_DATA_NONE) {
         diag_error(l->d, at, "E0325", "CrossEntropyLoss takes one score per class, but the net gives %s", infer_sample(&t, y));
         diag_note(l->d, l->m->train.loss_span.end ? l->m->train.loss_span : l->m->train.span, "the loss");
         diag_help(l->d, "end the net with Flatten() and Linear(_, classes)");
         return;
     }
     if (y->rank == 2 && data && trains_classes(l) && y->dim[1] != data->classes) {
-        warn(l, at, "W11", "%s has %" PRId64 " classes but the net has %" PRId64 " outputs", data->name, data->classes, y->dim[1]);
+        warn(l, at, "W11", "%s has %" PRId64 " classes but the net has %" PRId64 " outputs", data->name, data->classes,
+             y->dim[1]);
         if (y->dim[1] < data->classes)
             diag_torch(l->d, "Target %" PRId64 " is out of bounds.", y->dim[1]);
     } else if (y->rank == 2 && l->m->n_labels && y->dim[1] != l->m->n_labels) {
@@ -302,8 +348,9 @@ static void lint_last_batch(Lint *l)
         if (batch == 1)
             warn(l, l->m->train.span, "W05", "batch_size = 1 leaves %s a single sample to take statistics of", infer_type(&t));
         else if (data && data->images % batch == 1)
-            warn(l, l->m->train.span, "W05", "the last batch has a single sample: %" PRId64 " = %" PRId64 " * %d + 1, and %s takes statistics of it", data->images, data->images / batch,
-                 batch, infer_type(&t));
+            warn(l, l->m->train.span, "W05",
+                 "the last batch has a single sample: %" PRId64 " = %" PRId64 " * %d + 1, and %s takes statistics of it",
+                 data->images, data->images / batch, batch, infer_type(&t));
         else
             return;
         if (t.layer)

@@ -23,9 +23,12 @@ ReportFormat report_format(const char *name)
 static int optimizer_tensors(const CnncTrain *t)
 {
     switch (t->optimizer) {
-    case CNNC_OPT_SGD: return t->momentum != 0;
-    case CNNC_OPT_RMSPROP: return 1 + (t->momentum != 0) + (t->centered != 0);
-    default: return 2;
+    case CNNC_OPT_SGD:
+        return t->momentum != 0;
+    case CNNC_OPT_RMSPROP:
+        return 1 + (t->momentum != 0) + (t->centered != 0);
+    default:
+        return 2;
     }
 }
 
@@ -35,7 +38,8 @@ static int64_t bytes_at(Report *r, int64_t batch, bool training)
     if (planned >= 0)
         return planned;
     r->estimated = true;
-    return training ? estimate_training_bytes(r->a, r->g, batch, optimizer_tensors(&r->m->train.train)) : estimate_inference_bytes(r->a, r->g, batch);
+    return training ? estimate_training_bytes(r->a, r->g, batch, optimizer_tensors(&r->m->train.train))
+                    : estimate_inference_bytes(r->a, r->g, batch);
 }
 
 enum { LARGEST_BATCH = 1 << 20 };

@@ -10,17 +10,23 @@
 #include <string.h>
 
 enum { COLUMNS = 9 };
-typedef struct { const char *head; bool right; } Column;
-static const Column COLUMN[COLUMNS] = {{"layer", false}, {"type", false}, {"output", false}, {"params", true}, {"MACs", true},
+typedef struct {
+    const char *head;
+    bool right;
+} Column;
+static const Column COLUMN[COLUMNS] = {{"layer", false}, {"type", false}, {"output", false}, {"params", true},  {"MACs", true},
                                        {"field", true},  {"jump", true},  {"memory", true},  {"formula", false}};
 
-typedef struct { const char *cell[COLUMNS]; } Row;
+typedef struct {
+    const char *cell[COLUMNS];
+} Row;
 
 static Row layer_row(const Report *r, const LayerFacts *f)
 {
     Arena *a = r->a;
-    return (Row){{f->layer->name, f->layer->type, report_shape(r, &f->out), f->params ? text_thousands(a, f->params) : "", f->macs ? text_thousands(a, f->macs) : "",
-                  report_field(r, &f->field), report_jump(r, &f->field), text_bytes(a, f->activation_bytes), f->formula}};
+    return (Row){{f->layer->name, f->layer->type, report_shape(r, &f->out), f->params ? text_thousands(a, f->params) : "",
+                  f->macs ? text_thousands(a, f->macs) : "", report_field(r, &f->field), report_jump(r, &f->field),
+                  text_bytes(a, f->activation_bytes), f->formula}};
 }
 
 static void print_row(const Report *r, const Row *row, const size_t *width)
@@ -28,8 +34,9 @@ static void print_row(const Report *r, const Row *row, const size_t *width)
     const char *line = " ";
     for (int c = 0; c < COLUMNS; c++) {
         int pad = (int)(width[c] - strlen(row->cell[c]));
-        line = COLUMN[c].right ? arena_printf(r->a, "%s%s%*s%s", line, c ? "  " : " ", pad, "", row->cell[c])
-                               : arena_printf(r->a, "%s%s%s%*s", line, c ? "  " : " ", row->cell[c], c + 1 < COLUMNS ? pad : 0, "");
+        line = COLUMN[c].right
+                   ? arena_printf(r->a, "%s%s%*s%s", line, c ? "  " : " ", pad, "", row->cell[c])
+                   : arena_printf(r->a, "%s%s%s%*s", line, c ? "  " : " ", row->cell[c], c + 1 < COLUMNS ? pad : 0, "");
     }
     int n = (int)strlen(line);
     while (n > 0 && line[n - 1] == ' ')
@@ -74,10 +81,13 @@ static void print_totals(const Report *r)
     if (f->buffers)
         fprintf(r->to, "; %s buffer values", text_thousands(a, f->buffers));
     fprintf(r->to, "\n  work        %s multiply-accumulates a sample\n", text_thousands(a, f->macs));
-    fprintf(r->to, "  inference   %s%s at batch %" PRId64 ", weights and all buffers\n", about, text_bytes(a, r->inference_bytes), r->g->batch);
-    fprintf(r->to, "  training    %s%s at batch %" PRId64 ", with gradients and optimizer state\n", about, text_bytes(a, r->training_bytes), r->g->batch);
+    fprintf(r->to, "  inference   %s%s at batch %" PRId64 ", weights and all buffers\n", about, text_bytes(a, r->inference_bytes),
+            r->g->batch);
+    fprintf(r->to, "  training    %s%s at batch %" PRId64 ", with gradients and optimizer state\n", about,
+            text_bytes(a, r->training_bytes), r->g->batch);
     if (r->o->memory > 0) {
-        fprintf(r->to, "  %s holds a batch of %s%s for inference", text_bytes(a, r->o->memory), about, text_thousands(a, r->fits_inference));
+        fprintf(r->to, "  %s holds a batch of %s%s for inference", text_bytes(a, r->o->memory), about,
+                text_thousands(a, r->fits_inference));
         fprintf(r->to, ", of %s%s for training\n", about, text_thousands(a, r->fits_training));
     }
 }

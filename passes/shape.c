@@ -34,7 +34,7 @@ bool shape_is_known(const Shape *s)
 Shape infer_in(const Infer *t, int i)
 {
     const Value *v = i < t->n->n_in && t->n->in[i] ? graph_value(t->g, t->n->in[i]) : NULL;
-    return !v || (!v->known && v->shape.rank == 0) ? shape_unknown() : v->shape;   /* rank 0, not known: never set */
+    return !v || (!v->known && v->shape.rank == 0) ? shape_unknown() : v->shape; /* rank 0, not known: never set */
 }
 
 /* Largest tensors: a sample below 2^31 elements (kernels index with 32 bits), a batch below 2^40. */
@@ -58,10 +58,13 @@ int64_t shape_sample_elements(const Shape *s) { return s->rank < 1 ? UNKNOWN : m
 static bool is_too_large(Infer *t, const Shape *s)
 {
     int64_t sample = shape_sample_elements(s), all;
-    if (sample == UNKNOWN || (sample <= MOST_ELEMENTS && !__builtin_mul_overflow(sample, s->dim[0], &all) && all <= MOST_IN_BATCH))
+    if (sample == UNKNOWN ||
+        (sample <= MOST_ELEMENTS && !__builtin_mul_overflow(sample, s->dim[0], &all) && all <= MOST_IN_BATCH))
         return false;
-    diag_error(t->d, t->layer ? t->layer->span : t->n->span, "E0319", "%s's result %s is too large: %s", infer_type(t), infer_sample(t, s),
-               sample > MOST_ELEMENTS ? "one sample may have at most 2147483647 numbers" : "one batch may have at most 2^40 numbers");
+    diag_error(t->d, t->layer ? t->layer->span : t->n->span, "E0319", "%s's result %s is too large: %s", infer_type(t),
+               infer_sample(t, s),
+               sample > MOST_ELEMENTS ? "one sample may have at most 2147483647 numbers"
+                                      : "one batch may have at most 2^40 numbers");
     if (sample <= MOST_ELEMENTS)
         diag_help(t->d, "choose a smaller --batch");
     note_use(t);
@@ -101,7 +104,8 @@ static void check_given_values(Infer *t, const ParamAttrs *p, const Shape *s)
     int64_t n = multiply_dims(s, 0);
     if (p->init != INIT_VALUES || n == UNKNOWN || (p->n_values > 0 && n % p->n_values == 0))
         return;
-    diag_error(t->d, infer_arg(t, "weight"), "E0324", "the weight list has %" PRId64 " numbers but the layer's weight %s has %" PRId64, p->n_values,
+    diag_error(t->d, infer_arg(t, "weight"), "E0324",
+               "the weight list has %" PRId64 " numbers but the layer's weight %s has %" PRId64, p->n_values,
                shape_text(t->g->arena, s, false), n);
     diag_help(t->d, "give one filter of kernel_size numbers, as a list of rows; it serves every pair of channels");
     note_use(t);
@@ -116,8 +120,8 @@ void infer_param(Infer *t, int i, Shape s, int64_t fan_in)
     if (def->op != OP_PARAM || graph_value(t->g, v)->known)
         return;
     if (multiply_dims(&s, 0) > MOST_ELEMENTS) {
-        diag_error(t->d, t->layer ? t->layer->span : t->n->span, "E0319", "%s needs a weight of %s: more than 2147483647 numbers", infer_type(t),
-                   shape_text(t->g->arena, &s, false));
+        diag_error(t->d, t->layer ? t->layer->span : t->n->span, "E0319", "%s needs a weight of %s: more than 2147483647 numbers",
+                   infer_type(t), shape_text(t->g->arena, &s, false));
         note_use(t);
         s = shape_unknown();
     }
@@ -135,7 +139,8 @@ static bool check_input(Infer *t, const Shape *s)
         return diag_error(t->d, t->n->span, "E0301", "input needs 1 to %d sizes, not %d", MAX_SPATIAL + 1, s->rank);
     for (int i = 0; i < s->rank; i++)
         if (s->dim[i] < 1 || s->dim[i] > INT32_MAX)
-            return diag_error(t->d, t->n->span, "E0301", "input's sizes must be from 1 to %d, not %" PRId64, INT32_MAX, s->dim[i]);
+            return diag_error(t->d, t->n->span, "E0301", "input's sizes must be from 1 to %d, not %" PRId64, INT32_MAX,
+                              s->dim[i]);
     return true;
 }
 
@@ -145,7 +150,7 @@ void shape_leaf(Infer *t)
     if (t->n->op != OP_INPUT) {
         if (!v->known && t->n->op != OP_SCALAR)
             v->shape = shape_unknown();
-        v->known = v->known || t->n->op == OP_SCALAR;   /* rank 0 */
+        v->known = v->known || t->n->op == OP_SCALAR; /* rank 0 */
         return;
     }
     const Shape *in = &t->g->input_shape;
@@ -208,7 +213,7 @@ bool shape(Graph *g, Diags *d)
         Infer t = {.g = g, .d = d, .n = n, .id = id, .layer = layer};
         infer_node(&t);
     }
-    for (uint32_t i = 0; i < g->layers.len; i++)   /* no node of its own */
+    for (uint32_t i = 0; i < g->layers.len; i++) /* no node of its own */
         if (!g->layers.at[i].printed && strcmp(g->layers.at[i].type, "Identity") == 0)
             g->layers.at[i].printed = "Identity()";
     return d->errors == before;

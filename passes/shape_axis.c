@@ -14,7 +14,8 @@ static bool resolve_axis(Infer *t, const char *arg, int32_t *axis, int rank, boo
         return false;
     if (*axis < -rank || *axis >= rank) {
         Shape in = infer_in(t, 0);
-        diag_error(t->d, infer_arg(t, arg), "E0314", "%s's %s=%d does not exist: %s has axes 0 (the batch) to %d", infer_type(t), arg, *axis, infer_sizes(t, &in), rank - 1);
+        diag_error(t->d, infer_arg(t, arg), "E0314", "%s's %s=%d does not exist: %s has axes 0 (the batch) to %d", infer_type(t),
+                   arg, *axis, infer_sizes(t, &in), rank - 1);
         note_origin(t, t->n->in[0]);
         note_use(t);
         diag_torch(t->d, "Dimension out of range (expected to be in range of [%d, %d], but got %d)", -rank, rank - 1, *axis);
@@ -36,7 +37,8 @@ static void resolve_softmax_axis(Infer *t, const Shape *in)
     if (*axis != AXIS_NONE) {
         resolve_axis(t, "dim", axis, in->rank, false);
     } else if (in->rank == 3) {
-        diag_error(t->d, infer_arg(t, "dim"), "E0315", "%s without dim would mix the samples of a batch: for three axes PyTorch takes axis 0", infer_type(t));
+        diag_error(t->d, infer_arg(t, "dim"), "E0315",
+                   "%s without dim would mix the samples of a batch: for three axes PyTorch takes axis 0", infer_type(t));
         note_use(t);
         diag_help(t->d, "write %s(dim=1)", infer_type(t));
     } else if (in->rank >= 0) {
@@ -50,12 +52,16 @@ static void check_prelu(Infer *t, const Shape *in)
     infer_param(t, 1, (Shape){.rank = 1, .dim = {n < 1 ? UNKNOWN : n}}, 0);
     if (n == 1 || channels == UNKNOWN || n == channels)
         return;
-    diag_error(t->d, infer_arg(t, "num_parameters"), "E0322", "PReLU has %" PRId64 " slopes for %" PRId64 " channels", n, channels);
+    diag_error(t->d, infer_arg(t, "num_parameters"), "E0322", "PReLU has %" PRId64 " slopes for %" PRId64 " channels", n,
+               channels);
     note_origin(t, t->n->in[0]);
     note_use(t);
     diag_help(t->d, "write PReLU(%" PRId64 "), or PReLU() for one slope in all", channels);
     diag_fix(t->d, "%" PRId64, channels);
-    diag_torch(t->d, "Mismatch of parameter numbers and input channel size. Found parameter numbers = %" PRId64 " and channel size = %" PRId64 ".", n, channels);
+    diag_torch(t->d,
+               "Mismatch of parameter numbers and input channel size. Found parameter numbers = %" PRId64
+               " and channel size = %" PRId64 ".",
+               n, channels);
 }
 
 static void check_probability(Infer *t)
@@ -109,7 +115,7 @@ void shape_flatten(Infer *t)
 {
     FlattenAttrs *f = &t->n->attrs.flatten;
     Shape in = infer_in(t, 0);
-    if (in.rank < 0) {   /* of an unknown picture Flatten() still makes features */
+    if (in.rank < 0) { /* of an unknown picture Flatten() still makes features */
         bool all = f->start == 1 && f->end == -1;
         infer_out(t, 0, all ? (Shape){.rank = 2, .dim = {t->g->batch, UNKNOWN}} : shape_unknown(), true);
         return;
@@ -120,7 +126,8 @@ void shape_flatten(Infer *t)
     }
     if (f->start > f->end || (f->start == 0 && f->end > 0)) {
         if (f->start > f->end) {
-            diag_error(t->d, infer_arg(t, "start_dim"), "E0314", "Flatten's start_dim (axis %d) comes after its end_dim (axis %d)", f->start, f->end);
+            diag_error(t->d, infer_arg(t, "start_dim"), "E0314",
+                       "Flatten's start_dim (axis %d) comes after its end_dim (axis %d)", f->start, f->end);
             diag_torch(t->d, "flatten() has invalid args: start_dim cannot come after end_dim");
         } else {
             diag_error(t->d, infer_arg(t, "start_dim"), "E0315", "Flatten from axis 0 would mix the samples of a batch");
@@ -149,13 +156,20 @@ static bool pad_fits(Infer *t, const Shape *in, int axis)
     if (!too_wide && n + lo + hi >= 1)
         return true;
     if (!too_wide) {
-        diag_error(t->d, infer_arg(t, "padding"), "E0313", "%s leaves nothing: %" PRId64 " + %" PRId64 " + %" PRId64 " = %" PRId64, infer_type(t), n, lo, hi, n + lo + hi);
+        diag_error(t->d, infer_arg(t, "padding"), "E0313",
+                   "%s leaves nothing: %" PRId64 " + %" PRId64 " + %" PRId64 " = %" PRId64, infer_type(t), n, lo, hi,
+                   n + lo + hi);
     } else if (p->mode == PAD_REFLECT) {
-        diag_error(t->d, infer_arg(t, "padding"), "E0313", "%s's reflecting padding %" PRId64 " must be less than the size %" PRId64 " it reflects", infer_type(t), most, n);
-        diag_torch(t->d, "Argument #4: Padding size should be less than the corresponding input dimension, but got: padding (%" PRId64 ", %" PRId64 ") at dimension %d of input %s",
+        diag_error(t->d, infer_arg(t, "padding"), "E0313",
+                   "%s's reflecting padding %" PRId64 " must be less than the size %" PRId64 " it reflects", infer_type(t), most,
+                   n);
+        diag_torch(t->d,
+                   "Argument #4: Padding size should be less than the corresponding input dimension, but got: padding (%" PRId64
+                   ", %" PRId64 ") at dimension %d of input %s",
                    lo, hi, axis + 2, infer_sizes(t, in));
     } else {
-        diag_error(t->d, infer_arg(t, "padding"), "E0313", "%s's circular padding %" PRId64 " is more than the size %" PRId64 " it wraps around", infer_type(t), most, n);
+        diag_error(t->d, infer_arg(t, "padding"), "E0313",
+                   "%s's circular padding %" PRId64 " is more than the size %" PRId64 " it wraps around", infer_type(t), most, n);
         diag_torch(t->d, "Padding value causes wrapping around more than once.");
     }
     note_origin(t, t->n->in[0]);
@@ -173,7 +187,7 @@ void shape_pad(Infer *t)
     }
     Shape out = in;
     int bad = 0;
-    int64_t least = strncmp(infer_type(t), "Conv", 4) == 0 ? 0 : -INT32_MAX;   /* a padding layer may cut */
+    int64_t least = strncmp(infer_type(t), "Conv", 4) == 0 ? 0 : -INT32_MAX; /* a padding layer may cut */
     for (int i = 0; i < p->nd && in.rank >= 0; i++) {
         int before = bad;
         require_size(t, "padding", p->lo[i], least, &bad);

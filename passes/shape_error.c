@@ -12,10 +12,12 @@
 /* ---- where arguments stand: Layer.arg_span is indexed as PyTorch's signature ---- */
 
 enum { MOST_ARGS = 16 };
-typedef struct { const char *type, *args[MOST_ARGS]; } Signature;
+typedef struct {
+    const char *type, *args[MOST_ARGS];
+} Signature;
 static const Signature SIGNATURES[] = {
-#define ARG(name, ...) name
-#define KEY(name, ...) name
+#define ARG(name, ...)                     name
+#define KEY(name, ...)                     name
 #define LAYER(type, state, build, nd, ...) {type, {__VA_ARGS__}},
 #include "ir/layers.def"
 #undef LAYER
@@ -105,7 +107,8 @@ const char *infer_rewrite(const Infer *t, const char *arg, const char *text)
     if (!infer_arg_written(t, arg, &at) || at.start < whole.start || at.end > whole.end || !*infer_source(t, whole))
         return NULL;
     const char *s = t->d->src->text;
-    char *all = arena_printf(t->g->arena, "%.*s%s%.*s", (int)(at.start - whole.start), s + whole.start, text, (int)(whole.end - at.end), s + at.end);
+    char *all = arena_printf(t->g->arena, "%.*s%s%.*s", (int)(at.start - whole.start), s + whole.start, text,
+                             (int)(whole.end - at.end), s + at.end);
     const char *line = one_line(t->g->arena, all, (uint32_t)strlen(all));
     return *line ? line : NULL;
 }
@@ -126,7 +129,8 @@ const char *infer_sample(const Infer *t, const Shape *s)
     Arena *a = t->g->arena;
     const char *text = "[";
     for (int i = 1; i < s->rank; i++)
-        text = s->dim[i] == UNKNOWN ? arena_printf(a, "%s%s?", text, i > 1 ? ", " : "") : arena_printf(a, "%s%s%" PRId64, text, i > 1 ? ", " : "", s->dim[i]);
+        text = s->dim[i] == UNKNOWN ? arena_printf(a, "%s%s?", text, i > 1 ? ", " : "")
+                                    : arena_printf(a, "%s%s%" PRId64, text, i > 1 ? ", " : "", s->dim[i]);
     return arena_printf(a, "%s]", text);
 }
 
@@ -135,8 +139,15 @@ const char *infer_sample(const Infer *t, const Shape *s)
 static bool makes_shape(const Node *n)
 {
     switch (n->op) {
-    case OP_ACT: case OP_BATCHNORM: case OP_BN_TRAIN: case OP_DROPOUT: case OP_SOFTMAX: case OP_LOG_SOFTMAX: return false;
-    default: return true;
+    case OP_ACT:
+    case OP_BATCHNORM:
+    case OP_BN_TRAIN:
+    case OP_DROPOUT:
+    case OP_SOFTMAX:
+    case OP_LOG_SOFTMAX:
+        return false;
+    default:
+        return true;
     }
 }
 
@@ -175,7 +186,8 @@ void note_origin(Infer *t, ValueId v)
 
 static bool in_block(const Infer *t)
 {
-    return t->layer && t->layer->used_at.end && (t->layer->used_at.start != t->layer->span.start || t->layer->used_at.end != t->layer->span.end);
+    return t->layer && t->layer->used_at.end &&
+           (t->layer->used_at.start != t->layer->span.start || t->layer->used_at.end != t->layer->span.end);
 }
 
 void note_use(Infer *t)
@@ -211,7 +223,9 @@ static const char *rank_help(const Infer *t, const Shape *in)
     size_t n = strlen(type);
     bool two_d = n > 2 && strcmp(type + n - 2, "2d") == 0, one_d = n > 2 && strcmp(type + n - 2, "1d") == 0;
     if (from->op == OP_INPUT && two_d && in->rank == 3)
-        return arena_printf(t->g->arena, "write input(1, %" PRId64 ", %" PRId64 "): channels come first, also when there is only one", in->dim[1], in->dim[2]);
+        return arena_printf(t->g->arena,
+                            "write input(1, %" PRId64 ", %" PRId64 "): channels come first, also when there is only one",
+                            in->dim[1], in->dim[2]);
     if (from->op == OP_INPUT && two_d && in->rank == 2)
         return "pictures are given as input(channels, rows, columns)";
     if (from->op == OP_INPUT && one_d && in->rank == 2)
@@ -231,11 +245,14 @@ static const char *rank_torch(const Infer *t, const Shape *in)
     Arena *a = t->g->arena;
     int nd = type[strlen(type) - 2] - '0';
     if (strncmp(type, "Conv", 4) == 0)
-        return arena_printf(a, "Expected %dD (unbatched) or %dD (batched) input to conv%dd, but got input of size: %s", nd + 1, nd + 2, nd, sizes);
+        return arena_printf(a, "Expected %dD (unbatched) or %dD (batched) input to conv%dd, but got input of size: %s", nd + 1,
+                            nd + 2, nd, sizes);
     if (strncmp(type, "BatchNorm", 9) == 0)
-        return nd == 1 ? arena_printf(a, "expected 2D or 3D input (got %dD input)", in->rank) : arena_printf(a, "expected %dD input (got %dD input)", nd + 2, in->rank);
+        return nd == 1 ? arena_printf(a, "expected 2D or 3D input (got %dD input)", in->rank)
+                       : arena_printf(a, "expected %dD input (got %dD input)", nd + 2, in->rank);
     if (strncmp(type, "Adaptive", 8) == 0 && nd == 2)
-        return arena_printf(a, "adaptive_%s_pool2d(): Expected 3D or 4D tensor, but got%s %s", strstr(type, "Max") ? "max" : "avg", strstr(type, "Max") ? ":" : "", sizes);
+        return arena_printf(a, "adaptive_%s_pool2d(): Expected 3D or 4D tensor, but got%s %s",
+                            strstr(type, "Max") ? "max" : "avg", strstr(type, "Max") ? ":" : "", sizes);
     if (nd == 2 && in->rank != 3)
         return "non-empty 3D or 4D (batch mode) tensor expected for input";
     return NULL;
@@ -244,7 +261,8 @@ static const char *rank_torch(const Infer *t, const Shape *in)
 bool bad_rank(Infer *t, const char *wants)
 {
     Shape in = infer_in(t, 0);
-    diag_error(t->d, t->layer ? t->layer->span : t->n->span, "E0302", "%s needs %s but receives %s", infer_type(t), wants, infer_sample(t, &in));
+    diag_error(t->d, t->layer ? t->layer->span : t->n->span, "E0302", "%s needs %s but receives %s", infer_type(t), wants,
+               infer_sample(t, &in));
     note_origin(t, t->n->in[0]);
     note_use(t);
     const char *help = rank_help(t, &in), *torch = rank_torch(t, &in);
@@ -263,9 +281,11 @@ void require_size(Infer *t, const char *arg, int64_t value, int64_t low, int *ba
         return;
     ++*bad;
     if (value > LARGEST_SIZE) {
-        diag_error(t->d, infer_arg(t, arg), "E0319", "%s's %s = %" PRId64 " is too large: at most %d", infer_type(t), arg, value, LARGEST_SIZE);
+        diag_error(t->d, infer_arg(t, arg), "E0319", "%s's %s = %" PRId64 " is too large: at most %d", infer_type(t), arg, value,
+                   LARGEST_SIZE);
     } else {
-        diag_error(t->d, infer_arg(t, arg), "E0306", "%s's %s must be at least %" PRId64 ", not %" PRId64, infer_type(t), arg, low, value);
+        diag_error(t->d, infer_arg(t, arg), "E0306", "%s's %s must be at least %" PRId64 ", not %" PRId64, infer_type(t), arg,
+                   low, value);
         if (strcmp(arg, "stride") == 0)
             diag_torch(t->d, "%s", value == 0 ? "stride should not be zero" : "non-positive stride is not supported");
         else if (strcmp(arg, "padding") == 0)

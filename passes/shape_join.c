@@ -23,21 +23,27 @@ static void help_residual(Infer *t, const Shape *from, const Shape *to)
         const char *move = stride > 1 ? arena_printf(t->g->arena, ", stride=%" PRId64, stride) : "";
         diag_help(t->d, "give the block's input its own way: shortcut { Conv2d(_, %" PRId64 ", 1%s) }", to->dim[1], move);
     } else if (to->dim[2] < from->dim[2] && from->dim[2] - to->dim[2] <= 12 && (from->dim[2] - to->dim[2]) % 2 == 0) {
-        diag_help(t->d, "the block loses %" PRId64 " rows at its borders; padding=1 in each 3x3 convolution (2 in a 5x5) keeps them", from->dim[2] - to->dim[2]);
+        diag_help(t->d,
+                  "the block loses %" PRId64 " rows at its borders; padding=1 in each 3x3 convolution (2 in a 5x5) keeps them",
+                  from->dim[2] - to->dim[2]);
     }
 }
 
 static void wrong_sum(Infer *t, const Shape *a, const Shape *b, int axis)
 {
     bool residual = t->layer && !t->layer->arg_span;
-    diag_error(t->d, t->layer ? t->layer->span : t->n->span, "E0317", "%s cannot add %s and %s", residual ? "residual" : infer_type(t), infer_sample(t, a), infer_sample(t, b));
+    diag_error(t->d, t->layer ? t->layer->span : t->n->span, "E0317", "%s cannot add %s and %s",
+               residual ? "residual" : infer_type(t), infer_sample(t, a), infer_sample(t, b));
     note_origin(t, t->n->in[0]);
     note_origin(t, t->n->in[1]);
     note_use(t);
     bool first_is_input = t->layer && t->n->in[0] == t->layer->in;
     help_residual(t, first_is_input ? a : b, first_is_input ? b : a);
     if (a->rank == b->rank)
-        diag_torch(t->d, "The size of tensor a (%" PRId64 ") must match the size of tensor b (%" PRId64 ") at non-singleton dimension %d", a->dim[axis], b->dim[axis], axis);
+        diag_torch(t->d,
+                   "The size of tensor a (%" PRId64 ") must match the size of tensor b (%" PRId64
+                   ") at non-singleton dimension %d",
+                   a->dim[axis], b->dim[axis], axis);
 }
 
 void shape_add(Infer *t)
@@ -63,15 +69,19 @@ void shape_add(Infer *t)
 static void wrong_concat(Infer *t, int first, int other, int axis)
 {
     Shape a = infer_in(t, first), b = infer_in(t, other);
-    diag_error(t->d, t->layer ? t->layer->span : t->n->span, "E0318", "concat joins channels, but branch %d gives %s and branch %d gives %s", first + 1, infer_sample(t, &a),
-               other + 1, infer_sample(t, &b));
+    diag_error(t->d, t->layer ? t->layer->span : t->n->span, "E0318",
+               "concat joins channels, but branch %d gives %s and branch %d gives %s", first + 1, infer_sample(t, &a), other + 1,
+               infer_sample(t, &b));
     note_origin(t, t->n->in[first]);
     note_origin(t, t->n->in[other]);
     note_use(t);
-    diag_help(t->d, "all branches must keep the same rows and columns: padding=1 for a 3x3 window, 2 for a 5x5, and the same stride");
+    diag_help(t->d,
+              "all branches must keep the same rows and columns: padding=1 for a 3x3 window, 2 for a 5x5, and the same stride");
     if (axis > 0)
-        diag_torch(t->d, "Sizes of tensors must match except in dimension 1. Expected size %" PRId64 " but got size %" PRId64 " for tensor number %d in the list.", a.dim[axis],
-                   b.dim[axis], other);
+        diag_torch(t->d,
+                   "Sizes of tensors must match except in dimension 1. Expected size %" PRId64 " but got size %" PRId64
+                   " for tensor number %d in the list.",
+                   a.dim[axis], b.dim[axis], other);
 }
 
 void shape_concat(Infer *t)

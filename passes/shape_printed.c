@@ -16,12 +16,15 @@ static const char *number(Arena *a, double x)
         if (strtod(s, NULL) == x)
             break;
     }
-    return strpbrk(s, ".en") ? s : arena_printf(a, "%s.0", s);   /* 1.0, 1e-05, inf, nan */
+    return strpbrk(s, ".en") ? s : arena_printf(a, "%s.0", s); /* 1.0, 1e-05, inf, nan */
 }
 
 static const char *truth(bool b) { return b ? "True" : "False"; }
 
-static const char *tuple(Arena *a, const int64_t *v, int n) { return arena_printf(a, "(%s%s)", dims_text(a, v, n, ", "), n == 1 ? "," : ""); }
+static const char *tuple(Arena *a, const int64_t *v, int n)
+{
+    return arena_printf(a, "(%s%s)", dims_text(a, v, n, ", "), n == 1 ? "," : "");
+}
 
 static bool all_equal(const int64_t *v, int n, int64_t x)
 {
@@ -46,8 +49,8 @@ static const char *conv_text(const Infer *t, const ConvAttrs *c)
     const int64_t *pad = c->pad_lo;
     if (c->mode != PAD_ZEROS && graph_def(t->g, t->n->in[0])->op == OP_PAD)
         pad = graph_def(t->g, t->n->in[0])->attrs.pad.lo;
-    const char *text = arena_printf(a, "%s(%" PRId64 ", %" PRId64 ", kernel_size=%s, stride=%s", infer_type(t), c->in_channels, c->out_channels, tuple(a, c->kernel, c->nd),
-                                    tuple(a, c->stride, c->nd));
+    const char *text = arena_printf(a, "%s(%" PRId64 ", %" PRId64 ", kernel_size=%s, stride=%s", infer_type(t), c->in_channels,
+                                    c->out_channels, tuple(a, c->kernel, c->nd), tuple(a, c->stride, c->nd));
     if (c->padding != PADDING_NUMBERS)
         text = arena_printf(a, "%s, padding=%s", text, c->padding == PADDING_SAME ? "same" : "valid");
     else if (!all_equal(pad, c->nd, 0))
@@ -68,12 +71,14 @@ static const char *pool_text(const Infer *t, const PoolAttrs *p)
     Arena *a = t->g->arena;
     const char *type = infer_type(t);
     if (t->n->op == OP_MAXPOOL)
-        return arena_printf(a, "%s(kernel_size=%s, stride=%s, padding=%s, dilation=%s, ceil_mode=%s)", type, size_or_tuple(a, p->kernel, p->nd),
-                            size_or_tuple(a, p->stride, p->nd), size_or_tuple(a, p->pad, p->nd), size_or_tuple(a, p->dilation, p->nd), truth(p->ceil_mode));
+        return arena_printf(a, "%s(kernel_size=%s, stride=%s, padding=%s, dilation=%s, ceil_mode=%s)", type,
+                            size_or_tuple(a, p->kernel, p->nd), size_or_tuple(a, p->stride, p->nd),
+                            size_or_tuple(a, p->pad, p->nd), size_or_tuple(a, p->dilation, p->nd), truth(p->ceil_mode));
     if (p->nd == 1)
-        return arena_printf(a, "%s(kernel_size=%s, stride=%s, padding=%s)", type, tuple(a, p->kernel, 1), tuple(a, p->stride, 1), tuple(a, p->pad, 1));
-    return arena_printf(a, "%s(kernel_size=%s, stride=%s, padding=%s)", type, size_or_tuple(a, p->kernel, p->nd), size_or_tuple(a, p->stride, p->nd),
-                        size_or_tuple(a, p->pad, p->nd));
+        return arena_printf(a, "%s(kernel_size=%s, stride=%s, padding=%s)", type, tuple(a, p->kernel, 1), tuple(a, p->stride, 1),
+                            tuple(a, p->pad, 1));
+    return arena_printf(a, "%s(kernel_size=%s, stride=%s, padding=%s)", type, size_or_tuple(a, p->kernel, p->nd),
+                        size_or_tuple(a, p->stride, p->nd), size_or_tuple(a, p->pad, p->nd));
 }
 
 static const char *adaptive_text(const Infer *t, const AdaptiveAttrs *p)
@@ -90,8 +95,9 @@ static const char *adaptive_text(const Infer *t, const AdaptiveAttrs *p)
 static const char *norm_text(const Infer *t, const NormAttrs *b)
 {
     Arena *a = t->g->arena;
-    return arena_printf(a, "%s(%" PRId64 ", eps=%s, momentum=%s, affine=%s, bias=%s, track_running_stats=%s)", infer_type(t), b->features, number(a, b->eps),
-                        b->momentum < 0 ? "None" : number(a, b->momentum), truth(b->affine), truth(b->affine), truth(b->track));
+    return arena_printf(a, "%s(%" PRId64 ", eps=%s, momentum=%s, affine=%s, bias=%s, track_running_stats=%s)", infer_type(t),
+                        b->features, number(a, b->eps), b->momentum < 0 ? "None" : number(a, b->momentum), truth(b->affine),
+                        truth(b->affine), truth(b->track));
 }
 
 static const char *const ACT_PARAMETERS[ACT_COUNT] = {
@@ -111,7 +117,8 @@ static const char *act_layer_text(const Infer *t, const ActAttrs *act)
     bool bare = act->kind == ACT_SOFTSHRINK || act->kind == ACT_HARDSHRINK;
     for (int i = 0; *p; i++) {
         size_t name = strcspn(p, "= "), whole = strcspn(p, " ");
-        text = arena_printf(a, "%s%s%.*s%s%s", text, i ? ", " : "", bare ? 0 : (int)name, p, bare ? "" : "=", number(a, act->p[i]));
+        text =
+            arena_printf(a, "%s%s%.*s%s%s", text, i ? ", " : "", bare ? 0 : (int)name, p, bare ? "" : "=", number(a, act->p[i]));
         p += whole + (p[whole] == ' ');
     }
     return arena_printf(a, "%s)", text);
@@ -121,13 +128,14 @@ static const char *axis_text(const Infer *t, int32_t axis)
 {
     if (strcmp(infer_type(t), "Softmax2d") == 0)
         return "Softmax2d()";
-    return axis == AXIS_NONE ? arena_printf(t->g->arena, "%s(dim=None)", infer_type(t)) : arena_printf(t->g->arena, "%s(dim=%d)", infer_type(t), axis);
+    return axis == AXIS_NONE ? arena_printf(t->g->arena, "%s(dim=None)", infer_type(t))
+                             : arena_printf(t->g->arena, "%s(dim=%d)", infer_type(t), axis);
 }
 
 static const char *pad_text(const Infer *t, const PadAttrs *p)
 {
     Arena *a = t->g->arena;
-    int64_t v[2 * MAX_SPATIAL];   /* the last axis first: left, right, top, bottom */
+    int64_t v[2 * MAX_SPATIAL]; /* the last axis first: left, right, top, bottom */
     for (int i = 0; i < p->nd; i++) {
         v[2 * i] = p->lo[p->nd - 1 - i];
         v[2 * i + 1] = p->hi[p->nd - 1 - i];
@@ -143,18 +151,32 @@ const char *layer_printed(const Infer *t, const Attrs *written)
 {
     Arena *a = t->g->arena;
     switch (t->n->op) {
-    case OP_CONV: return conv_text(t, &written->conv);
+    case OP_CONV:
+        return conv_text(t, &written->conv);
     case OP_LINEAR:
-        return arena_printf(a, "Linear(in_features=%" PRId64 ", out_features=%" PRId64 ", bias=%s)", written->linear.in_features, written->linear.out_features,
-                            truth(written->linear.bias));
-    case OP_MAXPOOL: case OP_AVGPOOL: return pool_text(t, &written->pool);
-    case OP_ADAPTIVE_AVG: case OP_ADAPTIVE_MAX: return adaptive_text(t, &written->adaptive);
-    case OP_BATCHNORM: return norm_text(t, &written->norm);
-    case OP_ACT: return act_layer_text(t, &written->act);
-    case OP_SOFTMAX: case OP_LOG_SOFTMAX: case OP_GLU: return axis_text(t, written->axis.axis);
-    case OP_DROPOUT: return arena_printf(a, "%s(p=%s, inplace=False)", infer_type(t), number(a, written->dropout.p));
-    case OP_RESHAPE: return arena_printf(a, "Flatten(start_dim=%d, end_dim=%d)", written->flatten.start, written->flatten.end);
-    case OP_PAD: return pad_text(t, &written->pad);
-    default: return NULL;
+        return arena_printf(a, "Linear(in_features=%" PRId64 ", out_features=%" PRId64 ", bias=%s)", written->linear.in_features,
+                            written->linear.out_features, truth(written->linear.bias));
+    case OP_MAXPOOL:
+    case OP_AVGPOOL:
+        return pool_text(t, &written->pool);
+    case OP_ADAPTIVE_AVG:
+    case OP_ADAPTIVE_MAX:
+        return adaptive_text(t, &written->adaptive);
+    case OP_BATCHNORM:
+        return norm_text(t, &written->norm);
+    case OP_ACT:
+        return act_layer_text(t, &written->act);
+    case OP_SOFTMAX:
+    case OP_LOG_SOFTMAX:
+    case OP_GLU:
+        return axis_text(t, written->axis.axis);
+    case OP_DROPOUT:
+        return arena_printf(a, "%s(p=%s, inplace=False)", infer_type(t), number(a, written->dropout.p));
+    case OP_RESHAPE:
+        return arena_printf(a, "Flatten(start_dim=%d, end_dim=%d)", written->flatten.start, written->flatten.end);
+    case OP_PAD:
+        return pad_text(t, &written->pad);
+    default:
+        return NULL;
     }
 }

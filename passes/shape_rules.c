@@ -31,7 +31,8 @@ static void help_too_small(Infer *t, const Window *w, int nd)
         most = kernel < most ? kernel : most;
     }
     if (t->n->op == OP_CONV)
-        diag_help(t->d, "a kernel of at most %" PRId64 " fits here; or write padding=%" PRId64 ", or shrink less before it", most, w[0].lo + (missing + 1) / 2);
+        diag_help(t->d, "a kernel of at most %" PRId64 " fits here; or write padding=%" PRId64 ", or shrink less before it", most,
+                  w[0].lo + (missing + 1) / 2);
     else
         diag_help(t->d, "the picture is used up: leave this layer out, or shrink less before it");
 }
@@ -45,16 +46,22 @@ static void does_not_fit(Infer *t, const Window *w, int nd)
         axis++;
     const char *kernel = window_sizes(t, w, nd, true), *image = window_sizes(t, w, nd, false);
     bool conv = t->n->op == OP_CONV, padded = w[axis].lo + w[axis].hi > 0, dilated = w[axis].dilation > 1;
-    diag_error(t->d, infer_arg(t, "kernel_size"), conv ? "E0304" : "E0309", "%s's %s window%s does not fit its %s input%s: %s", infer_type(t), kernel,
-               dilated ? " (dilation counted)" : "", image, padded ? " (padding counted)" : "", window_formula(a, &w[axis]));
+    diag_error(t->d, infer_arg(t, "kernel_size"), conv ? "E0304" : "E0309", "%s's %s window%s does not fit its %s input%s: %s",
+               infer_type(t), kernel, dilated ? " (dilation counted)" : "", image, padded ? " (padding counted)" : "",
+               window_formula(a, &w[axis]));
     note_origin(t, t->n->in[0]);
     note_use(t);
     help_too_small(t, w, nd);
     if (conv) {
-        diag_torch(t->d, "Calculated padded input size per channel: (%s). Kernel size: (%s). Kernel size can't be greater than actual input size", image, kernel);
+        diag_torch(t->d,
+                   "Calculated padded input size per channel: (%s). Kernel size: (%s). Kernel size can't be greater than actual "
+                   "input size",
+                   image, kernel);
     } else if (nd == 2) {
         int64_t h = window_output(&w[0]), q = window_output(&w[1]), c = in.dim[1];
-        diag_torch(t->d, "Given input size: (%" PRId64 "x%" PRId64 "x%" PRId64 "). Calculated output size: (%" PRId64 "x%" PRId64 "x%" PRId64 "). Output size is too small",
+        diag_torch(t->d,
+                   "Given input size: (%" PRId64 "x%" PRId64 "x%" PRId64 "). Calculated output size: (%" PRId64 "x%" PRId64
+                   "x%" PRId64 "). Output size is too small",
                    c, in.dim[2], in.dim[3], c, h, q);
     } else if (t->n->op == OP_MAXPOOL && nd == 1) {
         diag_torch(t->d, "max_pool1d() Invalid computed output size: %" PRId64, window_output(&w[0]));
@@ -102,7 +109,8 @@ static bool wrong_channels(Infer *t, const Shape *in)
     const ConvAttrs *c = &t->n->attrs.conv;
     Arena *a = t->g->arena;
     int64_t given = c->in_channels, got = in->dim[1];
-    diag_error(t->d, infer_arg(t, "in_channels"), "E0303", "%s expects %" PRId64 " input channels but receives %" PRId64, infer_type(t), given, got);
+    diag_error(t->d, infer_arg(t, "in_channels"), "E0303", "%s expects %" PRId64 " input channels but receives %" PRId64,
+               infer_type(t), given, got);
     note_origin(t, t->n->in[0]);
     note_use(t);
     const Node *from = graph_node(t->g, shape_origin(t->g, t->n->in[0]));
@@ -120,8 +128,10 @@ static bool wrong_channels(Infer *t, const Shape *in)
     memcpy(w + 2, c->kernel, sizeof *w * (size_t)c->nd);
     if (!shape_is_known(in))
         return channels_last;
-    diag_torch(t->d, "Given groups=%" PRId64 ", weight of size [%s], expected input%s to have %" PRId64 " channels, but got %" PRId64 " channels instead", c->groups,
-               dims_text(a, w, c->nd + 2, ", "), infer_sizes(t, in), given, got);
+    diag_torch(t->d,
+               "Given groups=%" PRId64 ", weight of size [%s], expected input%s to have %" PRId64 " channels, but got %" PRId64
+               " channels instead",
+               c->groups, dims_text(a, w, c->nd + 2, ", "), infer_sizes(t, in), given, got);
     return channels_last;
 }
 
@@ -133,8 +143,9 @@ static bool check_groups(Infer *t)
         return true;
     const char *which = in_bad ? "in_channels" : "out_channels";
     int64_t n = in_bad ? c->in_channels : c->out_channels;
-    diag_error(t->d, infer_arg(t, "groups"), "E0305", "%s's groups=%" PRId64 " does not divide %s=%" PRId64 ": %" PRId64 " = %" PRId64 " * %" PRId64 " + %" PRId64, infer_type(t),
-               c->groups, which, n, n, c->groups, n / c->groups, n % c->groups);
+    diag_error(t->d, infer_arg(t, "groups"), "E0305",
+               "%s's groups=%" PRId64 " does not divide %s=%" PRId64 ": %" PRId64 " = %" PRId64 " * %" PRId64 " + %" PRId64,
+               infer_type(t), c->groups, which, n, n, c->groups, n / c->groups, n % c->groups);
     note_use(t);
     diag_help(t->d, "both channel counts must be multiples of groups");
     diag_torch(t->d, "%s must be divisible by groups", which);
@@ -168,10 +179,13 @@ static bool resolve_padding(Infer *t)
         if (c->padding == PADDING_NUMBERS)
             continue;
         if (c->padding == PADDING_SAME && c->stride[i] != 1) {
-            diag_error(t->d, infer_arg(t, "padding"), "E0312", "%s's padding='same' needs stride 1, not %" PRId64, infer_type(t), c->stride[i]);
+            diag_error(t->d, infer_arg(t, "padding"), "E0312", "%s's padding='same' needs stride 1, not %" PRId64, infer_type(t),
+                       c->stride[i]);
             note_use(t);
             if (c->kernel[i] % 2 == 1)
-                diag_help(t->d, "write padding=%" PRId64 ": with a %" PRId64 "-wide kernel the output is the input divided by the stride, rounded up",
+                diag_help(t->d,
+                          "write padding=%" PRId64 ": with a %" PRId64
+                          "-wide kernel the output is the input divided by the stride, rounded up",
                           c->dilation[i] * (c->kernel[i] - 1) / 2, c->kernel[i]);
             diag_torch(t->d, "padding='same' is not supported for strided convolutions");
             return false;
@@ -186,7 +200,8 @@ static bool resolve_padding(Infer *t)
 void shape_conv(Infer *t)
 {
     ConvAttrs *c = &t->n->attrs.conv;
-    Shape in = infer_in(t, 0), out = windows_unknown(t, c->nd, c->out_channels >= 1 && c->out_channels <= INT32_MAX ? c->out_channels : UNKNOWN);
+    Shape in = infer_in(t, 0),
+          out = windows_unknown(t, c->nd, c->out_channels >= 1 && c->out_channels <= INT32_MAX ? c->out_channels : UNKNOWN);
     bool fine = check_conv_sizes(t) && resolve_padding(t);
     if (in.rank >= 0 && in.rank != c->nd + 2) {
         fine = bad_rank(t, WANTS[c->nd]);
@@ -206,7 +221,8 @@ void shape_conv(Infer *t)
     if (in.rank >= 0)
         window_dims(t, w, c->nd, &out);
     if (check_groups(t) && c->in_channels > 0) {
-        Shape weight = {.rank = c->nd + 2, .dim = {c->out_channels, c->in_channels / c->groups}}, bias = {.rank = 1, .dim = {c->out_channels}};
+        Shape weight = {.rank = c->nd + 2, .dim = {c->out_channels, c->in_channels / c->groups}},
+              bias = {.rank = 1, .dim = {c->out_channels}};
         memcpy(weight.dim + 2, c->kernel, sizeof *c->kernel * (size_t)c->nd);
         int64_t fan_in = shape_sample_elements(&weight);
         infer_param(t, 1, weight, fan_in);
@@ -217,7 +233,8 @@ void shape_conv(Infer *t)
 
 /* ---- linear ---- */
 
-/* `hidden * 26 * 26` where 24 x 24 arrives: keeps the user's factors and replaces the last ones. NULL when it is not such text. */
+/* `hidden * 26 * 26` where 24 x 24 arrives: keeps the user's factors and replaces the last ones. NULL when it is not such text.
+ */
 static const char *fixed_product(const Infer *t, const char *text, int64_t given, const Shape *flat)
 {
     const char *last = strrchr(text, '*');
@@ -228,7 +245,8 @@ static const char *fixed_product(const Infer *t, const char *text, int64_t given
         mid--;
     char *end_a, *end_b;
     int64_t a = strtoll(mid + 1, &end_a, 10), b = strtoll(last + 1, &end_b, 10);
-    bool plain = *mid == '*' && mid > text && mid[-1] != '*' && end_a <= last && strspn(end_a, " ") == (size_t)(last - end_a) && *end_b == '\0' && end_b > last + 1;
+    bool plain = *mid == '*' && mid > text && mid[-1] != '*' && end_a <= last && strspn(end_a, " ") == (size_t)(last - end_a) &&
+                 *end_b == '\0' && end_b > last + 1;
     if (!plain || a < 1 || b < 1 || a > given || given % a != 0 || given / a % b != 0 || given / a / b != flat->dim[1])
         return NULL;
     return arena_printf(t->g->arena, "%.*s* %" PRId64 " * %" PRId64, (int)(mid - text), text, flat->dim[2], flat->dim[3]);
@@ -247,8 +265,10 @@ static void note_earlier_size(Infer *t, NodeId flatten, int64_t given)
         if (s.rank != 4 || !shape_is_known(&s))
             return;
         if ((s.dim[2] != now.dim[2] || s.dim[3] != now.dim[3]) && now.dim[1] * s.dim[2] * s.dim[3] == given) {
-            diag_note(t->d, n->span, "%" PRId64 " = %" PRId64 " * %" PRId64 " * %" PRId64 " is the size here; the layers after it leave %" PRId64 "x%" PRId64, given, now.dim[1],
-                      s.dim[2], s.dim[3], now.dim[2], now.dim[3]);
+            diag_note(t->d, n->span,
+                      "%" PRId64 " = %" PRId64 " * %" PRId64 " * %" PRId64 " is the size here; the layers after it leave %" PRId64
+                      "x%" PRId64,
+                      given, now.dim[1], s.dim[2], s.dim[3], now.dim[2], now.dim[3]);
             return;
         }
         if (n->op == OP_INPUT || !n->n_in || !n->in[0])
@@ -277,15 +297,18 @@ static void wrong_features(Infer *t, const Shape *in)
     int64_t got = in->dim[in->rank - 1], all = shape_sample_elements(in), rows = infer_batch(t);
     NodeId origin = shape_origin(t->g, t->n->in[0]);
     if (in->rank > 2) {
-        diag_error(t->d, infer_arg(t, "in_features"), "E0307", "%s expects %" PRId64 " input features but the last axis of %s has %" PRId64, infer_type(t), l->in_features,
+        diag_error(t->d, infer_arg(t, "in_features"), "E0307",
+                   "%s expects %" PRId64 " input features but the last axis of %s has %" PRId64, infer_type(t), l->in_features,
                    infer_sample(t, in), got);
         note_origin(t, t->n->in[0]);
         if (all == l->in_features)
             diag_help(t->d, "put Flatten() before it: %s = %" PRId64, dims_text(a, in->dim + 1, in->rank - 1, " * "), all);
         else if (all != UNKNOWN)
-            diag_help(t->d, "Linear works on the last axis; Flatten() before it would make %s = %" PRId64 " features", dims_text(a, in->dim + 1, in->rank - 1, " * "), all);
+            diag_help(t->d, "Linear works on the last axis; Flatten() before it would make %s = %" PRId64 " features",
+                      dims_text(a, in->dim + 1, in->rank - 1, " * "), all);
     } else {
-        diag_error(t->d, infer_arg(t, "in_features"), "E0307", "%s expects %" PRId64 " input features but receives %" PRId64, infer_type(t), l->in_features, got);
+        diag_error(t->d, infer_arg(t, "in_features"), "E0307", "%s expects %" PRId64 " input features but receives %" PRId64,
+                   infer_type(t), l->in_features, got);
         note_origin(t, t->n->in[0]);
         if (origin && graph_node(t->g, origin)->op == OP_RESHAPE)
             note_earlier_size(t, origin, l->in_features);
@@ -294,7 +317,8 @@ static void wrong_features(Infer *t, const Shape *in)
     note_use(t);
     for (int i = 1; i < in->rank - 1; i++)
         rows = in->dim[i] == UNKNOWN ? rows : rows * in->dim[i];
-    diag_torch(t->d, "mat1 and mat2 shapes cannot be multiplied (%" PRId64 "x%" PRId64 " and %" PRId64 "x%" PRId64 ")", rows, got, l->in_features, l->out_features);
+    diag_torch(t->d, "mat1 and mat2 shapes cannot be multiplied (%" PRId64 "x%" PRId64 " and %" PRId64 "x%" PRId64 ")", rows, got,
+               l->in_features, l->out_features);
 }
 
 void shape_linear(Infer *t)
@@ -313,7 +337,7 @@ void shape_linear(Infer *t)
             l->in_features = in.dim[in.rank - 1];
         else if (!bad && in.dim[in.rank - 1] != l->in_features) {
             wrong_features(t, &in);
-            if (shape_sample_elements(&in) == l->in_features)   /* goes on as with the Flatten that was forgotten */
+            if (shape_sample_elements(&in) == l->in_features) /* goes on as with the Flatten that was forgotten */
                 out = (Shape){.rank = 2, .dim = {t->g->batch, l->out_features}};
         }
     }
@@ -345,13 +369,17 @@ static bool check_pool(Infer *t)
         if (p->pad[i] <= p->kernel[i] / 2)
             continue;
         half++;
-        diag_error(t->d, infer_arg(t, "padding"), "E0308", "%s's padding %" PRId64 " is more than half its kernel size %" PRId64 ": some windows would hold nothing but padding",
+        diag_error(t->d, infer_arg(t, "padding"), "E0308",
+                   "%s's padding %" PRId64 " is more than half its kernel size %" PRId64
+                   ": some windows would hold nothing but padding",
                    infer_type(t), p->pad[i], p->kernel[i]);
         note_use(t);
         diag_help(t->d, "at most padding=%" PRId64, p->kernel[i] / 2);
         diag_fix(t->d, "%" PRId64, p->kernel[i] / 2);
-        diag_torch(t->d, "pad should be at most half of effective kernel size, but got pad=%" PRId64 ", kernel_size=%" PRId64 " and dilation=%" PRId64, p->pad[i], p->kernel[i],
-                   p->dilation[i]);
+        diag_torch(t->d,
+                   "pad should be at most half of effective kernel size, but got pad=%" PRId64 ", kernel_size=%" PRId64
+                   " and dilation=%" PRId64,
+                   p->pad[i], p->kernel[i], p->dilation[i]);
     }
     return half == 0;
 }
@@ -391,7 +419,9 @@ void shape_adaptive(Infer *t)
     for (int i = 0; i < p->nd; i++) {
         if (p->out[i] != 0)
             require_size(t, "output_size", p->out[i], 1, &bad);
-        out.dim[i + 2] = p->out[i] > 0 && p->out[i] <= INT32_MAX ? p->out[i] : p->out[i] == 0 && in.rank >= 0 ? in.dim[i + 2] : UNKNOWN;
+        out.dim[i + 2] = p->out[i] > 0 && p->out[i] <= INT32_MAX ? p->out[i]
+                         : p->out[i] == 0 && in.rank >= 0        ? in.dim[i + 2]
+                                                                 : UNKNOWN;
     }
     for (int i = 0; i < t->n->n_out; i++)
         infer_out(t, i, out, true);
@@ -411,7 +441,8 @@ static bool norm_rank_is_fine(const Infer *t, int rank)
 static void wrong_norm_features(Infer *t, const Shape *in)
 {
     int64_t given = t->n->attrs.norm.features, got = in->dim[1];
-    diag_error(t->d, infer_arg(t, "num_features"), "E0310", "%s expects %" PRId64 " channels but receives %" PRId64, infer_type(t), given, got);
+    diag_error(t->d, infer_arg(t, "num_features"), "E0310", "%s expects %" PRId64 " channels but receives %" PRId64,
+               infer_type(t), given, got);
     note_origin(t, t->n->in[0]);
     note_use(t);
     help_argument(t, "num_features", arena_printf(t->g->arena, "%" PRId64, got));
@@ -434,7 +465,7 @@ void shape_batchnorm(Infer *t)
             b->features = in.dim[1];
         else if (!bad && in.dim[1] != b->features) {
             wrong_norm_features(t, &in);
-            in.dim[1] = UNKNOWN;   /* either number may have been meant */
+            in.dim[1] = UNKNOWN; /* either number may have been meant */
         }
     }
     Shape per_channel = {.rank = 1, .dim = {b->features}};

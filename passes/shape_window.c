@@ -9,7 +9,8 @@
 
 bool window_equal(const Window *a, const Window *b)
 {
-    return a->in == b->in && a->kernel == b->kernel && a->stride == b->stride && a->dilation == b->dilation && a->lo == b->lo && a->hi == b->hi && a->ceil == b->ceil;
+    return a->in == b->in && a->kernel == b->kernel && a->stride == b->stride && a->dilation == b->dilation && a->lo == b->lo &&
+           a->hi == b->hi && a->ceil == b->ceil;
 }
 
 int64_t window_reach(const Window *w) { return w->dilation * (w->kernel - 1) + 1; }
@@ -31,11 +32,12 @@ int64_t window_output(const Window *w)
 
 const char *window_formula(Arena *a, const Window *w)
 {
-    const char *pad = w->lo == w->hi ? arena_printf(a, "2*%" PRId64, w->lo) : arena_printf(a, "(%" PRId64 "+%" PRId64 ")", w->lo, w->hi);
+    const char *pad =
+        w->lo == w->hi ? arena_printf(a, "2*%" PRId64, w->lo) : arena_printf(a, "(%" PRId64 "+%" PRId64 ")", w->lo, w->hi);
     int64_t room = w->in + w->lo + w->hi - window_reach(w);
     int64_t plain = w->ceil ? floor_divide(room + w->stride - 1, w->stride) + 1 : window_output(w), out = window_output(w);
-    const char *text = arena_printf(a, "%s((%" PRId64 " + %s - %" PRId64 "*(%" PRId64 "-1) - 1)/%" PRId64 " + 1) = %" PRId64, w->ceil ? "ceil" : "floor",
-                                    w->in, pad, w->dilation, w->kernel, w->stride, plain);
+    const char *text = arena_printf(a, "%s((%" PRId64 " + %s - %" PRId64 "*(%" PRId64 "-1) - 1)/%" PRId64 " + 1) = %" PRId64,
+                                    w->ceil ? "ceil" : "floor", w->in, pad, w->dilation, w->kernel, w->stride, plain);
     if (plain != out)
         text = arena_printf(a, "%s, less 1 because the last window would start in the right padding = %" PRId64, text, out);
     return text;
@@ -43,14 +45,23 @@ const char *window_formula(Arena *a, const Window *w)
 
 Window conv_window(const ConvAttrs *c, const Shape *in, int axis)
 {
-    return (Window){.in = in->dim[axis + 2], .kernel = c->kernel[axis], .stride = c->stride[axis], .dilation = c->dilation[axis],
-                    .lo = c->pad_lo[axis], .hi = c->pad_hi[axis]};
+    return (Window){.in = in->dim[axis + 2],
+                    .kernel = c->kernel[axis],
+                    .stride = c->stride[axis],
+                    .dilation = c->dilation[axis],
+                    .lo = c->pad_lo[axis],
+                    .hi = c->pad_hi[axis]};
 }
 
 Window pool_window(const PoolAttrs *p, const Shape *in, int axis)
 {
-    return (Window){.in = in->dim[axis + 2], .kernel = p->kernel[axis], .stride = p->stride[axis], .dilation = p->dilation[axis],
-                    .lo = p->pad[axis], .hi = p->pad[axis], .ceil = p->ceil_mode};
+    return (Window){.in = in->dim[axis + 2],
+                    .kernel = p->kernel[axis],
+                    .stride = p->stride[axis],
+                    .dilation = p->dilation[axis],
+                    .lo = p->pad[axis],
+                    .hi = p->pad[axis],
+                    .ceil = p->ceil_mode};
 }
 
 Window node_window(const Graph *g, const Node *n, int axis)

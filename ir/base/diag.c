@@ -101,13 +101,13 @@ void diag_note(Diags *d, Span span, const char *fmt, ...)
     *tail = note;
 }
 
-#define ATTACH(function, field)                                  \
-    void function(Diags *d, const char *fmt, ...)                \
-    {                                                            \
-        va_list ap;                                              \
-        va_start(ap, fmt);                                       \
-        d->last->field = arena_vprintf(d->arena, fmt, ap);       \
-        va_end(ap);                                              \
+#define ATTACH(function, field)                                                                                                  \
+    void function(Diags *d, const char *fmt, ...)                                                                                \
+    {                                                                                                                            \
+        va_list ap;                                                                                                              \
+        va_start(ap, fmt);                                                                                                       \
+        d->last->field = arena_vprintf(d->arena, fmt, ap);                                                                       \
+        va_end(ap);                                                                                                              \
     }
 ATTACH(diag_help, help)
 ATTACH(diag_fix, fix)
@@ -115,7 +115,10 @@ ATTACH(diag_torch, torch)
 
 /* ---- sorting: by place, equal places in order of report ---- */
 
-typedef struct { const Diag *diag; uint32_t order; } Ranked;
+typedef struct {
+    const Diag *diag;
+    uint32_t order;
+} Ranked;
 
 static int compare_place(const void *a, const void *b)
 {
@@ -142,7 +145,10 @@ static Ranked *sorted(const Diags *d, uint32_t *n)
 /* ---- one source line as cells: what a byte or a UTF-8 sequence becomes on the screen ---- */
 
 enum { TAB = 4, LINE_ROOM = 150, LINE_BEFORE = 60 };
-typedef struct { uint32_t bytes, width; bool odd; } Cell;   /* odd: a control or broken byte, shown as U+FFFD */
+typedef struct {
+    uint32_t bytes, width;
+    bool odd;
+} Cell; /* odd: a control or broken byte, shown as U+FFFD */
 
 static uint32_t code_point(const unsigned char *s, uint32_t n)
 {
@@ -191,11 +197,18 @@ static Span shown_part(const Source *s, Span line, uint32_t mark)
 
 /* ---- the human form ---- */
 
-typedef struct { const char *bold, *error, *warning, *caret, *note, *gutter, *end; } Paint;
+typedef struct {
+    const char *bold, *error, *warning, *caret, *note, *gutter, *end;
+} Paint;
 static const Paint PLAIN = {"", "", "", "", "", "", ""};
 static const Paint COLORS = {"\033[1m", "\033[1;31m", "\033[1;35m", "\033[1;32m", "\033[1;36m", "\033[34m", "\033[0m"};
 
-typedef struct { FILE *to; const Source *src; LineIndex lines; const Paint *paint; } Printer;
+typedef struct {
+    FILE *to;
+    const Source *src;
+    LineIndex lines;
+    const Paint *paint;
+} Printer;
 
 static Span line_span(const LineIndex *lines, uint32_t line)
 {
@@ -235,7 +248,8 @@ static void print_marked_line(const Printer *p, Span span, char mark, const char
     }
     if (span.start >= part.end)
         from = column;
-    fprintf(p->to, "%s\n%s      |%s %*s%s", part.end < whole.end ? "..." : "", p->paint->gutter, p->paint->end, (int)from, "", mark_color);
+    fprintf(p->to, "%s\n%s      |%s %*s%s", part.end < whole.end ? "..." : "", p->paint->gutter, p->paint->end, (int)from, "",
+            mark_color);
     for (uint32_t i = from; i < (to > from ? to : from + 1); i++)
         fputc(mark, p->to);
     fputs(p->paint->end, p->to);
@@ -251,8 +265,8 @@ static void print_first_line(const Printer *p, const Diag *x)
     } else {
         fputs("cnnc: ", p->to);
     }
-    fprintf(p->to, "%s%s%s: %s%s%s%s [%s]\n", p->paint->end, error ? p->paint->error : p->paint->warning, error ? "error" : "warning",
-            p->paint->end, p->paint->bold, x->text, p->paint->end, x->code);
+    fprintf(p->to, "%s%s%s: %s%s%s%s [%s]\n", p->paint->end, error ? p->paint->error : p->paint->warning,
+            error ? "error" : "warning", p->paint->end, p->paint->bold, x->text, p->paint->end, x->code);
 }
 
 static void print_human(const Printer *p, const Diag *x)
@@ -287,7 +301,8 @@ static void print_json_place(const Printer *p, Span span)
         from = line_index_find(&p->lines, span.start);
         to = line_index_find(&p->lines, span.end > span.start ? span.end : span.start);
     }
-    fprintf(p->to, "\"line\": %u, \"column\": %u, \"end_line\": %u, \"end_column\": %u", from.line, from.column, to.line, to.column);
+    fprintf(p->to, "\"line\": %u, \"column\": %u, \"end_line\": %u, \"end_column\": %u", from.line, from.column, to.line,
+            to.column);
 }
 
 static void print_json_field(FILE *to, const char *key, const char *value)

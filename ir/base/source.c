@@ -79,7 +79,7 @@ LineCol line_index_find(const LineIndex *index, uint32_t offset)
 {
     if (offset > index->source->len)
         offset = index->source->len;
-    uint32_t lo = 0, hi = index->n;   /* the line is in [lo, hi) */
+    uint32_t lo = 0, hi = index->n; /* the line is in [lo, hi) */
     while (hi - lo > 1) {
         uint32_t mid = lo + (hi - lo) / 2;
         if (index->start[mid] <= offset)

@@ -10,14 +10,19 @@
 uint32_t text_utf8_length(const char *text, size_t left)
 {
     const unsigned char *s = (const unsigned char *)text;
-    uint32_t n = s[0] < 0x80 ? 1 : s[0] >= 0xC2 && s[0] < 0xE0 ? 2 : s[0] >= 0xE0 && s[0] < 0xF0 ? 3 : s[0] >= 0xF0 && s[0] < 0xF5 ? 4 : 0;
+    uint32_t n = s[0] < 0x80                   ? 1
+                 : s[0] >= 0xC2 && s[0] < 0xE0 ? 2
+                 : s[0] >= 0xE0 && s[0] < 0xF0 ? 3
+                 : s[0] >= 0xF0 && s[0] < 0xF5 ? 4
+                                               : 0;
     if (n == 0 || n > left)
         return 0;
     for (uint32_t i = 1; i < n; i++)
         if ((s[i] & 0xC0) != 0x80)
             return 0;
     /* overlong forms, surrogates, and what lies beyond U+10FFFF */
-    bool wrong = (s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] >= 0xA0) || (s[0] == 0xF0 && s[1] < 0x90) || (s[0] == 0xF4 && s[1] >= 0x90);
+    bool wrong = (s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] >= 0xA0) || (s[0] == 0xF0 && s[1] < 0x90) ||
+                 (s[0] == 0xF4 && s[1] >= 0x90);
     return wrong ? 0 : n;
 }
 

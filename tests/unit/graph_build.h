@@ -7,7 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct { Arena *a; Graph *g; Source src; Diags d; ValueId at; Module m; int n; } Build;
+typedef struct {
+    Arena *a;
+    Graph *g;
+    Source src;
+    Diags d;
+    ValueId at;
+    Module m;
+    int n;
+} Build;
 
 /* Layer spans are found by looking for their text in `text`; "" gives empty spans. */
 static inline void build_begin(Build *b, const char *text, int rank, const int64_t *input, int64_t batch)
@@ -36,7 +44,13 @@ static inline LayerId build_layer(Build *b, const char *type, const char *text)
 {
     Span span = build_find(b, text);
     Span *args = NEWN(b->a, Span, 16);
-    vec_push(b->a, &b->g->layers, (Layer){.name = arena_printf(b->a, "%d", b->n++), .type = type, .span = span, .used_at = span, .arg_span = args, .in = b->at});
+    vec_push(b->a, &b->g->layers,
+             (Layer){.name = arena_printf(b->a, "%d", b->n++),
+                     .type = type,
+                     .span = span,
+                     .used_at = span,
+                     .arg_span = args,
+                     .in = b->at});
     return (LayerId)b->g->layers.len - 1;
 }
 
@@ -44,13 +58,15 @@ static inline void build_arg(Build *b, int index, const char *text_in_layer)
 {
     Layer *l = &b->g->layers.at[b->g->layers.len - 1];
     const char *from = b->src.text + l->span.start, *at = strstr(from, text_in_layer);
-    ((Span *)l->arg_span)[index] = (Span){(uint32_t)(at - b->src.text), (uint32_t)(at - b->src.text + (long)strlen(text_in_layer))};
+    ((Span *)l->arg_span)[index] =
+        (Span){(uint32_t)(at - b->src.text), (uint32_t)(at - b->src.text + (long)strlen(text_in_layer))};
 }
 
 static inline ValueId build_param(Build *b, const char *name, LayerId layer, bool weight)
 {
     ParamAttrs p = {.init = INIT_UNIFORM, .weight_bound = weight, .trainable = true};
-    return graph_add_param(b->g, arena_printf(b->a, "%s.%s", b->g->layers.at[layer].name, name), &p, NULL, layer, b->g->layers.at[layer].span);
+    return graph_add_param(b->g, arena_printf(b->a, "%s.%s", b->g->layers.at[layer].name, name), &p, NULL, layer,
+                           b->g->layers.at[layer].span);
 }
 
 static inline NodeId build_node(Build *b, Op op, const ValueId *in, int n, const Attrs *attrs, LayerId layer)
@@ -74,7 +90,16 @@ static inline NodeId build_conv(Build *b, const ConvAttrs *c, const char *text)
 /* Conv2d(in, out, k, stride=s, padding=p) */
 static inline NodeId build_conv2d(Build *b, int64_t in, int64_t out, int64_t k, int64_t s, int64_t p, const char *text)
 {
-    ConvAttrs c = {.nd = 2, .in_channels = in, .out_channels = out, .groups = 1, .kernel = {k, k}, .stride = {s, s}, .dilation = {1, 1}, .pad_lo = {p, p}, .pad_hi = {p, p}, .bias = true};
+    ConvAttrs c = {.nd = 2,
+                   .in_channels = in,
+                   .out_channels = out,
+                   .groups = 1,
+                   .kernel = {k, k},
+                   .stride = {s, s},
+                   .dilation = {1, 1},
+                   .pad_lo = {p, p},
+                   .pad_hi = {p, p},
+                   .bias = true};
     return build_conv(b, &c, text);
 }
 

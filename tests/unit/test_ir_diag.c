@@ -49,12 +49,14 @@ static void test_human(void **state)
            "      = help: write Linear(2880, 100), or Linear(_, 100) to have it inferred\n"
            "      = PyTorch: mat1 and mat2 shapes cannot be multiplied (64x2880 and 3136x100)\n");
     expect(&d, DIAG_SHORT, "lenet.cnn:12:12: error: Linear expects 3136 input features but receives 2880 [E0307]\n");
-    expect(&d, DIAG_JSON,
-           "{\"code\": \"E0307\", \"severity\": \"error\", \"message\": \"Linear expects 3136 input features but receives 2880\", "
-           "\"file\": \"lenet.cnn\", \"line\": 12, \"column\": 12, \"end_line\": 12, \"end_column\": 16, "
-           "\"notes\": [{\"message\": \"[20, 12, 12] becomes 20 * 12 * 12 = 2880 here\", \"line\": 10, \"column\": 5, \"end_line\": 10, \"end_column\": 14}], "
-           "\"help\": \"write Linear(2880, 100), or Linear(_, 100) to have it inferred\", \"fix\": \"2880\", "
-           "\"torch\": \"mat1 and mat2 shapes cannot be multiplied (64x2880 and 3136x100)\"}\n");
+    expect(
+        &d, DIAG_JSON,
+        "{\"code\": \"E0307\", \"severity\": \"error\", \"message\": \"Linear expects 3136 input features but receives 2880\", "
+        "\"file\": \"lenet.cnn\", \"line\": 12, \"column\": 12, \"end_line\": 12, \"end_column\": 16, "
+        "\"notes\": [{\"message\": \"[20, 12, 12] becomes 20 * 12 * 12 = 2880 here\", \"line\": 10, \"column\": 5, \"end_line\": "
+        "10, \"end_column\": 14}], "
+        "\"help\": \"write Linear(2880, 100), or Linear(_, 100) to have it inferred\", \"fix\": \"2880\", "
+        "\"torch\": \"mat1 and mat2 shapes cannot be multiplied (64x2880 and 3136x100)\"}\n");
     arena_free(a);
 }
 
@@ -129,7 +131,8 @@ static void test_order_and_off(void **state)
     e.warnings_are_errors = true;
     diag_warning(&e, (Span){1, 2}, "W02", "even", "first");
     assert_int_equal(e.errors, 1);
-    expect(&e, DIAG_HUMAN, "t:1:2: error: first [W02]\n    1 | abc\n      |  ^\n      = note: -W no-even turns this warning off\n");
+    expect(&e, DIAG_HUMAN,
+           "t:1:2: error: first [W02]\n    1 | abc\n      |  ^\n      = note: -W no-even turns this warning off\n");
     arena_free(a);
 }
 
@@ -143,8 +146,9 @@ static void test_hidden(void **state)
     for (int i = 0; i < 20000; i++)
         diag_error(&d, (Span){1, 2}, "E1", "number %d", i);
     assert_int_equal(d.errors, 20000);
-    expect(&d, DIAG_SHORT, "t:1:2: error: number 0 [E1]\nt:1:2: error: number 1 [E1]\nt:1:2: error: number 2 [E1]\nt:1:2: error: number 3 [E1]\n"
-                           "cnnc: 19996 more of the same, at the same places, are not shown\n");
+    expect(&d, DIAG_SHORT,
+           "t:1:2: error: number 0 [E1]\nt:1:2: error: number 1 [E1]\nt:1:2: error: number 2 [E1]\nt:1:2: error: number 3 [E1]\n"
+           "cnnc: 19996 more of the same, at the same places, are not shown\n");
     arena_free(a);
 }
 
@@ -187,8 +191,9 @@ static void test_nearest(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_human), cmocka_unit_test(test_odd_text), cmocka_unit_test(test_long_line),
-        cmocka_unit_test(test_order_and_off), cmocka_unit_test(test_hidden), cmocka_unit_test(test_source), cmocka_unit_test(test_nearest),
+        cmocka_unit_test(test_human),         cmocka_unit_test(test_odd_text), cmocka_unit_test(test_long_line),
+        cmocka_unit_test(test_order_and_off), cmocka_unit_test(test_hidden),   cmocka_unit_test(test_source),
+        cmocka_unit_test(test_nearest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

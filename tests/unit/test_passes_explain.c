@@ -13,8 +13,16 @@
 
 #include <cmocka.h>
 
-#define HAS(text, part) do { if (!strstr((text), (part))) fail_msg("missing: %s\nin:\n%s", (part), (text)); } while (0)
-#define LACKS(text, part) do { if (strstr((text), (part))) fail_msg("unwanted: %s\nin:\n%s", (part), (text)); } while (0)
+#define HAS(text, part)                                                                                                          \
+    do {                                                                                                                         \
+        if (!strstr((text), (part)))                                                                                             \
+            fail_msg("missing: %s\nin:\n%s", (part), (text));                                                                    \
+    } while (0)
+#define LACKS(text, part)                                                                                                        \
+    do {                                                                                                                         \
+        if (strstr((text), (part)))                                                                                              \
+            fail_msg("unwanted: %s\nin:\n%s", (part), (text));                                                                   \
+    } while (0)
 
 /* ---- tensors ---- */
 
@@ -94,10 +102,11 @@ static void test_explain_layers(void **state)
     (void)state;
     Build b;
     build_net(&b);
-    char *conv = explained(&b, "3"), *first = explained(&b, "0"), *flat = explained(&b, "Flatten"), *linear = explained(&b, "5"), *pool = explained(&b, "2");
+    char *conv = explained(&b, "3"), *first = explained(&b, "0"), *flat = explained(&b, "Flatten"), *linear = explained(&b, "5"),
+         *pool = explained(&b, "2");
     HAS(conv, "floor((7 + 2*1 - 1*(3-1) - 1)/1 + 1) = 7");
     HAS(conv, "patches = 7 * 7 = 49");
-    HAS(conv, "7 * 7 * (1168 - 16) = 56,448");   /* the book's count */
+    HAS(conv, "7 * 7 * (1168 - 16) = 56,448"); /* the book's count */
     HAS(conv, "multiply-accumulates = 7 * 7 * 16 outputs * 72 inputs = 56,448");
     HAS(conv, "[16, 72] x [72, 49] = [16, 49]");
     HAS(conv, "field 7 + (3-1)*4 = 15, jump 4*1 = 4");
@@ -128,7 +137,7 @@ static void test_explain_pixel(void **state)
     FILE *f = open_memstream(&text, &n);
     assert_true(explain_pixel(b.g, 0, &(ExplainPixel){.x = x, .w = w, .b = bias, .k = 1, .row = 1, .column = 1}, f, &why));
     fclose(f);
-    HAS(text, "y = 37.000000 + bias 0.500000 = 37.500000");   /* 1*1 + 2*2 + 4*3 + 5*4 */
+    HAS(text, "y = 37.000000 + bias 0.500000 = 37.500000"); /* 1*1 + 2*2 + 4*3 + 5*4 */
     free(text);
     f = open_memstream(&text, &n);
     assert_true(explain_pixel(b.g, 0, &(ExplainPixel){.x = x, .w = w, .b = bias, .k = 0, .row = 0, .column = 0}, f, &why));
@@ -148,7 +157,14 @@ static void test_explain_pixel_reflected(void **state)
     build_begin(&b, "", 3, (int64_t[]){1, 3, 3}, 1);
     Attrs attrs;
     memset(&attrs, 0, sizeof attrs);
-    ConvAttrs c = {.nd = 2, .in_channels = 1, .out_channels = 1, .groups = 1, .kernel = {3, 3}, .stride = {1, 1}, .dilation = {1, 1}, .mode = PAD_REFLECT};
+    ConvAttrs c = {.nd = 2,
+                   .in_channels = 1,
+                   .out_channels = 1,
+                   .groups = 1,
+                   .kernel = {3, 3},
+                   .stride = {1, 1},
+                   .dilation = {1, 1},
+                   .mode = PAD_REFLECT};
     LayerId l = build_layer(&b, "Conv2d", "");
     attrs.pad = (PadAttrs){.nd = 2, .lo = {1, 1}, .hi = {1, 1}, .mode = PAD_REFLECT};
     build_node(&b, OP_PAD, &b.at, 1, &attrs, l);
@@ -163,8 +179,9 @@ static void test_explain_pixel_reflected(void **state)
     FILE *f = open_memstream(&text, &n);
     assert_true(explain_pixel(b.g, 0, &(ExplainPixel){.x = x, .w = w}, f, &why));
     fclose(f);
-    HAS(text, "y = 33.000000");   /* 5 4 5 / 2 1 2 / 5 4 5 */
-    assert_string_equal(b.g->layers.at[0].printed, "Conv2d(1, 1, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), bias=False, padding_mode=reflect)");
+    HAS(text, "y = 33.000000"); /* 5 4 5 / 2 1 2 / 5 4 5 */
+    assert_string_equal(b.g->layers.at[0].printed,
+                        "Conv2d(1, 1, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), bias=False, padding_mode=reflect)");
     free(text);
     f = open_memstream(&text, &n);
     explain_print_maps(f, &(Shape){3, {1, 3, 3}}, x, 4);
@@ -179,7 +196,11 @@ static void test_every_op_is_explained(void **state)
     (void)state;
     Build b;
     build_begin(&b, "", 3, (int64_t[]){4, 6, 6}, 1);
-    static const struct { Op op; const char *type; Attrs attrs; } ops[] = {
+    static const struct {
+        Op op;
+        const char *type;
+        Attrs attrs;
+    } ops[] = {
         {OP_AVGPOOL, "AvgPool2d", {.pool = {.nd = 2, .kernel = {3, 3}, .stride = {1, 1}, .pad = {1, 1}}}},
         {OP_BATCHNORM, "BatchNorm2d", {.norm = {.features = INFER, .eps = 1e-5, .momentum = 0.1, .affine = true, .track = true}}},
         {OP_DROPOUT, "Dropout2d", {.dropout = {.p = 0.5, .channels = true}}},
@@ -222,8 +243,10 @@ static void test_report(void **state)
     Build b;
     build_net(&b);
     char *json = reported(&b, REPORT_JSON, 1 << 20), *text = reported(&b, REPORT_TEXT, 0), *csv = reported(&b, REPORT_CSV, 0);
-    HAS(json, "{\"name\": \"3\", \"type\": \"Conv2d\", \"line\": 5, \"column\": 1, \"used_at\": 5, \"in_shape\": [8, 7, 7], \"out_shape\": [16, 7, 7], \"params\": 1168, "
-              "\"buffers\": 0, \"macs\": 56448, \"receptive_field\": [15, 15], \"jump\": [4, 4], \"activation_bytes\": 6272, \"formula\": \"floor((7 + 2*1 - 1*(3-1) - 1)/1 + 1) = 7\"}");
+    HAS(json, "{\"name\": \"3\", \"type\": \"Conv2d\", \"line\": 5, \"column\": 1, \"used_at\": 5, \"in_shape\": [8, 7, 7], "
+              "\"out_shape\": [16, 7, 7], \"params\": 1168, "
+              "\"buffers\": 0, \"macs\": 56448, \"receptive_field\": [15, 15], \"jump\": [4, 4], \"activation_bytes\": 6272, "
+              "\"formula\": \"floor((7 + 2*1 - 1*(3-1) - 1)/1 + 1) = 7\"}");
     HAS(json, "\"receptive_field\": null, \"jump\": null");
     HAS(json, "\"totals\": {\"params\": 9226, \"trainable_params\": 9226, \"buffers\": 0, \"macs\": 103488");
     HAS(json, "\"largest_inference_batch\"");
@@ -234,7 +257,10 @@ static void test_report(void **state)
     arena_free(b.a);
 }
 
-typedef struct { int64_t fixed, each; int calls; } Line;
+typedef struct {
+    int64_t fixed, each;
+    int calls;
+} Line;
 
 static int64_t line_bytes(void *context, int64_t batch, bool training)
 {
@@ -248,15 +274,22 @@ static void test_largest_batch(void **state)
     (void)state;
     Build b;
     build_net(&b);
-    static const struct { int64_t memory, each; const char *inference, *training; } cases[] = {
-        {1000000, 100, "10000", "4992"}, {1600, 100, "16", "0"}, {1599, 100, "0", "0"}, {INT64_C(1) << 60, 1, "1048576", "1048576"}, {3200, 100, "32", "16"},
+    static const struct {
+        int64_t memory, each;
+        const char *inference, *training;
+    } cases[] = {
+        {1000000, 100, "10000", "4992"}, {1600, 100, "16", "0"},
+        {1599, 100, "0", "0"},           {INT64_C(1) << 60, 1, "1048576", "1048576"},
+        {3200, 100, "32", "16"},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         char *text = NULL;
         size_t n = 0;
         Line line = {.fixed = 0, .each = cases[i].each};
         FILE *f = open_memstream(&text, &n);
-        report(&b.m, &(ReportOptions){.format = REPORT_JSON, .memory = cases[i].memory, .planned_bytes = line_bytes, .context = &line}, f);
+        report(&b.m,
+               &(ReportOptions){.format = REPORT_JSON, .memory = cases[i].memory, .planned_bytes = line_bytes, .context = &line},
+               f);
         fclose(f);
         HAS(text, arena_printf(b.a, "\"largest_inference_batch\": %s,", cases[i].inference));
         HAS(text, arena_printf(b.a, "\"largest_training_batch\": %s}", cases[i].training));
@@ -288,7 +321,7 @@ static void test_warnings(void **state)
     Build b;
     Attrs attrs;
     build_begin(&b, "input(1, 28, 28)\nconv\nbn\npool\nflat\nlin\nrelu\nsoftmax\n", 3, (int64_t[]){1, 28, 28}, 1);
-    build_conv2d(&b, 1, 32, 3, 1, 0, "conv");                 /* 9 inputs, 32 filters; 26 -> a pool by 4 drops 2 */
+    build_conv2d(&b, 1, 32, 3, 1, 0, "conv"); /* 9 inputs, 32 filters; 26 -> a pool by 4 drops 2 */
     memset(&attrs, 0, sizeof attrs);
     attrs.norm = (NormAttrs){.features = INFER, .eps = 1e-5, .momentum = 0.1, .affine = true, .track = true};
     build_node(&b, OP_BATCHNORM, &b.at, 1, &attrs, build_layer(&b, "BatchNorm2d", "bn"));
@@ -317,7 +350,15 @@ static void test_more_warnings(void **state)
     (void)state;
     Build b;
     build_begin(&b, "input(3, 64, 64)\nconvA\nconvB\nlin\n", 3, (int64_t[]){3, 64, 64}, 1);
-    ConvAttrs even = {.nd = 2, .in_channels = INFER, .out_channels = 4, .groups = 1, .kernel = {4, 4}, .stride = {1, 1}, .dilation = {1, 1}, .padding = PADDING_SAME, .bias = true};
+    ConvAttrs even = {.nd = 2,
+                      .in_channels = INFER,
+                      .out_channels = 4,
+                      .groups = 1,
+                      .kernel = {4, 4},
+                      .stride = {1, 1},
+                      .dilation = {1, 1},
+                      .padding = PADDING_SAME,
+                      .bias = true};
     build_conv(&b, &even, "convA");
     build_conv2d(&b, INFER, 4, 2, 3, 0, "convB");
     build_linear(&b, 21, 10, "lin");
@@ -361,13 +402,15 @@ static void check_codes_in(const char *folder)
     for (struct dirent *e; (e = readdir(dir));) {
         char path[512], line[4096];
         size_t n = strlen(e->d_name);
-        if (n < 3 || (strcmp(e->d_name + n - 2, ".c") != 0 && strcmp(e->d_name + n - 2, ".y") != 0 && strcmp(e->d_name + n - 2, ".l") != 0))
+        if (n < 3 || (strcmp(e->d_name + n - 2, ".c") != 0 && strcmp(e->d_name + n - 2, ".y") != 0 &&
+                      strcmp(e->d_name + n - 2, ".l") != 0))
             continue;
         snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
         FILE *f = fopen(path, "r");
         while (f && fgets(line, sizeof line, f)) {
             for (char *p = line; (p = strpbrk(p, "\"")); p++) {
-                bool error = p[1] == 'E' && strspn(p + 2, "0123456789") == 4 && p[6] == '"', warning = p[1] == 'W' && strspn(p + 2, "0123456789") == 2 && p[4] == '"';
+                bool error = p[1] == 'E' && strspn(p + 2, "0123456789") == 4 && p[6] == '"',
+                     warning = p[1] == 'W' && strspn(p + 2, "0123456789") == 2 && p[4] == '"';
                 char code[8] = {0};
                 if (!error && !warning)
                     continue;
@@ -403,8 +446,17 @@ static void test_codes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tensors), cmocka_unit_test(test_explain_layers), cmocka_unit_test(test_explain_pixel), cmocka_unit_test(test_explain_pixel_reflected), cmocka_unit_test(test_every_op_is_explained),
-        cmocka_unit_test(test_report), cmocka_unit_test(test_largest_batch), cmocka_unit_test(test_warnings), cmocka_unit_test(test_more_warnings), cmocka_unit_test(test_no_false_alarm), cmocka_unit_test(test_codes),
+        cmocka_unit_test(test_tensors),
+        cmocka_unit_test(test_explain_layers),
+        cmocka_unit_test(test_explain_pixel),
+        cmocka_unit_test(test_explain_pixel_reflected),
+        cmocka_unit_test(test_every_op_is_explained),
+        cmocka_unit_test(test_report),
+        cmocka_unit_test(test_largest_batch),
+        cmocka_unit_test(test_warnings),
+        cmocka_unit_test(test_more_warnings),
+        cmocka_unit_test(test_no_false_alarm),
+        cmocka_unit_test(test_codes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

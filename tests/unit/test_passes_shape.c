@@ -11,14 +11,19 @@
 
 /* ---- PyTorch's sizes ---- */
 
-typedef struct { char op[32]; int64_t nd, in[4], out, kernel[3], stride[3], pad[3], dilation[3], groups, mode; char result[64]; } Case;
+typedef struct {
+    char op[32];
+    int64_t nd, in[4], out, kernel[3], stride[3], pad[3], dilation[3], groups, mode;
+    char result[64];
+} Case;
 
 static bool read_case(FILE *f, Case *c)
 {
     if (fscanf(f, "%31s %" SCNd64, c->op, &c->nd) != 2)
         return false;
-    int64_t *all[] = {&c->in[0], &c->in[1], &c->in[2], &c->in[3], &c->out, &c->kernel[0], &c->kernel[1], &c->kernel[2], &c->stride[0], &c->stride[1], &c->stride[2],
-                      &c->pad[0], &c->pad[1], &c->pad[2], &c->dilation[0], &c->dilation[1], &c->dilation[2], &c->groups, &c->mode};
+    int64_t *all[] = {&c->in[0],       &c->in[1],       &c->in[2],       &c->in[3],     &c->out,    &c->kernel[0], &c->kernel[1],
+                      &c->kernel[2],   &c->stride[0],   &c->stride[1],   &c->stride[2], &c->pad[0], &c->pad[1],    &c->pad[2],
+                      &c->dilation[0], &c->dilation[1], &c->dilation[2], &c->groups,    &c->mode};
     for (size_t i = 0; i < ARRAY_LEN(all); i++)
         assert_int_equal(fscanf(f, "%" SCNd64, all[i]), 1);
     assert_int_equal(fscanf(f, " = %63[^\n]", c->result), 1);
@@ -28,7 +33,12 @@ static bool read_case(FILE *f, Case *c)
 static NodeId build_case(Build *b, const Case *c)
 {
     if (strcmp(c->op, "conv") == 0) {
-        ConvAttrs k = {.nd = (int)c->nd, .in_channels = INFER, .out_channels = c->out, .groups = c->groups, .padding = (PaddingKind)c->mode, .bias = true};
+        ConvAttrs k = {.nd = (int)c->nd,
+                       .in_channels = INFER,
+                       .out_channels = c->out,
+                       .groups = c->groups,
+                       .padding = (PaddingKind)c->mode,
+                       .bias = true};
         memcpy(k.kernel, c->kernel, sizeof k.kernel);
         memcpy(k.stride, c->stride, sizeof k.stride);
         memcpy(k.dilation, c->dilation, sizeof k.dilation);
@@ -41,7 +51,8 @@ static NodeId build_case(Build *b, const Case *c)
         memset(&attrs, 0, sizeof attrs);
         attrs.adaptive.nd = (int)c->nd;
         memcpy(attrs.adaptive.out, c->kernel, sizeof attrs.adaptive.out);
-        return build_node(b, strstr(c->op, "max") ? OP_ADAPTIVE_MAX : OP_ADAPTIVE_AVG, &b->at, 1, &attrs, build_layer(b, "AdaptiveAvgPool2d", ""));
+        return build_node(b, strstr(c->op, "max") ? OP_ADAPTIVE_MAX : OP_ADAPTIVE_AVG, &b->at, 1, &attrs,
+                          build_layer(b, "AdaptiveAvgPool2d", ""));
     }
     PoolAttrs p = {.nd = (int)c->nd, .ceil_mode = c->mode == 1};
     memcpy(p.kernel, c->kernel, sizeof p.kernel);
@@ -98,15 +109,17 @@ static void test_filled_in(void **state)
     assert_true(w->bound == sqrt(3.0) * (sqrt(2.0 / 6.0) / sqrt(25.0)));
     assert_true(bias->bound == 1.0 / sqrt(25.0) && bias->fan_in == 25);
     static const char *const printed[] = {
-        "Conv2d(1, 6, kernel_size=(5, 5), stride=(1, 1), padding=(2, 2))", "ReLU()",
-        "MaxPool2d(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False)", "Flatten(start_dim=1, end_dim=-1)",
+        "Conv2d(1, 6, kernel_size=(5, 5), stride=(1, 1), padding=(2, 2))",
+        "ReLU()",
+        "MaxPool2d(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False)",
+        "Flatten(start_dim=1, end_dim=-1)",
         "Linear(in_features=1176, out_features=10, bias=True)",
     };
     for (int i = 0; i < 5; i++)
         assert_string_equal(b.g->layers.at[i].printed, printed[i]);
     const char *why = NULL;
     assert_true(graph_verify(b.g, &why));
-    assert_true(shape(b.g, &b.d));   /* again: nothing changes */
+    assert_true(shape(b.g, &b.d)); /* again: nothing changes */
     assert_string_equal(b.g->layers.at[3].printed, printed[3]);
     arena_free(b.a);
 }
@@ -120,11 +133,20 @@ static void test_printed_norm_and_acts(void **state)
     memset(&attrs, 0, sizeof attrs);
     attrs.norm = (NormAttrs){.features = INFER, .eps = 1e-5, .momentum = 0.1, .affine = true, .track = true};
     build_node(&b, OP_BATCHNORM, &b.at, 1, &attrs, build_layer(&b, "BatchNorm2d", ""));
-    static const struct { ActKind kind; const char *type; double p[2]; const char *printed; } acts[] = {
-        {ACT_LEAKY_RELU, "LeakyReLU", {0.2}, "LeakyReLU(negative_slope=0.2)"}, {ACT_SOFTPLUS, "Softplus", {1, 20}, "Softplus(beta=1.0, threshold=20.0)"},
-        {ACT_HARDTANH, "Hardtanh", {-1, 1}, "Hardtanh(min_val=-1.0, max_val=1.0)"}, {ACT_SOFTSHRINK, "Softshrink", {0.5}, "Softshrink(0.5)"},
-        {ACT_GELU_TANH, "GELU", {0}, "GELU(approximate='tanh')"}, {ACT_RRELU, "RReLU", {0.125, 1.0 / 3}, "RReLU(lower=0.125, upper=0.3333333333333333)"},
-        {ACT_SILU, "SiLU", {0}, "SiLU()"}, {ACT_PRELU, "PReLU", {4, 0.25}, "PReLU(num_parameters=4)"},
+    static const struct {
+        ActKind kind;
+        const char *type;
+        double p[2];
+        const char *printed;
+    } acts[] = {
+        {ACT_LEAKY_RELU, "LeakyReLU", {0.2}, "LeakyReLU(negative_slope=0.2)"},
+        {ACT_SOFTPLUS, "Softplus", {1, 20}, "Softplus(beta=1.0, threshold=20.0)"},
+        {ACT_HARDTANH, "Hardtanh", {-1, 1}, "Hardtanh(min_val=-1.0, max_val=1.0)"},
+        {ACT_SOFTSHRINK, "Softshrink", {0.5}, "Softshrink(0.5)"},
+        {ACT_GELU_TANH, "GELU", {0}, "GELU(approximate='tanh')"},
+        {ACT_RRELU, "RReLU", {0.125, 1.0 / 3}, "RReLU(lower=0.125, upper=0.3333333333333333)"},
+        {ACT_SILU, "SiLU", {0}, "SiLU()"},
+        {ACT_PRELU, "PReLU", {4, 0.25}, "PReLU(num_parameters=4)"},
     };
     for (size_t i = 0; i < ARRAY_LEN(acts); i++) {
         memset(&attrs, 0, sizeof attrs);
@@ -134,7 +156,8 @@ static void test_printed_norm_and_acts(void **state)
         build_node(&b, OP_ACT, (ValueId[]){b.at, w}, 2, &attrs, l);
     }
     assert_true(shape(b.g, &b.d));
-    assert_string_equal(b.g->layers.at[0].printed, "BatchNorm2d(4, eps=1e-05, momentum=0.1, affine=True, bias=True, track_running_stats=True)");
+    assert_string_equal(b.g->layers.at[0].printed,
+                        "BatchNorm2d(4, eps=1e-05, momentum=0.1, affine=True, bias=True, track_running_stats=True)");
     for (size_t i = 0; i < ARRAY_LEN(acts); i++)
         assert_string_equal(b.g->layers.at[i + 1].printed, acts[i].printed);
     arena_free(b.a);
@@ -156,21 +179,21 @@ static void test_linear_error(void **state)
 {
     (void)state;
     Build b;
-    build_begin(&b, "input(1, 28, 28)\nConv2d(1, 20, 5)\nMaxPool2d(2)\nFlatten()\nLinear(3136, 100)\nLinear(100, 10)\n", 3, (int64_t[]){1, 28, 28}, 1);
+    build_begin(&b, "input(1, 28, 28)\nConv2d(1, 20, 5)\nMaxPool2d(2)\nFlatten()\nLinear(3136, 100)\nLinear(100, 10)\n", 3,
+                (int64_t[]){1, 28, 28}, 1);
     build_conv2d(&b, 1, 20, 5, 1, 0, "Conv2d(1, 20, 5)");
     build_maxpool2d(&b, 2, "MaxPool2d(2)");
     build_flatten(&b, "Flatten()");
     build_linear(&b, 3136, 100, "Linear(3136, 100)");
     build_arg(&b, 0, "3136");
     build_linear(&b, 100, 10, "Linear(100, 10)");
-    expect_messages(&b,
-                    "t.cnn:5:8: error: Linear expects 3136 input features but receives 2880 [E0307]\n"
-                    "    5 | Linear(3136, 100)\n"
-                    "      |        ^^^^\n"
-                    "    4 | Flatten()\n"
-                    "      | --------- note: [20, 12, 12] becomes 20 * 12 * 12 = 2880 here\n"
-                    "      = help: write Linear(2880, 100), or Linear(_, 100) to have it inferred\n"
-                    "      = PyTorch: mat1 and mat2 shapes cannot be multiplied (64x2880 and 3136x100)\n");
+    expect_messages(&b, "t.cnn:5:8: error: Linear expects 3136 input features but receives 2880 [E0307]\n"
+                        "    5 | Linear(3136, 100)\n"
+                        "      |        ^^^^\n"
+                        "    4 | Flatten()\n"
+                        "      | --------- note: [20, 12, 12] becomes 20 * 12 * 12 = 2880 here\n"
+                        "      = help: write Linear(2880, 100), or Linear(_, 100) to have it inferred\n"
+                        "      = PyTorch: mat1 and mat2 shapes cannot be multiplied (64x2880 and 3136x100)\n");
 }
 
 /* The classic: two 3x3 convolutions counted as one. */
@@ -178,7 +201,10 @@ static void test_forgotten_convolution(void **state)
 {
     (void)state;
     Build b;
-    build_begin(&b, "input(1, 28, 28)\nConv2d(1, hidden, 3)\nConv2d(_, 10, 3)\nFlatten()\nLinear(in_features=hidden * 26 * 26, out_features=4)\n", 3, (int64_t[]){1, 28, 28}, 1);
+    build_begin(&b,
+                "input(1, 28, 28)\nConv2d(1, hidden, 3)\nConv2d(_, 10, 3)\nFlatten()\nLinear(in_features=hidden * 26 * 26, "
+                "out_features=4)\n",
+                3, (int64_t[]){1, 28, 28}, 1);
     build_conv2d(&b, 1, 10, 3, 1, 0, "Conv2d(1, hidden, 3)");
     build_conv2d(&b, INFER, 10, 3, 1, 0, "Conv2d(_, 10, 3)");
     build_flatten(&b, "Flatten()");
@@ -192,7 +218,8 @@ static void test_forgotten_convolution(void **state)
                     "      | --------- note: [10, 24, 24] becomes 10 * 24 * 24 = 5760 here\n"
                     "    2 | Conv2d(1, hidden, 3)\n"
                     "      | -------------------- note: 6760 = 10 * 26 * 26 is the size here; the layers after it leave 24x24\n"
-                    "      = help: write Linear(in_features=hidden * 24 * 24, out_features=4), or Linear(in_features=_, out_features=4) to have it inferred\n"
+                    "      = help: write Linear(in_features=hidden * 24 * 24, out_features=4), or Linear(in_features=_, "
+                    "out_features=4) to have it inferred\n"
                     "      = PyTorch: mat1 and mat2 shapes cannot be multiplied (64x5760 and 6760x4)\n");
 }
 
@@ -200,61 +227,173 @@ static void test_several_errors(void **state)
 {
     (void)state;
     Build b;
-    build_begin(&b, "input(3, 8, 8)\nConv2d(1, 6, 3)\nReLU()\nConv2d(16, 16, 9)\nMaxPool2d(2)\nConv2d(8, 4, 1)\n", 3, (int64_t[]){3, 8, 8}, 1);
+    build_begin(&b, "input(3, 8, 8)\nConv2d(1, 6, 3)\nReLU()\nConv2d(16, 16, 9)\nMaxPool2d(2)\nConv2d(8, 4, 1)\n", 3,
+                (int64_t[]){3, 8, 8}, 1);
     build_conv2d(&b, 1, 6, 3, 1, 0, "Conv2d(1, 6, 3)");
     build_arg(&b, 0, "1");
     build_relu(&b, "ReLU()");
     build_conv2d(&b, 16, 16, 9, 1, 0, "Conv2d(16, 16, 9)");
     build_arg(&b, 0, "16");
     build_arg(&b, 2, "9");
-    build_maxpool2d(&b, 2, "MaxPool2d(2)");   /* its size is unknown: silent; its channels are known */
+    build_maxpool2d(&b, 2, "MaxPool2d(2)"); /* its size is unknown: silent; its channels are known */
     build_conv2d(&b, 8, 4, 1, 1, 0, "Conv2d(8, 4, 1)");
     build_arg(&b, 0, "8");
-    expect_messages(&b,
-                    "t.cnn:2:8: error: Conv2d expects 1 input channels but receives 3 [E0303]\n"
-                    "    2 | Conv2d(1, 6, 3)\n"
-                    "      |        ^\n"
-                    "    1 | input(3, 8, 8)\n"
-                    "      | -------------- note: the input is [3, 8, 8]\n"
-                    "      = help: write Conv2d(3, 6, 3), or Conv2d(_, 6, 3) to have it inferred\n"
-                    "      = PyTorch: Given groups=1, weight of size [6, 1, 3, 3], expected input[64, 3, 8, 8] to have 1 channels, but got 3 channels instead\n"
-                    "t.cnn:4:8: error: Conv2d expects 16 input channels but receives 6 [E0303]\n"
-                    "    4 | Conv2d(16, 16, 9)\n"
-                    "      |        ^^\n"
-                    "    2 | Conv2d(1, 6, 3)\n"
-                    "      | --------------- note: makes [6, 6, 6] here\n"
-                    "      = help: write Conv2d(6, 16, 9), or Conv2d(_, 16, 9) to have it inferred\n"
-                    "      = PyTorch: Given groups=1, weight of size [16, 16, 9, 9], expected input[64, 6, 6, 6] to have 16 channels, but got 6 channels instead\n"
-                    "t.cnn:4:16: error: Conv2d's 9 x 9 window does not fit its 6 x 6 input: floor((6 + 2*0 - 1*(9-1) - 1)/1 + 1) = -2 [E0304]\n"
-                    "    4 | Conv2d(16, 16, 9)\n"
-                    "      |                ^\n"
-                    "    2 | Conv2d(1, 6, 3)\n"
-                    "      | --------------- note: makes [6, 6, 6] here\n"
-                    "      = help: a kernel of at most 6 fits here; or write padding=2, or shrink less before it\n"
-                    "      = PyTorch: Calculated padded input size per channel: (6 x 6). Kernel size: (9 x 9). Kernel size can't be greater than actual input size\n"
-                    "t.cnn:6:8: error: Conv2d expects 8 input channels but receives 16 [E0303]\n"
-                    "    6 | Conv2d(8, 4, 1)\n"
-                    "      |        ^\n"
-                    "    5 | MaxPool2d(2)\n"
-                    "      | ------------ note: makes [16, ?, ?] here\n"
-                    "      = help: write Conv2d(16, 4, 1), or Conv2d(_, 4, 1) to have it inferred\n");
+    expect_messages(&b, "t.cnn:2:8: error: Conv2d expects 1 input channels but receives 3 [E0303]\n"
+                        "    2 | Conv2d(1, 6, 3)\n"
+                        "      |        ^\n"
+                        "    1 | input(3, 8, 8)\n"
+                        "      | -------------- note: the input is [3, 8, 8]\n"
+                        "      = help: write Conv2d(3, 6, 3), or Conv2d(_, 6, 3) to have it inferred\n"
+                        "      = PyTorch: Given groups=1, weight of size [6, 1, 3, 3], expected input[64, 3, 8, 8] to have 1 "
+                        "channels, but got 3 channels instead\n"
+                        "t.cnn:4:8: error: Conv2d expects 16 input channels but receives 6 [E0303]\n"
+                        "    4 | Conv2d(16, 16, 9)\n"
+                        "      |        ^^\n"
+                        "    2 | Conv2d(1, 6, 3)\n"
+                        "      | --------------- note: makes [6, 6, 6] here\n"
+                        "      = help: write Conv2d(6, 16, 9), or Conv2d(_, 16, 9) to have it inferred\n"
+                        "      = PyTorch: Given groups=1, weight of size [16, 16, 9, 9], expected input[64, 6, 6, 6] to have 16 "
+                        "channels, but got 6 channels instead\n"
+                        "t.cnn:4:16: error: Conv2d's 9 x 9 window does not fit its 6 x 6 input: floor((6 + 2*0 - 1*(9-1) - 1)/1 "
+                        "+ 1) = -2 [E0304]\n"
+                        "    4 | Conv2d(16, 16, 9)\n"
+                        "      |                ^\n"
+                        "    2 | Conv2d(1, 6, 3)\n"
+                        "      | --------------- note: makes [6, 6, 6] here\n"
+                        "      = help: a kernel of at most 6 fits here; or write padding=2, or shrink less before it\n"
+                        "      = PyTorch: Calculated padded input size per channel: (6 x 6). Kernel size: (9 x 9). Kernel size "
+                        "can't be greater than actual input size\n"
+                        "t.cnn:6:8: error: Conv2d expects 8 input channels but receives 16 [E0303]\n"
+                        "    6 | Conv2d(8, 4, 1)\n"
+                        "      |        ^\n"
+                        "    5 | MaxPool2d(2)\n"
+                        "      | ------------ note: makes [16, ?, ?] here\n"
+                        "      = help: write Conv2d(16, 4, 1), or Conv2d(_, 4, 1) to have it inferred\n");
 }
 
 static void test_one_line_errors(void **state)
 {
     (void)state;
-    static const struct { Op op; const char *type; Attrs attrs; int rank; int64_t in[3]; const char *want; } cases[] = {
-        {OP_CONV, "Conv2d", {.conv = {.nd = 2, .in_channels = INFER, .out_channels = 4, .groups = 3, .kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}}}, 3, {3, 8, 8}, "E0305"},
-        {OP_CONV, "Conv2d", {.conv = {.nd = 2, .in_channels = INFER, .out_channels = 4, .groups = 1, .kernel = {3, 3}, .stride = {0, 1}, .dilation = {1, 1}}}, 3, {3, 8, 8}, "E0306"},
-        {OP_CONV, "Conv2d", {.conv = {.nd = 2, .in_channels = INFER, .out_channels = 4, .groups = 0, .kernel = {3, 3}, .stride = {1, 1}, .dilation = {1, 1}}}, 3, {3, 8, 8}, "E0306"},
-        {OP_CONV, "Conv2d", {.conv = {.nd = 2, .in_channels = INFER, .out_channels = 4, .groups = 1, .kernel = {3, 3}, .stride = {2, 2}, .dilation = {1, 1}, .padding = PADDING_SAME}}, 3, {3, 8, 8}, "E0312"},
-        {OP_CONV, "Conv2d", {.conv = {.nd = 2, .in_channels = INFER, .out_channels = INT64_MAX, .groups = 1, .kernel = {3, 3}, .stride = {1, 1}, .dilation = {1, 1}}}, 3, {3, 8, 8}, "E0319"},
-        {OP_CONV, "Conv2d", {.conv = {.nd = 2, .in_channels = INFER, .out_channels = INT32_MAX, .groups = 1, .kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}}}, 3, {1, 8, 8}, "E0319"},
-        {OP_CONV, "Conv2d", {.conv = {.nd = 2, .in_channels = INFER, .out_channels = 1, .groups = 1, .kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}, .pad_lo = {INT32_MAX, INT32_MAX}, .pad_hi = {INT32_MAX, INT32_MAX}}}, 3, {1, 8, 8}, "E0319"},
-        {OP_CONV, "Conv2d", {.conv = {.nd = 2, .in_channels = INFER, .out_channels = 4, .groups = 1, .kernel = {3, 3}, .stride = {1, 1}, .dilation = {1, 1}}}, 1, {784}, "E0302"},
+    static const struct {
+        Op op;
+        const char *type;
+        Attrs attrs;
+        int rank;
+        int64_t in[3];
+        const char *want;
+    } cases[] = {
+        {OP_CONV,
+         "Conv2d",
+         {.conv = {.nd = 2,
+                   .in_channels = INFER,
+                   .out_channels = 4,
+                   .groups = 3,
+                   .kernel = {1, 1},
+                   .stride = {1, 1},
+                   .dilation = {1, 1}}},
+         3,
+         {3, 8, 8},
+         "E0305"},
+        {OP_CONV,
+         "Conv2d",
+         {.conv = {.nd = 2,
+                   .in_channels = INFER,
+                   .out_channels = 4,
+                   .groups = 1,
+                   .kernel = {3, 3},
+                   .stride = {0, 1},
+                   .dilation = {1, 1}}},
+         3,
+         {3, 8, 8},
+         "E0306"},
+        {OP_CONV,
+         "Conv2d",
+         {.conv = {.nd = 2,
+                   .in_channels = INFER,
+                   .out_channels = 4,
+                   .groups = 0,
+                   .kernel = {3, 3},
+                   .stride = {1, 1},
+                   .dilation = {1, 1}}},
+         3,
+         {3, 8, 8},
+         "E0306"},
+        {OP_CONV,
+         "Conv2d",
+         {.conv = {.nd = 2,
+                   .in_channels = INFER,
+                   .out_channels = 4,
+                   .groups = 1,
+                   .kernel = {3, 3},
+                   .stride = {2, 2},
+                   .dilation = {1, 1},
+                   .padding = PADDING_SAME}},
+         3,
+         {3, 8, 8},
+         "E0312"},
+        {OP_CONV,
+         "Conv2d",
+         {.conv = {.nd = 2,
+                   .in_channels = INFER,
+                   .out_channels = INT64_MAX,
+                   .groups = 1,
+                   .kernel = {3, 3},
+                   .stride = {1, 1},
+                   .dilation = {1, 1}}},
+         3,
+         {3, 8, 8},
+         "E0319"},
+        {OP_CONV,
+         "Conv2d",
+         {.conv = {.nd = 2,
+                   .in_channels = INFER,
+                   .out_channels = INT32_MAX,
+                   .groups = 1,
+                   .kernel = {1, 1},
+                   .stride = {1, 1},
+                   .dilation = {1, 1}}},
+         3,
+         {1, 8, 8},
+         "E0319"},
+        {OP_CONV,
+         "Conv2d",
+         {.conv = {.nd = 2,
+                   .in_channels = INFER,
+                   .out_channels = 1,
+                   .groups = 1,
+                   .kernel = {1, 1},
+                   .stride = {1, 1},
+                   .dilation = {1, 1},
+                   .pad_lo = {INT32_MAX, INT32_MAX},
+                   .pad_hi = {INT32_MAX, INT32_MAX}}},
+         3,
+         {1, 8, 8},
+         "E0319"},
+        {OP_CONV,
+         "Conv2d",
+         {.conv = {.nd = 2,
+                   .in_channels = INFER,
+                   .out_channels = 4,
+                   .groups = 1,
+                   .kernel = {3, 3},
+                   .stride = {1, 1},
+                   .dilation = {1, 1}}},
+         1,
+         {784},
+         "E0302"},
         {OP_LINEAR, "Linear", {.linear = {INFER, 0, true}}, 1, {784}, "E0306"},
-        {OP_MAXPOOL, "MaxPool2d", {.pool = {.nd = 2, .kernel = {2, 2}, .stride = {2, 2}, .pad = {2, 2}, .dilation = {1, 1}}}, 3, {1, 8, 8}, "E0308"},
-        {OP_MAXPOOL, "MaxPool2d", {.pool = {.nd = 2, .kernel = {3, 3}, .stride = {3, 3}, .dilation = {1, 1}}}, 3, {1, 2, 2}, "E0309"},
+        {OP_MAXPOOL,
+         "MaxPool2d",
+         {.pool = {.nd = 2, .kernel = {2, 2}, .stride = {2, 2}, .pad = {2, 2}, .dilation = {1, 1}}},
+         3,
+         {1, 8, 8},
+         "E0308"},
+        {OP_MAXPOOL,
+         "MaxPool2d",
+         {.pool = {.nd = 2, .kernel = {3, 3}, .stride = {3, 3}, .dilation = {1, 1}}},
+         3,
+         {1, 2, 2},
+         "E0309"},
         {OP_BATCHNORM, "BatchNorm2d", {.norm = {.features = 5, .eps = 1e-5, .momentum = 0.1}}, 3, {4, 2, 2}, "E0310"},
         {OP_BATCHNORM, "BatchNorm1d", {.norm = {.features = 4, .eps = 1e-5, .momentum = 0.1}}, 3, {4, 2, 2}, "E0302"},
         {OP_PAD, "ReflectionPad2d", {.pad = {.nd = 2, .lo = {4, 4}, .hi = {4, 4}, .mode = PAD_REFLECT}}, 3, {1, 4, 4}, "E0313"},
@@ -276,7 +415,8 @@ static void test_one_line_errors(void **state)
         build_begin(&b, "input(1)\nlayer\n", cases[i].rank, cases[i].in, 1);
         LayerId l = build_layer(&b, cases[i].type, "layer");
         ValueId w = build_param(&b, "weight", l, true);
-        build_node(&b, cases[i].op, (ValueId[]){b.at, w}, cases[i].op == OP_CONV || cases[i].op == OP_LINEAR || cases[i].op == OP_ACT ? 2 : 1, &cases[i].attrs, l);
+        build_node(&b, cases[i].op, (ValueId[]){b.at, w},
+                   cases[i].op == OP_CONV || cases[i].op == OP_LINEAR || cases[i].op == OP_ACT ? 2 : 1, &cases[i].attrs, l);
         if (shape(b.g, &b.d) || b.d.errors != 1 || strcmp(b.d.first->code, cases[i].want) != 0) {
             char *got = build_messages(&b, DIAG_SHORT);
             fail_msg("case %zu (%s): wanted %s, got:\n%s", i, cases[i].type, cases[i].want, got);
@@ -298,16 +438,16 @@ static void test_residual_error(void **state)
     b.g->layers.at[l].arg_span = NULL;
     b.g->layers.at[l].in = in;
     build_node(&b, OP_ADD, (ValueId[]){b.at, in}, 2, NULL, l);
-    expect_messages(&b,
-                    "t.cnn:2:1: error: residual cannot add [128, 28, 28] and [64, 56, 56] [E0317]\n"
-                    "    2 | residual { Conv2d(_, 128, 3, 2, 1) }\n"
-                    "      | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n"
-                    "    2 | residual { Conv2d(_, 128, 3, 2, 1) }\n"
-                    "      |            ----------------------- note: makes [128, 28, 28] here\n"
-                    "    1 | input(64, 56, 56)\n"
-                    "      | ----------------- note: the input is [64, 56, 56]\n"
-                    "      = help: give the block's input its own way: shortcut { Conv2d(_, 128, 1, stride=2) }\n"
-                    "      = PyTorch: The size of tensor a (128) must match the size of tensor b (64) at non-singleton dimension 1\n");
+    expect_messages(
+        &b, "t.cnn:2:1: error: residual cannot add [128, 28, 28] and [64, 56, 56] [E0317]\n"
+            "    2 | residual { Conv2d(_, 128, 3, 2, 1) }\n"
+            "      | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n"
+            "    2 | residual { Conv2d(_, 128, 3, 2, 1) }\n"
+            "      |            ----------------------- note: makes [128, 28, 28] here\n"
+            "    1 | input(64, 56, 56)\n"
+            "      | ----------------- note: the input is [64, 56, 56]\n"
+            "      = help: give the block's input its own way: shortcut { Conv2d(_, 128, 1, stride=2) }\n"
+            "      = PyTorch: The size of tensor a (128) must match the size of tensor b (64) at non-singleton dimension 1\n");
 }
 
 static void test_concat(void **state)
@@ -338,8 +478,14 @@ static void test_concat(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_torch_sizes), cmocka_unit_test(test_filled_in), cmocka_unit_test(test_printed_norm_and_acts), cmocka_unit_test(test_linear_error),
-        cmocka_unit_test(test_forgotten_convolution), cmocka_unit_test(test_several_errors), cmocka_unit_test(test_one_line_errors), cmocka_unit_test(test_residual_error),
+        cmocka_unit_test(test_torch_sizes),
+        cmocka_unit_test(test_filled_in),
+        cmocka_unit_test(test_printed_norm_and_acts),
+        cmocka_unit_test(test_linear_error),
+        cmocka_unit_test(test_forgotten_convolution),
+        cmocka_unit_test(test_several_errors),
+        cmocka_unit_test(test_one_line_errors),
+        cmocka_unit_test(test_residual_error),
         cmocka_unit_test(test_concat),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
