@@ -45,7 +45,8 @@ static NodeId absorbing_node(const Graph *g, const Node *bn, const uint32_t *use
 /* s * w, or s alone when there is no w. */
 static ValueId emit_fold_weight(Rewrite *r, const Node *bn, ValueId w)
 {
-    NodeId n = emit_node(r->to, origin_of(bn), OP_FOLD_WEIGHT, VALUES(w, r->map[bn->in[BN_GAMMA]], r->map[bn->in[BN_VAR]]), &bn->attrs);
+    ValueId gamma = r->map[bn->in[BN_GAMMA]], var = r->map[bn->in[BN_VAR]];
+    NodeId n = emit_node(r->to, origin_of(bn), OP_FOLD_WEIGHT, VALUES(w, gamma, var), &bn->attrs);
     return w ? emit_like(r->to, n, 0, w) : emit_shape(r->to, n, 0, shape_of(1, bn->attrs.norm.features));
 }
 

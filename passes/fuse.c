@@ -53,7 +53,8 @@ static bool reads_once(const Graph *g, const Node *n)
     const Shape *x = &graph_value(g, n->in[0])->shape, *y = &graph_value(g, n->out[0])->shape;
     for (int i = 0; i < p->nd; i++) {
         int d = x->rank - p->nd + i;
-        if (p->pad[i] || p->stride[i] < p->kernel[i] || p->dilation[i] != 1 || (y->dim[d] - 1) * p->stride[i] + p->kernel[i] > x->dim[d])
+        int64_t end = (y->dim[d] - 1) * p->stride[i] + p->kernel[i];
+        if (p->pad[i] || p->stride[i] < p->kernel[i] || p->dilation[i] != 1 || end > x->dim[d])
             return false;
     }
     return true;
@@ -65,7 +66,8 @@ static bool has_kernel(Op op) { return !(op_flags(op) & OPF_LEAF) && op != OP_FO
 /* Whether two values have one element for one element. */
 static bool same_place(const Graph *g, ValueId a, ValueId b)
 {
-    return shape_equal(&graph_value(g, a)->shape, &graph_value(g, b)->shape) && graph_value(g, a)->batched == graph_value(g, b)->batched;
+    const Value *x = graph_value(g, a), *y = graph_value(g, b);
+    return shape_equal(&x->shape, &y->shape) && x->batched == y->batched;
 }
 
 /* By value: how many nodes read it (a node that reads it twice is one), plus the ways out of the graph. */

@@ -102,7 +102,10 @@ static void grad_glu(Train *t, const Node *n, ValueId dy) { flow(t, n, n->in[0],
 static void grad_softmax(Train *t, const Node *n, ValueId dy) { flow(t, n, n->in[0], OP_SOFTMAX_DX, VALUES(dy, n->out[0])); }
 
 /* y_i = x_i - log sum_j e^x_j:  dx = dy - e^y * sum_j dy_j */
-static void grad_log_softmax(Train *t, const Node *n, ValueId dy) { flow(t, n, n->in[0], OP_LOG_SOFTMAX_DX, VALUES(dy, n->out[0])); }
+static void grad_log_softmax(Train *t, const Node *n, ValueId dy)
+{
+    flow(t, n, n->in[0], OP_LOG_SOFTMAX_DX, VALUES(dy, n->out[0]));
+}
 
 /* y = x * mask / (1-p):  dx = dy * mask / (1-p), the same op with the same seed and stream */
 static void grad_dropout(Train *t, const Node *n, ValueId dy) { flow(t, n, n->in[0], OP_DROPOUT, VALUES(dy, n->in[1])); }

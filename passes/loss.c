@@ -32,8 +32,8 @@ ValueId loss_attach(Train *t)
     bool targets = mse && t->spec->train.data == CNNC_DATA_NPY;
     Shape output = graph_value(g, g->output)->shape;
     if (mse && !targets && output.rank != 2) {
-        diag_error(t->diags, t->spec->loss_span, "E0603", "MSELoss with class labels needs one score per class, but the net gives %s",
-                   shape_text(g->arena, &output, true));
+        diag_error(t->diags, t->spec->loss_span, "E0603",
+                   "MSELoss with class labels needs one score per class, but the net gives %s", shape_text(g->arena, &output, true));
         return 0;
     }
     Origin o = origin_of(graph_def(g, g->output));

@@ -29,7 +29,8 @@ static ValueId add_state(Train *t, ValueId p, const char *kind)
     return graph_add_param(t->g, name, &attrs, &shape, def->layer, def->span);
 }
 
-typedef struct { Op op; ValueId in[8]; int n_in; int n_state; ValueId state[3]; } Update;   /* state[i] (0: absent) is input 2+i, output 1+i */
+/* state[i] (0: absent) is input 2 + i and output 1 + i. */
+typedef struct { Op op; ValueId in[8]; int n_in; int n_state; ValueId state[3]; } Update;
 
 static Update update_sgd(Train *t, ValueId p, ValueId g)
 {

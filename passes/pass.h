@@ -20,11 +20,11 @@ Graph *train_step(Arena *a, const Graph *g, const TrainSpec *t, Diags *d);
 Graph *eval_graph(Arena *a, const Graph *g);
 /* simplify.c: identities, equal nodes, dead code, padding into convs, maxpool(relu(x)) -> relu(maxpool(x)). New graph. */
 Graph *simplify(Arena *a, const Graph *g);
-/* fuse.c: which nodes share a kernel. A group is a tree of elementwise nodes (OPF_MAP, BATCHNORM, BN_TRAIN, BN_DX, optimizers; SLICE
- * and GLU at its leaves) with at most one other node, the anchor: conv + add + act; conv.dx + add + act.dx; conv.dw + sgd; before a
- * pool whose windows do not overlap elementwise work on its input: bn.train + maxpool + act. Inner values have one reader and
- * no storage; an anchor's further outputs (a pool's index) are stored where the group runs, at its last node. Operands that come
- * from outside are loads. RESHAPE and RESHAPE_BACK are single and free. */
+/* fuse.c: which nodes share a kernel. A group is a tree of elementwise nodes (OPF_MAP, BATCHNORM, BN_TRAIN, BN_DX, optimizers;
+ * SLICE and GLU at its leaves) with at most one other node, the anchor: conv + add + act; conv.dx + add + act.dx; conv.dw + sgd;
+ * before a pool whose windows do not overlap elementwise work on its input: bn.train + maxpool + act. Inner values have one
+ * reader and no storage; an anchor's further outputs (a pool's index) are stored where the group runs, at its last node.
+ * Operands that come from outside are loads. RESHAPE and RESHAPE_BACK are single and free. */
 typedef struct {
     NodeId *root;     /* by NodeId: the last node of its group; 0: no kernel (leaves, FOLD_*) */
     NodeId *anchor;   /* by root: the group's anchor, 0 = none (elementwise work only) */

@@ -32,7 +32,9 @@ static const Shape *shape_at(const Simplify *s, ValueId v) { return &graph_value
 static ValueId same_pool(const Simplify *s, const Node *old, const Node *n)
 {
     const PoolAttrs *p = &n->attrs.pool;
-    if ((n->op != OP_MAXPOOL && n->op != OP_AVGPOOL) || p->divisor_override > 1 || (n->op == OP_MAXPOOL && s->old_uses[old->out[1]]))
+    if ((n->op != OP_MAXPOOL && n->op != OP_AVGPOOL) || p->divisor_override > 1)
+        return 0;
+    if (n->op == OP_MAXPOOL && s->old_uses[old->out[1]])    /* the index is wanted */
         return 0;
     for (int i = 0; i < p->nd; i++)
         if (p->kernel[i] != 1 || p->stride[i] != 1 || p->pad[i] != 0)

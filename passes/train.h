@@ -28,7 +28,7 @@ NodeId batchnorm_by_batch(Rewrite *r, NodeId n);
 /* loss.c: labels and loss behind the net's output. Returns the gradient at the output, or 0 after an error. */
 ValueId loss_attach(Train *t);
 
-/* grad.c: walks the forward nodes backwards from the output's gradient; parameters are updated where their gradient is complete. */
+/* grad.c: walks the forward nodes backwards from the output's gradient, and updates parameters. */
 void grad_walk(Train *t, ValueId d_output);
 /* For rules: dv is one more gradient of forward value v (ignored when none is wanted). */
 void grad_flow(Train *t, ValueId v, ValueId dv);
