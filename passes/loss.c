@@ -33,7 +33,8 @@ ValueId loss_attach(Train *t)
     Shape output = graph_value(g, g->output)->shape;
     if (mse && !targets && output.rank != 2) {
         diag_error(t->diags, t->spec->loss_span, "E0603",
-                   "MSELoss with class labels needs one score per class, but the net gives %s", shape_text(g->arena, &output, true));
+                   "MSELoss with class labels needs one score per class, but the net gives %s",
+                   shape_text(g->arena, &output, true));
         return 0;
     }
     Origin o = origin_of(graph_def(g, g->output));
