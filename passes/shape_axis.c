@@ -71,7 +71,7 @@ static void check_probability(Infer *t)
         return;
     diag_error(t->d, infer_arg(t, "p"), "E0323", "%s's probability must be from 0 to 1, not %g", infer_type(t), p);
     note_use(t);
-    if (p > 1 && p <= 100)
+    if (p >= 5 && p <= 100)
         diag_help(t->d, "%g %% is written %g", p, p / 100);
     diag_torch(t->d, "dropout probability has to be between 0 and 1, but got %g", p);
 }
