@@ -72,6 +72,7 @@ static bool write_machine_code(Emit *e, LLVMTargetMachineRef tm, CpuOutput kind,
 {
     LLVMMemoryBufferRef buffer;
     char *message = NULL;
+    LLVMSetTargetMachineAsmVerbosity(tm, true);   /* comments: loops and their depth */
     if (LLVMTargetMachineEmitToMemoryBuffer(tm, e->mod, kind == CPU_ASM ? LLVMAssemblyFile : LLVMObjectFile, &message, &buffer))
         return fail(e, why, "LLVM wrote no code", message);
     take_bytes(out, LLVMGetBufferStart(buffer), LLVMGetBufferSize(buffer));
