@@ -327,10 +327,10 @@ ValueId build_batchnorm(Elab *e, LayerCall *c, ValueId in)
     const Val *momentum = layer_arg(c, "momentum");
     a.norm = (NormAttrs){.features = int_arg(c, "num_features"), .eps = number_arg(c, "eps"), .affine = bool_arg(c, "affine"),
                          .momentum = momentum->kind == VK_NONE ? -1 : number_arg(c, "momentum"), .track = bool_arg(c, "track_running_stats")};
-    if (a.norm.eps < 0 || (momentum->kind != VK_NONE && (a.norm.momentum < 0 || a.norm.momentum > 1))) {
+    if (a.norm.eps < 0 || (momentum->kind != VK_NONE && a.norm.momentum < 0)) {
         bool eps = a.norm.eps < 0;
         diag_error(e->diags, layer_arg(c, eps ? "eps" : "momentum")->span, "E0306", "%s of %s must be %s", eps ? "eps" : "momentum", c->spec->name,
-                   eps ? "positive" : "between 0 and 1");
+                   eps ? "positive" : "at least 0");
         return unknown_value(e);
     }
     ValueId inputs[5] = {in};
@@ -350,11 +350,6 @@ ValueId build_dropout(Elab *e, LayerCall *c, ValueId in)
 {
     Attrs a = blank();
     a.dropout = (DropoutAttrs){.p = number_arg(c, "p"), .stream = e->streams++, .channels = c->spec->nd > 0};
-    if (!(a.dropout.p >= 0 && a.dropout.p <= 1)) {
-        diag_error(e->diags, layer_arg(c, "p")->span, "E0306", "%s's p must be between 0 and 1, not %s", c->spec->name, val_text(e->arena, layer_arg(c, "p")));
-        diag_torch(e->diags, "dropout probability has to be between 0 and 1, but got %s", val_text(e->arena, layer_arg(c, "p")));
-        return unknown_value(e);
-    }
     return add_op(e, c, OP_DROPOUT, &in, 1, &a);
 }
 
@@ -383,7 +378,7 @@ ValueId build_softmax(Elab *e, LayerCall *c, ValueId in)
 {
     Attrs a = blank();
     const Val *dim = layer_arg(c, "dim");
-    a.axis.axis = dim->kind == VK_NONE ? 1 : axis_number(dim->i);
+    a.axis.axis = dim->kind == VK_NONE ? AXIS_NONE : axis_number(dim->i);
     return add_op(e, c, c->spec->name[0] == 'L' ? OP_LOG_SOFTMAX : OP_SOFTMAX, &in, 1, &a);
 }
 
@@ -420,6 +415,11 @@ ValueId build_act(Elab *e, LayerCall *c, ValueId in)
     for (int i = 0; i < c->spec->n_args; i++)
         if (c->spec->args[i].kind == ARG_NUMBER)
             val_number(&c->arg[i], &a.act.p[p++]);
+    if (a.act.kind == ACT_HARDTANH && a.act.p[0] >= a.act.p[1]) {
+        diag_error(e->diags, c->ast->span, "E0306", "Hardtanh's max_val %g must be greater than its min_val %g", a.act.p[1], a.act.p[0]);
+        diag_torch(e->diags, "max_val (%g) must be greater than min_val (%g)", a.act.p[1], a.act.p[0]);
+        return unknown_value(e);
+    }
     return add_op(e, c, OP_ACT, &in, 1, &a);
 }
 

@@ -252,8 +252,8 @@ static void lint_receptive_field(Lint *l)
             at = id;
         }
     }
-    if (!conv || !widest || widest->nd != image->rank - 1)
-        return;
+    if (!conv || !widest || widest->nd != image->rank - 1 || !known(l, l->g->output))
+        return;                                       /* after an error the wider layers may be those that are not known */
     bool small = true, large = true;
     for (int i = 0; i < widest->nd; i++) {
         small = small && widest->size[i] * 8 < image->dim[i + 1];

@@ -15,10 +15,31 @@ static int run(Compile *cc)
         SessionOptions so = {.threads = (int)o->threads};
         code_tell_initial(&c);
         bool open = session_open(&s, c.model, &so, &e);
-        if (!open || !bench_print(&s, stdout, o->json, &e) || (!o->json && !bench_print_layers(&s, stdout, false, &e)))
+        Peak peak = o->json ? (Peak){0} : peak_measure();
+        if (!open || !bench_print(&s, stdout, o->json, &e) || (!o->json && !bench_print_layers(&s, &peak, stdout, false, &e)))
             status = code_runtime_error(&e);
         if (open)
             session_close(&s);
+    }
+    code_free(&c);
+    return status;
+}
+
+/* --train: a step of training on random samples. */
+static int run_training(Compile *cc)
+{
+    const Options *o = cc->o;
+    CodeGen c = {0};
+    RtError e = {0};
+    int status = code_open(&c, cc);
+    if (!status)
+        status = code_training(&c);
+    if (!status)
+        status = code_jit(&c);
+    if (!status) {
+        Peak peak = peak_measure();
+        if (!bench_print_training(c.model, (int)o->threads, &peak, stdout, o->json, &e))
+            status = code_runtime_error(&e);
     }
     code_free(&c);
     return status;
@@ -28,11 +49,9 @@ int command_bench(Options *o)
 {
     Compile cc;
     bool done;
-    if (o->train_bench)
-        return driver_error(EXIT_USAGE, "bench --train is not implemented yet");
     int status = driver_load(&cc, o, o->args.at[0], &done);
     if (!status && !done)
-        status = run(&cc);
+        status = o->train_bench ? run_training(&cc) : run(&cc);
     driver_free(&cc);
     return status;
 }
