@@ -1,4 +1,4 @@
-/* Speed, facts and self-test of a compiled model.
+/* Speed of calls, facts and self-test of a compiled model.
  * In: a Session. Out: text or JSON.
  * Relies on functions without side effects, so that they can be run over and over.
  * Idea: the median of many calls is what a user sees, the best one what the code can do. */
@@ -27,19 +27,21 @@ static void fill_input(Session *s)
 
 bool bench_session(Session *s, int64_t n, double seconds, BenchResult *out, RtError *e)
 {
-    double *times = malloc(MAX_RUNS * sizeof *times), start = exec_seconds();
+    double *times = malloc(MAX_RUNS * sizeof *times);
     int64_t runs = 0;
     if (!times)
         return rt_error_memory(e, MAX_RUNS * sizeof *times);
     fill_input(s);
     session_run(s, n);
+    double start = exec_seconds(), start_ticks = exec_ticks();
     while (runs < MAX_RUNS && (runs < 3 || exec_seconds() - start < seconds)) {
-        double at = exec_seconds();
+        double at = exec_ticks();
         session_run(s, n);
-        times[runs++] = exec_seconds() - at;
+        times[runs++] = exec_ticks() - at;
     }
+    double tick = (exec_seconds() - start) / (exec_ticks() - start_ticks);
     qsort(times, (size_t)runs, sizeof *times, by_value);
-    *out = (BenchResult){n, times[0], times[runs / 2], runs};
+    *out = (BenchResult){n, tick * times[0], tick * times[runs / 2], runs};
     free(times);
     return true;
 }
@@ -85,67 +87,6 @@ bool bench_print(Session *s, FILE *to, bool json, RtError *e)
         print_result(s, &full, to, json);
     }
     fputs(json ? "]\n" : "", to);
-    return true;
-}
-
-/* "conv1 Conv2d .. relu1 ReLU", or the stage's own name */
-static void stage_layers(const CnncModel *m, const CnncStage *s, char *out, size_t size)
-{
-    int32_t a = s->first_layer, b = s->last_layer;
-    if (a < 0 || b < a || b >= m->n_layers)
-        snprintf(out, size, "%s", s->name);
-    else if (a == b)
-        snprintf(out, size, "%s %s", m->layers[a].name, m->layers[a].type);
-    else
-        snprintf(out, size, "%s %s .. %s %s", m->layers[a].name, m->layers[a].type, m->layers[b].name, m->layers[b].type);
-}
-
-static void print_stage(const Session *s, int i, double seconds, double total, FILE *to, bool json)
-{
-    const CnncStage *stage = &s->infer->stages[i];
-    char layers[256];
-    double gflops = seconds > 0 ? 2e-9 * stage->macs * (double)s->batch / seconds : 0;
-    stage_layers(s->model, stage, layers, sizeof layers);
-    if (!json) {
-        fprintf(to, "%10.4f  %5.1f %%  %8.1f  %s\n", 1e3 * seconds, total > 0 ? 100 * seconds / total : 0, gflops, layers);
-        return;
-    }
-    fputs(i ? ",\n {\"stage\": " : "\n {\"stage\": ", to);
-    json_put_string(to, stage->name);
-    fputs(", \"layers\": ", to);
-    json_put_string(to, layers);
-    fputs(", \"ms\": ", to);
-    json_put_number(to, 1e3 * seconds);
-    fputs(", \"gflops\": ", to);
-    json_put_number(to, gflops);
-    putc('}', to);
-}
-
-bool bench_print_layers(Session *s, FILE *to, bool json, RtError *e)
-{
-    int n = s->infer->n_stages, runs = 0;
-    double *seconds = calloc((size_t)(n ? n : 1), sizeof *seconds), total = 0, start = exec_seconds();
-    if (!seconds)
-        return rt_error_memory(e, (unsigned long long)n * sizeof *seconds);
-    fill_input(s);
-    session_run(s, s->batch);
-    s->exec->stage_seconds = seconds;
-    for (; runs < 3 || (runs < MAX_RUNS && exec_seconds() - start < 0.5); runs++)
-        session_run(s, s->batch);
-    s->exec->stage_seconds = NULL;
-    for (int i = 0; i < n; i++)
-        total += seconds[i] /= runs;
-    if (json)
-        putc('[', to);
-    else
-        fprintf(to, "batch %lld, %d threads\n        ms  share   GFLOP/s  layers\n", (long long)s->batch, threads_count(s->threads));
-    for (int i = 0; i < n; i++)
-        print_stage(s, i, seconds[i], total, to, json);
-    if (json)
-        fputs("\n]\n", to);
-    else
-        fprintf(to, "%10.4f  in all\n", 1e3 * total);
-    free(seconds);
     return true;
 }
 

@@ -6,10 +6,17 @@
 
 typedef struct { int64_t batch; double best, median; int64_t runs; } BenchResult;   /* seconds per call */
 
+/* What one thread of this machine can do at most, measured (peak.c). */
+typedef struct { double flops, bytes; } Peak;              /* per second: float32 operations, from and to memory */
+Peak peak_measure(void);
+
 /* Times calls of n samples (1 .. s->batch) for about `seconds`. */
 bool bench_session(Session *s, int64_t n, double seconds, BenchResult *out, RtError *e);
 bool bench_print(Session *s, FILE *to, bool json, RtError *e);           /* one sample, and the largest batch */
-bool bench_print_layers(Session *s, FILE *to, bool json, RtError *e);    /* time per stage, with the layers in it */
+/* Time per stage, with the layers in it; with a peak also the share of it and the time that it bounds. */
+bool bench_print_layers(Session *s, const Peak *peak, FILE *to, bool json, RtError *e);
+/* The same for a training step of model->step on random samples, and a line "N images/s". */
+bool bench_print_training(const CnncModel *m, int threads, const Peak *peak, FILE *to, bool json, RtError *e);
 void info_print(const CnncModel *m, FILE *to, bool json);
 /* Runs the samples that came with the program; false (RT_FAIL) when an output is off by more than
  * test_tolerance, or not a number. */

@@ -16,7 +16,7 @@ typedef struct Exec {
     char *state;             /* model->state_bytes, zeroed; plain layout of model->tensors */
     char *work, *scratch;    /* largest of the functions; scratch: one block per thread */
     int64_t work_bytes, scratch_stride;
-    double *stage_seconds;   /* when set (by the caller, n_stages of the function run): time is added per stage */
+    double *stage_ticks;     /* when set (by the caller, n_stages of the function run): ticks are added per stage */
     Block blocks[3];
 } Exec;
 
@@ -30,4 +30,5 @@ void exec_run(Exec *e, const CnncFunction *function, CnncArgs *args);
 int exec_useful_threads(const CnncFunction *function, int64_t n);
 void exec_free(Exec *e);
 double exec_seconds(void);   /* monotonic clock */
+double exec_ticks(void);     /* a counter that costs nanoseconds to read; its rate is measured against exec_seconds */
 #endif

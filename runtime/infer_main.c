@@ -30,7 +30,7 @@ static bool run_session(Session *s, const Options *o, char *const *files, int n_
     if (o->selftest)
         return selftest_run(s, stdout, e);
     if (o->layers)
-        return bench_print_layers(s, stdout, o->json, e);
+        return bench_print_layers(s, NULL, stdout, o->json, e);
     if (o->bench)
         return bench_print(s, stdout, o->json, e);
     if (o->input)

@@ -96,7 +96,7 @@ static void stages_run_needed_slices(void **state)
     assert_int_equal(exec_useful_threads(&f, 3), 3);
     const CnncStage light[] = {{stage_sum, 8, 1, -1, -1, "sum", 100}, {stage_out, 4, 0, -1, -1, "out", 0}};
     assert_int_equal(exec_useful_threads(&(CnncFunction){light, 2, 8, 0, 0}, 8), 1);
-    x->stage_seconds = seconds;
+    x->stage_ticks = seconds;
     CnncArgs a = {.in = in, .out = out, .n = 3};
     exec_run(x, &f, &a);
     assert_true(out[0] == 12);

@@ -260,7 +260,7 @@ static void checks_and_measures_itself(void **state)
             fputs("[", f);
         assert_true(bench_print(&s, f, json, &e));
         fputs(json ? "," : "", f);
-        assert_true(bench_print_layers(&s, f, json, &e));
+        assert_true(bench_print_layers(&s, NULL, f, json, &e));
         fputs(json ? "," : "", f);
         info_print(&m, f, json);
         fputs(json ? "]" : "", f);

