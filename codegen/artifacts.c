@@ -1,13 +1,13 @@
 /* artifacts.c: object + constants + runtime -> executable, library or one linked object.
  * In: ArtifactJob. Out: the file, or an ArtifactError.
- * Relies on: a C compiler driver for assembling and linking (`cc`), `ar` for archives, the runtime's archives. Leaves: the
+ * Relies on: a C compiler driver for linking (`cc`), `ar` for archives, the runtime's archives. Leaves: the
  * file complete under its name, or nothing.
- * Idea: the constants go through the assembler's .incbin as SYMBOL_consts, aligned to 64:
+ * Idea: the constants are an object of their own that defines SYMBOL_consts, aligned to 64 (artifacts_elf.c):
  *
- *   exe, trainer    cc  code.o weights.s main.a program.a [png jpeg] z m, cnnc_model = SYMBOL_model, unused sections dropped
- *   shared          cc -shared -nostdlib  code.o weights.s        (needs nothing, not even libc)
- *   obj             cc -r -nostdlib       code.o weights.s
- *   lib             cc -c weights.s; ar   code.o weights.o */
+ *   exe, trainer    cc  code.o weights.o main.a program.a [png jpeg] z m, cnnc_model = SYMBOL_model, unused sections dropped
+ *   shared          cc -shared -nostdlib  code.o weights.o        (needs nothing, not even libc)
+ *   obj             cc -r -nostdlib       code.o weights.o
+ *   lib             ar                    code.o weights.o */
 #include "codegen/artifacts_impl.h"
 #include "ir/base/vec.h"
 
@@ -55,41 +55,6 @@ static bool run(Linker *l)
     return artifact_fail(l->a, l->e, 70, "'%s' could not make '%s' (exit status %d):\n%s%s", program, l->job->out, status, output, help);
 }
 
-/* ---- the constants ---- */
-/* A path inside the assembler's double quotes. */
-static const char *quoted(Arena *a, const char *path)
-{
-    char *out = arena_alloc(a, 2 * strlen(path) + 1), *o = out;
-    for (const char *p = path; *p; p++) {
-        if (*p == '"' || *p == '\\')
-            *o++ = '\\';
-        *o++ = *p;
-    }
-    return out;
-}
-
-static bool put_weights(Linker *l)
-{
-    const Program *p = l->job->program;
-    if (p->model.consts_bytes <= 0)
-        return true;
-    const char *data;
-    if (!temp_put(l->a, &l->temp, "weights.bin", p->model.consts, (size_t)p->model.consts_bytes, &data, l->e))
-        return false;
-    const char *text = arena_printf(l->a,
-                                    "    .section .rodata.weights,\"a\",@progbits\n"
-                                    "    .balign 64\n"
-                                    "    .globl %s_consts\n"
-                                    "    .hidden %s_consts\n"
-                                    "    .type %s_consts, @object\n"
-                                    "    .size %s_consts, %lld\n"
-                                    "%s_consts:\n"
-                                    "    .incbin \"%s\"\n"
-                                    "    .section .note.GNU-stack,\"\",@progbits\n",
-                                    p->symbol, p->symbol, p->symbol, p->symbol, (long long)p->model.consts_bytes, p->symbol, quoted(l->a, data));
-    return temp_put(l->a, &l->temp, "weights.s", text, strlen(text), &l->weights, l->e);
-}
-
 /* ---- one recipe each ---- */
 static bool link_parts(Linker *l, const char *const *options, const char *result)
 {
@@ -124,23 +89,12 @@ static bool link_shared(Linker *l, const char *result)
 
 static bool make_archive(Linker *l, const char *result)
 {
-    const char *weights = NULL;
-    if (l->weights) {
-        weights = temp_file(l->a, &l->temp, arena_printf(l->a, "%s_weights.o", l->job->program->symbol));
-        arg_start(l, compiler(l));
-        arg(l, "-c");
-        arg(l, "-o");
-        arg(l, weights);
-        arg(l, l->weights);
-        if (!run(l))
-            return false;
-    }
     arg_start(l, "ar");
     arg(l, "rcs");
     arg(l, result);
     arg(l, l->code);
-    if (weights)
-        arg(l, weights);
+    if (l->weights)
+        arg(l, l->weights);
     return run(l);
 }
 
@@ -196,7 +150,8 @@ bool artifact_link(Arena *a, ArtifactKind kind, const ArtifactJob *job, Artifact
 {
     Linker l = {.a = a, .job = job, .e = e};
     bool ok = temp_open(a, job->out, &l.temp, e) &&
-              temp_put(a, &l.temp, arena_printf(a, "%s.o", job->program->symbol), job->object, job->object_size, &l.code, e) && put_weights(&l);
+              temp_put(a, &l.temp, arena_printf(a, "%s.o", job->program->symbol), job->object, job->object_size, &l.code, e) &&
+              (job->program->model.consts_bytes <= 0 || temp_put_weights(a, &l.temp, job->program, &l.weights, e));
     if (ok) {
         const char *result = temp_file(a, &l.temp, "result");
         switch (kind) {

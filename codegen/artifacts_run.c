@@ -64,19 +64,26 @@ static bool put_all(int fd, const char *data, size_t size)
     return true;
 }
 
-bool temp_put(Arena *a, TempDir *t, const char *name, const void *data, size_t size, const char **path, ArtifactError *e)
+bool temp_put_parts(Arena *a, TempDir *t, const char *name, const TempPart *parts, int n, const char **path, ArtifactError *e)
 {
     *path = temp_file(a, t, name);
     int fd = open(*path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0)
         return cannot_write(a, e, *path, strerror(errno));
-    bool ok = put_all(fd, data, size);
+    bool ok = true;
+    for (int i = 0; i < n && ok; i++)
+        ok = put_all(fd, parts[i].data, parts[i].size);
     int why = errno;
     if (close(fd) != 0 && ok) {
         ok = false;
         why = errno;
     }
     return ok || cannot_write(a, e, *path, strerror(why));
+}
+
+bool temp_put(Arena *a, TempDir *t, const char *name, const void *data, size_t size, const char **path, ArtifactError *e)
+{
+    return temp_put_parts(a, t, name, &(TempPart){data, size}, 1, path, e);
 }
 
 bool temp_move(Arena *a, const char *file, const char *out, ArtifactError *e)
