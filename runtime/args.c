@@ -121,8 +121,8 @@ void args_print(FILE *to, const Arg *table, int n)
 {
     for (int i = 0; i < n; i++) {
         char left[64];
-        snprintf(left, sizeof left, "%s%s%s%s%s", table[i].letter ? table[i].letter : "", table[i].letter ? ", " : "", table[i].name,
-                 table[i].meta ? " " : "", table[i].meta ? table[i].meta : "");
+        snprintf(left, sizeof left, "%s%s%s%s%s", table[i].letter ? table[i].letter : "", table[i].letter ? ", " : "",
+                 table[i].name, table[i].meta ? " " : "", table[i].meta ? table[i].meta : "");
         fprintf(to, "  %-28s %s\n", left, table[i].help);
     }
 }

@@ -27,7 +27,7 @@ static bool check_size(const Dataset *d, const AugmentPlan *augment, int64_t sam
         if (!augment_out_size(augment, h, w, &h, &w, e))
             return false;
         size = d->shape[0] * h * w;
-    } else if (d->crop[0]) {   /* nothing crops at random: the middle is used */
+    } else if (d->crop[0]) { /* nothing crops at random: the middle is used */
         h = d->crop[0];
         w = d->crop[1];
         size = d->shape[0] * h * w;
@@ -35,13 +35,13 @@ static bool check_size(const Dataset *d, const AugmentPlan *augment, int64_t sam
     if (size == sample)
         return true;
     if (d->rank == 3)
-        return rt_error(e, RT_FILE, "the pictures are %lld x %lld x %lld (%lld values), but the model takes %lld values", (long long)d->shape[0],
-                        (long long)h, (long long)w, (long long)size, (long long)sample);
+        return rt_error(e, RT_FILE, "the pictures are %lld x %lld x %lld (%lld values), but the model takes %lld values",
+                        (long long)d->shape[0], (long long)h, (long long)w, (long long)size, (long long)sample);
     return rt_error(e, RT_FILE, "the samples have %lld values, but the model takes %lld", (long long)size, (long long)sample);
 }
 
-bool batcher_init(Batcher *b, Threads *threads, const Dataset *data, const DataNorm *norm, const AugmentPlan *augment, int64_t capacity,
-                  int64_t sample, RtError *e)
+bool batcher_init(Batcher *b, Threads *threads, const Dataset *data, const DataNorm *norm, const AugmentPlan *augment,
+                  int64_t capacity, int64_t sample, RtError *e)
 {
     *b = (Batcher){.threads = threads, .data = data, .norm = norm, .augment = augment, .capacity = capacity, .sample = sample};
     if (!check_size(data, augment, sample, e))

@@ -58,8 +58,8 @@ static void print_result(const Session *s, const BenchResult *r, FILE *to, bool 
 {
     double rate = (double)r->batch / r->median, gflops = 2e-9 * model_macs(s->model) * rate;
     if (!json) {
-        fprintf(to, "batch %-5lld %10.4f ms  (best %.4f)  %10.0f samples/s  %8.1f GFLOP/s\n", (long long)r->batch, 1e3 * r->median, 1e3 * r->best, rate,
-                gflops);
+        fprintf(to, "batch %-5lld %10.4f ms  (best %.4f)  %10.0f samples/s  %8.1f GFLOP/s\n", (long long)r->batch,
+                1e3 * r->median, 1e3 * r->best, rate, gflops);
         return;
     }
     fprintf(to, "{\"batch\": %lld, \"threads\": %d, \"median_ms\": ", (long long)r->batch, threads_count(s->threads));
@@ -136,10 +136,12 @@ void info_print(const CnncModel *m, FILE *to, bool json)
     }
     fprintf(to, "model      %s, input %s, output %s\n", m->name, rt_shape_text(m->in_rank, m->in_shape, in, sizeof in),
             rt_shape_text(m->out_rank, m->out_shape, out, sizeof out));
-    fprintf(to, "layers     %d, %lld parameters, %.0f multiply-accumulates per sample\n", m->n_layers, (long long)count_params(m), model_macs(m));
+    fprintf(to, "layers     %d, %lld parameters, %.0f multiply-accumulates per sample\n", m->n_layers, (long long)count_params(m),
+            model_macs(m));
     if (!m->infer)
         fprintf(to, "trains     batches of %d, memory %lld bytes and %lld per thread\n", m->step ? m->step->batch : 0,
-                (long long)(m->state_bytes + (m->step ? m->step->work_bytes : 0)), (long long)(m->step ? m->step->scratch_bytes : 0));
+                (long long)(m->state_bytes + (m->step ? m->step->work_bytes : 0)),
+                (long long)(m->step ? m->step->scratch_bytes : 0));
     else if (m->weights_checksum)
         fprintf(to, "weights    checksum %016llx\n", (unsigned long long)m->weights_checksum);
     else
@@ -149,7 +151,8 @@ void info_print(const CnncModel *m, FILE *to, bool json)
                 (long long)m->infer->work_bytes, (long long)m->infer->scratch_bytes, m->infer->batch);
     if (m->n_classes > 0)
         fprintf(to, "classes    %d: %s .. %s\n", m->n_classes, m->class_names[0], m->class_names[m->n_classes - 1]);
-    fprintf(to, "built for  %s (%s)\n", *m->cpu ? m->cpu : "any CPU", m->features && *m->features ? m->features : "no special instructions");
+    fprintf(to, "built for  %s (%s)\n", *m->cpu ? m->cpu : "any CPU",
+            m->features && *m->features ? m->features : "no special instructions");
     fprintf(to, "this CPU   %s%s%s\n", cpu, *missing ? ", which lacks " : "", missing);
     fprintf(to, "compiler   cnnc %s\n", m->version);
 }

@@ -16,11 +16,11 @@ static const double BLOCK_SECONDS = 0.005;
 typedef struct {
     const CnncModel *m;
     const CnncFunction *f;
-    int64_t n;               /* samples a call */
+    int64_t n; /* samples a call */
     int threads;
-    const Peak *peak;        /* or NULL */
-    double *seconds, total;  /* per stage, per call */
-    int passes;              /* over the layers' values: 1 forward, 3 in training */
+    const Peak *peak;       /* or NULL */
+    double *seconds, total; /* per stage, per call */
+    int passes;             /* over the layers' values: 1 forward, 3 in training */
     FILE *to;
     bool json;
 } Table;
@@ -105,7 +105,8 @@ static void print_table(Table *t)
         fprintf(t->to, "batch %lld, %d thread%s", (long long)t->n, t->threads, t->threads > 1 ? "s" : "");
         if (t->peak)
             fprintf(t->to, ", peak per thread %.1f GFLOP/s and %.1f GB/s", 1e-9 * t->peak->flops, 1e-9 * t->peak->bytes);
-        fprintf(t->to, "\n        ms    share   GFLOP/s  %s%s\n", t->peak ? "of peak    bound ms  " : "", t->passes > 1 ? "stage" : "layers");
+        fprintf(t->to, "\n        ms    share   GFLOP/s  %s%s\n", t->peak ? "of peak    bound ms  " : "",
+                t->passes > 1 ? "stage" : "layers");
     }
     for (int i = 0; i < t->f->n_stages; i++) {
         const CnncStage *s = &t->f->stages[i];
@@ -175,7 +176,14 @@ static void fill_input(float *x, int64_t n)
 bool bench_print_layers(Session *s, const Peak *peak, FILE *to, bool json, RtError *e)
 {
     float scalars[CNNC_SC_COUNT] = {0}, results[CNNC_RES_COUNT];
-    Table t = {.m = s->model, .f = s->infer, .n = s->batch, .threads = threads_count(s->threads), .peak = peak, .passes = 1, .to = to, .json = json};
+    Table t = {.m = s->model,
+               .f = s->infer,
+               .n = s->batch,
+               .threads = threads_count(s->threads),
+               .peak = peak,
+               .passes = 1,
+               .to = to,
+               .json = json};
     CnncArgs args = {.in = s->x, .out = s->out, .scalars = scalars, .results = results, .n = s->batch};
     fill_input(s->x, s->batch * s->in_size);
     bool fine = time_stages(&t, s->exec, &args, e);
@@ -193,7 +201,8 @@ bool bench_print_layers(Session *s, const Peak *peak, FILE *to, bool json, RtErr
 static char *training_buffers(const CnncModel *m, CnncArgs *args)
 {
     int64_t n = m->step->batch, in = n * model_in_size(m), out = n * model_out_size(m);
-    int64_t in_bytes = (4 * in + 63) / 64 * 64, out_bytes = (4 * out + 63) / 64 * 64, label_bytes = (4 * (m->train->loss == 1 ? out : n) + 63) / 64 * 64;
+    int64_t in_bytes = (4 * in + 63) / 64 * 64, out_bytes = (4 * out + 63) / 64 * 64,
+            label_bytes = (4 * (m->train->loss == 1 ? out : n) + 63) / 64 * 64;
     char *memory = aligned_alloc(64, (size_t)(in_bytes + out_bytes + label_bytes));
     if (!memory)
         return NULL;
@@ -212,7 +221,8 @@ static char *training_buffers(const CnncModel *m, CnncArgs *args)
 static bool time_training(Table *t, Exec *x, RtError *e)
 {
     const CnncModel *m = t->m;
-    float scalars[CNNC_SC_COUNT] = {[CNNC_SC_LR] = 1e-5f, [CNNC_SC_MOMENTUM] = 0.9f, [CNNC_SC_BIAS1] = 1, [CNNC_SC_BIAS2] = 1, [CNNC_SC_FIRST] = 0};
+    float scalars[CNNC_SC_COUNT] = {
+        [CNNC_SC_LR] = 1e-5f, [CNNC_SC_MOMENTUM] = 0.9f, [CNNC_SC_BIAS1] = 1, [CNNC_SC_BIAS2] = 1, [CNNC_SC_FIRST] = 0};
     float results[CNNC_RES_COUNT];
     CnncArgs args = {.scalars = scalars, .results = results};
     Rng g;
@@ -234,7 +244,14 @@ bool bench_print_training(const CnncModel *m, int threads, const Peak *peak, FIL
     int wanted = threads > 0 ? threads : threads_default_count(), useful = exec_useful_threads(f, f->batch);
     Threads *pool = threads_new(wanted < useful ? wanted : useful);
     Exec *x = pool ? exec_new(m, &f, 1, pool, e) : NULL;
-    Table t = {.m = m, .f = f, .n = f->batch, .threads = pool ? threads_count(pool) : 1, .peak = peak, .passes = 3, .to = to, .json = json};
+    Table t = {.m = m,
+               .f = f,
+               .n = f->batch,
+               .threads = pool ? threads_count(pool) : 1,
+               .peak = peak,
+               .passes = 3,
+               .to = to,
+               .json = json};
     if (!pool)
         rt_error_memory(e, sizeof(void *));
     bool fine = x && time_training(&t, x, e);
@@ -242,8 +259,10 @@ bool bench_print_training(const CnncModel *m, int threads, const Peak *peak, FIL
         fputs(json ? "{\"stages\": " : "", to);
         print_table(&t);
         double rate = (double)t.n / t.total;
-        fprintf(to, json ? ", \"batch\": %lld, \"ms\": %.6g, \"images_per_second\": %.6g}\n" : "batch %lld: %.4f ms a step\n%.0f images/s\n", (long long)t.n,
-                1e3 * t.total, rate);
+        fprintf(to,
+                json ? ", \"batch\": %lld, \"ms\": %.6g, \"images_per_second\": %.6g}\n"
+                     : "batch %lld: %.4f ms a step\n%.0f images/s\n",
+                (long long)t.n, 1e3 * t.total, rate);
     }
     free(t.seconds);
     exec_free(x);

@@ -11,28 +11,61 @@
 #include <string.h>
 
 typedef enum { FIELD_I64, FIELD_U64, FIELD_I32, FIELD_BOOL, FIELD_DOUBLE } FieldKind;
-typedef struct { const char *key; FieldKind kind; size_t offset; } Field;
-#define FIELD(key, kind, member) {key, FIELD_##kind, offsetof(TrainState, member)}
+typedef struct {
+    const char *key;
+    FieldKind kind;
+    size_t offset;
+} Field;
+#define FIELD(key, kind, member)                                                                                                 \
+    {                                                                                                                            \
+        key, FIELD_##kind, offsetof(TrainState, member)                                                                          \
+    }
 static const Field fields[] = {
-    FIELD("train.epoch", I64, epoch), FIELD("train.position", I64, position), FIELD("train.step", I64, step),
-    FIELD("train.loss_sum", DOUBLE, loss_sum), FIELD("train.loss_n", I64, loss_n),
-    FIELD("schedule.lr", DOUBLE, schedule.lr), FIELD("schedule.momentum", DOUBLE, schedule.momentum),
-    FIELD("schedule.count", I64, schedule.count), FIELD("schedule.best", DOUBLE, schedule.best),
-    FIELD("schedule.bad", I64, schedule.bad), FIELD("schedule.cooldown", I64, schedule.cooldown),
-    FIELD("train.has_best", BOOL, has_best), FIELD("train.best", DOUBLE, best), FIELD("train.seed", U64, seed),
-    FIELD("train.batch", I64, batch), FIELD("train.samples", I64, samples), FIELD("train.shuffle", I32, shuffle),
+    FIELD("train.epoch", I64, epoch),
+    FIELD("train.position", I64, position),
+    FIELD("train.step", I64, step),
+    FIELD("train.loss_sum", DOUBLE, loss_sum),
+    FIELD("train.loss_n", I64, loss_n),
+    FIELD("schedule.lr", DOUBLE, schedule.lr),
+    FIELD("schedule.momentum", DOUBLE, schedule.momentum),
+    FIELD("schedule.count", I64, schedule.count),
+    FIELD("schedule.best", DOUBLE, schedule.best),
+    FIELD("schedule.bad", I64, schedule.bad),
+    FIELD("schedule.cooldown", I64, schedule.cooldown),
+    FIELD("train.has_best", BOOL, has_best),
+    FIELD("train.best", DOUBLE, best),
+    FIELD("train.seed", U64, seed),
+    FIELD("train.batch", I64, batch),
+    FIELD("train.samples", I64, samples),
+    FIELD("train.shuffle", I32, shuffle),
 };
-enum { N_FIELDS = sizeof fields / sizeof *fields, VALUE = 48, RNG_WORDS = 625, RNG_TEXT = RNG_WORDS * 8 + 1, MAX_META = N_FIELDS + 8 };
+enum {
+    N_FIELDS = sizeof fields / sizeof *fields,
+    VALUE = 48,
+    RNG_WORDS = 625,
+    RNG_TEXT = RNG_WORDS * 8 + 1,
+    MAX_META = N_FIELDS + 8
+};
 
 static void put_field(const Field *f, const TrainState *t, char out[VALUE])
 {
     const char *p = (const char *)t + f->offset;
     switch (f->kind) {
-    case FIELD_I64: snprintf(out, VALUE, "%lld", (long long)*(const int64_t *)p); break;
-    case FIELD_U64: snprintf(out, VALUE, "%llu", (unsigned long long)*(const uint64_t *)p); break;
-    case FIELD_I32: snprintf(out, VALUE, "%d", *(const int32_t *)p); break;
-    case FIELD_BOOL: snprintf(out, VALUE, "%d", *(const bool *)p); break;
-    case FIELD_DOUBLE: snprintf(out, VALUE, "%a", *(const double *)p); break;
+    case FIELD_I64:
+        snprintf(out, VALUE, "%lld", (long long)*(const int64_t *)p);
+        break;
+    case FIELD_U64:
+        snprintf(out, VALUE, "%llu", (unsigned long long)*(const uint64_t *)p);
+        break;
+    case FIELD_I32:
+        snprintf(out, VALUE, "%d", *(const int32_t *)p);
+        break;
+    case FIELD_BOOL:
+        snprintf(out, VALUE, "%d", *(const bool *)p);
+        break;
+    case FIELD_DOUBLE:
+        snprintf(out, VALUE, "%a", *(const double *)p);
+        break;
     }
 }
 
@@ -123,10 +156,10 @@ static bool put_facts(const WeightsFacts *f, WeightsMeta *meta, int *n)
     return true;
 }
 
-static bool write_file(const char *path, const CnncModel *m, const char *state, const WeightsFacts *facts, WeightsMeta *meta, int n,
-                       unsigned roles, RtError *e)
+static bool write_file(const char *path, const CnncModel *m, const char *state, const WeightsFacts *facts, WeightsMeta *meta,
+                       int n, unsigned roles, RtError *e)
 {
-    meta[n++] = (WeightsMeta){"format", "pt"};   /* what PyTorch's loaders look for */
+    meta[n++] = (WeightsMeta){"format", "pt"}; /* what PyTorch's loaders look for */
     int owned = n;
     meta[n++] = (WeightsMeta){"model", strdup(m->name ? m->name : "")};
     bool fine = put_facts(facts, meta, &n) && meta[owned].value;
@@ -136,7 +169,10 @@ static bool write_file(const char *path, const CnncModel *m, const char *state, 
     return fine;
 }
 
-enum { ROLES_WEIGHTS = 1 << CNNC_ROLE_PARAM | 1 << CNNC_ROLE_FROZEN | 1 << CNNC_ROLE_BUFFER, ROLES_ALL = ROLES_WEIGHTS | 1 << CNNC_ROLE_OPTIMIZER };
+enum {
+    ROLES_WEIGHTS = 1 << CNNC_ROLE_PARAM | 1 << CNNC_ROLE_FROZEN | 1 << CNNC_ROLE_BUFFER,
+    ROLES_ALL = ROLES_WEIGHTS | 1 << CNNC_ROLE_OPTIMIZER
+};
 
 bool checkpoint_write_weights(const char *path, const CnncModel *m, const char *state, const WeightsFacts *facts, RtError *e)
 {
@@ -144,7 +180,8 @@ bool checkpoint_write_weights(const char *path, const CnncModel *m, const char *
     return write_file(path, m, state, facts, meta, 0, ROLES_WEIGHTS, e);
 }
 
-bool checkpoint_write(const char *path, const CnncModel *m, const char *state, const WeightsFacts *facts, const TrainState *t, RtError *e)
+bool checkpoint_write(const char *path, const CnncModel *m, const char *state, const WeightsFacts *facts, const TrainState *t,
+                      RtError *e)
 {
     WeightsMeta meta[MAX_META];
     char values[N_FIELDS][VALUE], rng[RNG_TEXT];
@@ -165,11 +202,13 @@ static bool take_train_state(const WeightsFile *w, const char *path, TrainState 
     for (int i = 0; i < N_FIELDS; i++) {
         const char *text = weights_meta(w, fields[i].key);
         if (!text || !take_field(&fields[i], text, t))
-            return rt_error(e, RT_FILE, "%s is a damaged checkpoint: its '%s' is %s", path, fields[i].key, text ? "unreadable" : "missing");
+            return rt_error(e, RT_FILE, "%s is a damaged checkpoint: its '%s' is %s", path, fields[i].key,
+                            text ? "unreadable" : "missing");
     }
     const char *rng = weights_meta(w, "train.rng");
     if (!rng || !take_rng(rng, &t->rng))
-        return rt_error(e, RT_FILE, "%s is a damaged checkpoint: its random generator's state is %s", path, rng ? "unreadable" : "missing");
+        return rt_error(e, RT_FILE, "%s is a damaged checkpoint: its random generator's state is %s", path,
+                        rng ? "unreadable" : "missing");
     if (t->epoch < 0 || t->position < 0 || t->step < 0 || t->batch < 1)
         return rt_error(e, RT_FILE, "%s is a damaged checkpoint: its counters are negative", path);
     return true;
@@ -181,7 +220,8 @@ bool checkpoint_read(const char *path, const CnncModel *m, char *state, TrainSta
     WeightsMatch match;
     if (!weights_read(path, &w, e))
         return false;
-    bool fine = take_train_state(&w, path, t, e) && weights_load(&w, path, m->tensors, m->n_tensors, false, true, state, &match, e);
+    bool fine =
+        take_train_state(&w, path, t, e) && weights_load(&w, path, m->tensors, m->n_tensors, false, true, state, &match, e);
     weights_free(&w);
     return fine;
 }

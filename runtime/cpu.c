@@ -13,31 +13,69 @@
 
 enum { EAX, EBX, ECX, EDX };
 enum { OS_SSE = 0x2, OS_AVX = 0x6, OS_512 = 0xe6, OS_AMX = 0x60000 };
-typedef struct { const char *name; uint32_t leaf, subleaf; int reg, bit; uint32_t os; } Feature;
+typedef struct {
+    const char *name;
+    uint32_t leaf, subleaf;
+    int reg, bit;
+    uint32_t os;
+} Feature;
 
 static const Feature features_known[] = {
-    {"sse3", 1, 0, ECX, 0, 0}, {"pclmul", 1, 0, ECX, 1, 0}, {"ssse3", 1, 0, ECX, 9, 0}, {"fma", 1, 0, ECX, 12, OS_AVX},
-    {"cx16", 1, 0, ECX, 13, 0}, {"sse4.1", 1, 0, ECX, 19, 0}, {"sse4.2", 1, 0, ECX, 20, 0}, {"movbe", 1, 0, ECX, 22, 0},
-    {"popcnt", 1, 0, ECX, 23, 0}, {"aes", 1, 0, ECX, 25, 0}, {"xsave", 1, 0, ECX, 26, 0}, {"avx", 1, 0, ECX, 28, OS_AVX},
-    {"f16c", 1, 0, ECX, 29, OS_AVX}, {"rdrnd", 1, 0, ECX, 30, 0}, {"cmov", 1, 0, EDX, 15, 0}, {"mmx", 1, 0, EDX, 23, 0},
-    {"fxsr", 1, 0, EDX, 24, 0}, {"sse", 1, 0, EDX, 25, 0}, {"sse2", 1, 0, EDX, 26, 0},
-    {"bmi", 7, 0, EBX, 3, 0}, {"avx2", 7, 0, EBX, 5, OS_AVX}, {"bmi2", 7, 0, EBX, 8, 0},
-    {"avx512f", 7, 0, EBX, 16, OS_512}, {"avx512dq", 7, 0, EBX, 17, OS_512}, {"adx", 7, 0, EBX, 19, 0},
-    {"avx512ifma", 7, 0, EBX, 21, OS_512}, {"avx512cd", 7, 0, EBX, 28, OS_512}, {"sha", 7, 0, EBX, 29, 0},
-    {"avx512bw", 7, 0, EBX, 30, OS_512}, {"avx512vl", 7, 0, EBX, 31, OS_512},
-    {"avx512vbmi", 7, 0, ECX, 1, OS_512}, {"avx512vbmi2", 7, 0, ECX, 6, OS_512}, {"gfni", 7, 0, ECX, 8, 0},
-    {"vaes", 7, 0, ECX, 9, OS_AVX}, {"vpclmulqdq", 7, 0, ECX, 10, OS_AVX}, {"avx512vnni", 7, 0, ECX, 11, OS_512},
-    {"avx512bitalg", 7, 0, ECX, 12, OS_512}, {"avx512vpopcntdq", 7, 0, ECX, 14, OS_512},
-    {"avx512fp16", 7, 0, EDX, 23, OS_512}, {"amx-bf16", 7, 0, EDX, 22, OS_AMX}, {"amx-tile", 7, 0, EDX, 24, OS_AMX},
-    {"amx-int8", 7, 0, EDX, 25, OS_AMX}, {"avxvnni", 7, 1, EAX, 4, OS_AVX}, {"avx512bf16", 7, 1, EAX, 5, OS_512},
-    {"sahf", 0x80000001u, 0, ECX, 0, 0}, {"lzcnt", 0x80000001u, 0, ECX, 5, 0}, {"sse4a", 0x80000001u, 0, ECX, 6, 0},
-    {"fma4", 0x80000001u, 0, ECX, 16, OS_AVX}, {"tbm", 0x80000001u, 0, ECX, 21, 0},
+    {"sse3", 1, 0, ECX, 0, 0},
+    {"pclmul", 1, 0, ECX, 1, 0},
+    {"ssse3", 1, 0, ECX, 9, 0},
+    {"fma", 1, 0, ECX, 12, OS_AVX},
+    {"cx16", 1, 0, ECX, 13, 0},
+    {"sse4.1", 1, 0, ECX, 19, 0},
+    {"sse4.2", 1, 0, ECX, 20, 0},
+    {"movbe", 1, 0, ECX, 22, 0},
+    {"popcnt", 1, 0, ECX, 23, 0},
+    {"aes", 1, 0, ECX, 25, 0},
+    {"xsave", 1, 0, ECX, 26, 0},
+    {"avx", 1, 0, ECX, 28, OS_AVX},
+    {"f16c", 1, 0, ECX, 29, OS_AVX},
+    {"rdrnd", 1, 0, ECX, 30, 0},
+    {"cmov", 1, 0, EDX, 15, 0},
+    {"mmx", 1, 0, EDX, 23, 0},
+    {"fxsr", 1, 0, EDX, 24, 0},
+    {"sse", 1, 0, EDX, 25, 0},
+    {"sse2", 1, 0, EDX, 26, 0},
+    {"bmi", 7, 0, EBX, 3, 0},
+    {"avx2", 7, 0, EBX, 5, OS_AVX},
+    {"bmi2", 7, 0, EBX, 8, 0},
+    {"avx512f", 7, 0, EBX, 16, OS_512},
+    {"avx512dq", 7, 0, EBX, 17, OS_512},
+    {"adx", 7, 0, EBX, 19, 0},
+    {"avx512ifma", 7, 0, EBX, 21, OS_512},
+    {"avx512cd", 7, 0, EBX, 28, OS_512},
+    {"sha", 7, 0, EBX, 29, 0},
+    {"avx512bw", 7, 0, EBX, 30, OS_512},
+    {"avx512vl", 7, 0, EBX, 31, OS_512},
+    {"avx512vbmi", 7, 0, ECX, 1, OS_512},
+    {"avx512vbmi2", 7, 0, ECX, 6, OS_512},
+    {"gfni", 7, 0, ECX, 8, 0},
+    {"vaes", 7, 0, ECX, 9, OS_AVX},
+    {"vpclmulqdq", 7, 0, ECX, 10, OS_AVX},
+    {"avx512vnni", 7, 0, ECX, 11, OS_512},
+    {"avx512bitalg", 7, 0, ECX, 12, OS_512},
+    {"avx512vpopcntdq", 7, 0, ECX, 14, OS_512},
+    {"avx512fp16", 7, 0, EDX, 23, OS_512},
+    {"amx-bf16", 7, 0, EDX, 22, OS_AMX},
+    {"amx-tile", 7, 0, EDX, 24, OS_AMX},
+    {"amx-int8", 7, 0, EDX, 25, OS_AMX},
+    {"avxvnni", 7, 1, EAX, 4, OS_AVX},
+    {"avx512bf16", 7, 1, EAX, 5, OS_512},
+    {"sahf", 0x80000001u, 0, ECX, 0, 0},
+    {"lzcnt", 0x80000001u, 0, ECX, 5, 0},
+    {"sse4a", 0x80000001u, 0, ECX, 6, 0},
+    {"fma4", 0x80000001u, 0, ECX, 16, OS_AVX},
+    {"tbm", 0x80000001u, 0, ECX, 21, 0},
 };
 
 static uint32_t os_saved_registers(void)
 {
     uint32_t a, b, c, d;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1))   /* OSXSAVE */
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) /* OSXSAVE */
         return OS_SSE;
     uint32_t low, high;
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
@@ -107,6 +145,7 @@ bool cpu_check(const char *program, const char *cpu, const char *features, RtErr
     if (cpu_has_features(features, missing, sizeof missing))
         return true;
     cpu_name(name, sizeof name);
-    return rt_error(e, RT_DEVICE, "%s was built for %s and needs %s, which this CPU (%s) lacks; build it with --cpu native on this machine",
+    return rt_error(e, RT_DEVICE,
+                    "%s was built for %s and needs %s, which this CPU (%s) lacks; build it with --cpu native on this machine",
                     program, cpu && *cpu ? cpu : "another CPU", missing, name);
 }

@@ -54,7 +54,8 @@ bool eval_run(Eval *v, Exec *x, const CnncFunction *function, Metrics *m, RtErro
         int64_t n = d->n - first < function->batch ? d->n - first : function->batch;
         if (!batcher_fill(&v->batcher, v->ids + first, n, 0, e))
             return false;
-        CnncArgs args = {.in = v->batcher.x, .labels = v->batcher.labels, .out = v->out, .scalars = scalars, .results = results, .n = n};
+        CnncArgs args = {
+            .in = v->batcher.x, .labels = v->batcher.labels, .out = v->out, .scalars = scalars, .results = results, .n = n};
         exec_run(x, function, &args);
         if (!metrics_add(m, v->out, v->batcher.labels, n, first, e))
             return false;

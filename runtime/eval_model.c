@@ -16,7 +16,7 @@ static bool open_test(const CnncModel *m, const EvalOptions *o, DataPair *pair, 
     double fraction = m->train->valid_fraction;
     q.want_valid = true;
     char *paths = data_request_path(&q, o->data);
-    if (paths && q.kind == CNNC_DATA_NPY) {   /* arrays named on the command line are wholly what is asked for */
+    if (paths && q.kind == CNNC_DATA_NPY) { /* arrays named on the command line are wholly what is asked for */
         q.valid_path = q.valid_path2 = NULL;
         fraction = 0;
     }
@@ -67,7 +67,8 @@ static bool evaluate(Session *s, const EvalOptions *o, const Dataset *data, cons
 
 bool eval_model(const CnncModel *m, const EvalOptions *o, RtError *e)
 {
-    SessionOptions so = {.threads = o->threads, .weights = o->weights, .partial = o->partial, .load = m->infer ? NULL : session_load_state};
+    SessionOptions so = {
+        .threads = o->threads, .weights = o->weights, .partial = o->partial, .load = m->infer ? NULL : session_load_state};
     Session s;
     DataPair pair = {0};
     Dataset *data = NULL;

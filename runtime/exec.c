@@ -13,7 +13,12 @@ enum { ALIGN = 64, HUGE = 2 << 20 };
  * more than it saves. Stages that count none (pooling, sums) are judged by their function. */
 static const double MACS_TO_SHARE = 1e6, MACS_TO_SHARE_STAGE = 1e5;
 
-typedef struct { const CnncStage *stage; const CnncArgs *args; char *scratch; int64_t stride; } Job;
+typedef struct {
+    const CnncStage *stage;
+    const CnncArgs *args;
+    char *scratch;
+    int64_t stride;
+} Job;
 
 double exec_seconds(void)
 {
@@ -89,7 +94,8 @@ static void block_free(Block *b)
 Exec *exec_new(const CnncModel *model, const CnncFunction *const *functions, int n, Threads *threads, RtError *error)
 {
     if (model->abi_version != CNNC_ABI_VERSION) {
-        rt_error(error, RT_FILE, "the model has ABI version %d, this runtime %d: build it again", model->abi_version, CNNC_ABI_VERSION);
+        rt_error(error, RT_FILE, "the model has ABI version %d, this runtime %d: build it again", model->abi_version,
+                 CNNC_ABI_VERSION);
         return NULL;
     }
     Exec *e = calloc(1, sizeof *e);

@@ -103,7 +103,8 @@ bool metrics_add(Metrics *m, const float *out, const void *labels, int64_t n, in
         }
         int32_t label = ((const int32_t *)labels)[i], best;
         if (label < 0 || label >= m->classes)
-            return rt_error(e, RT_FILE, "sample %lld has label %d, but the model has %d outputs", (long long)(first + i), label, m->classes);
+            return rt_error(e, RT_FILE, "sample %lld has label %d, but the model has %d outputs", (long long)(first + i), label,
+                            m->classes);
         double probability, loss = cross_entropy(m, x, label, &best, &probability);
         if (m->loss == METRICS_MSE_CLASSES)
             loss = one_hot_error(m, x, label);

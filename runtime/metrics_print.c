@@ -73,8 +73,8 @@ static void print_top(const Metrics *m, FILE *to, const char *const *names)
             fprintf(to, "  sample %lld: loss %.4f\n", (long long)t->index, t->loss);
         else
             fprintf(to, "  sample %lld: loss %.4f, is %s, predicted %s, probability of %s %.4f\n", (long long)t->index, t->loss,
-                    class_name(names, t->label, actual), class_name(names, t->predicted, predicted), class_name(names, t->label, actual),
-                    t->probability);
+                    class_name(names, t->label, actual), class_name(names, t->predicted, predicted),
+                    class_name(names, t->label, actual), t->probability);
     }
 }
 
@@ -112,8 +112,11 @@ static void json_classes(const Metrics *m, FILE *to, const char *const *names)
     fputs("],\n \"confusion\": [", to);
     for (int32_t r = 0; r < m->classes; r++)
         for (int32_t c = 0; c < m->classes; c++)
-            fprintf(to, "%s%lld%s", c ? ", " : r ? ",\n  [" : "\n  [", (long long)m->confusion[(size_t)r * (size_t)m->classes + (size_t)c],
-                    c == m->classes - 1 ? "]" : "");
+            fprintf(to, "%s%lld%s",
+                    c   ? ", "
+                    : r ? ",\n  ["
+                        : "\n  [",
+                    (long long)m->confusion[(size_t)r * (size_t)m->classes + (size_t)c], c == m->classes - 1 ? "]" : "");
     putc(']', to);
 }
 

@@ -11,22 +11,20 @@
 enum { CHAINS = 12, ROUNDS = 20000, REPEATS = 12 };
 
 /* run_NAME: CHAINS vectors of BYTES bytes, ROUNDS multiply-adds each. The compiler contracts a * x + y where the CPU can. */
-#define RUN(name, bytes, attributes)                                          \
-    typedef float V_##name __attribute__((vector_size(bytes)));               \
-    attributes static float run_##name(void)                                  \
-    {                                                                         \
-        V_##name a[CHAINS], x = (V_##name){0} + 0.999f, y = (V_##name){0} + 1e-3f; \
-        for (int i = 0; i < CHAINS; i++)                                      \
-            a[i] = y * (float)i;                                              \
-        for (int r = 0; r < ROUNDS; r++) {                                    \
-            _Pragma("GCC unroll 12")                                          \
-            for (int i = 0; i < CHAINS; i++)                                  \
-                a[i] = a[i] * x + y;                                          \
-        }                                                                     \
-        float sum = 0;                                                        \
-        for (int i = 0; i < CHAINS; i++)                                      \
-            sum += a[i][0] + a[i][bytes / 4 - 1];                             \
-        return sum;                                                           \
+#define RUN(name, bytes, attributes)                                                                                             \
+    typedef float V_##name __attribute__((vector_size(bytes)));                                                                  \
+    attributes static float run_##name(void)                                                                                     \
+    {                                                                                                                            \
+        V_##name a[CHAINS], x = (V_##name){0} + 0.999f, y = (V_##name){0} + 1e-3f;                                               \
+        for (int i = 0; i < CHAINS; i++)                                                                                         \
+            a[i] = y * (float)i;                                                                                                 \
+        for (int r = 0; r < ROUNDS; r++) {                                                                                       \
+            _Pragma("GCC unroll 12") for (int i = 0; i < CHAINS; i++) a[i] = a[i] * x + y;                                       \
+        }                                                                                                                        \
+        float sum = 0;                                                                                                           \
+        for (int i = 0; i < CHAINS; i++)                                                                                         \
+            sum += a[i][0] + a[i][bytes / 4 - 1];                                                                                \
+        return sum;                                                                                                              \
     }
 
 RUN(plain, 16, )

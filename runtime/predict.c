@@ -11,15 +11,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct { char *file; int64_t index; } Item;   /* index: sample in the file, -1 when it is the only one */
+typedef struct {
+    char *file;
+    int64_t index;
+} Item; /* index: sample in the file, -1 when it is the only one */
 
 typedef struct {
     Session *s;
     const PredictOptions *o;
-    Item *items;             /* [batch]: what lies in s->x */
-    double *p;               /* [out_size] */
+    Item *items; /* [batch]: what lies in s->x */
+    double *p;   /* [out_size] */
     int64_t n, printed, files_failed, files;
-    RtError first;           /* of the files that failed */
+    RtError first; /* of the files that failed */
     bool no_memory;
 } Predict;
 

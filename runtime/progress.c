@@ -44,8 +44,8 @@ static void draw(Progress *p, int64_t epoch, int64_t step, double now)
     memset(bar, '.', WIDTH);
     memset(bar, '=', (size_t)filled);
     bar[WIDTH] = '\0';
-    fprintf(p->to, "\r\033[Kepoch %lld/%lld [%s] %lld/%lld  loss %.4f  %.0f images/s", (long long)epoch + 1, (long long)p->epochs, bar,
-            (long long)done, (long long)p->steps, p->loss / p->loss_weight, progress_images_per_second(p));
+    fprintf(p->to, "\r\033[Kepoch %lld/%lld [%s] %lld/%lld  loss %.4f  %.0f images/s", (long long)epoch + 1, (long long)p->epochs,
+            bar, (long long)done, (long long)p->steps, p->loss / p->loss_weight, progress_images_per_second(p));
     int64_t left = p->total - epoch * p->steps - done;
     fputs("  ETA ", p->to);
     put_time(p->to, (double)left * (now - p->start) / (double)p->steps_done);

@@ -15,7 +15,7 @@
 /* How many samples an array of this shape holds; -1: it does not fit. */
 static int64_t count_samples(int rank, const int64_t *shape, int32_t in_rank, const int64_t *in_shape)
 {
-    int skip = in_rank > 1 && in_shape[0] == 1;   /* a single channel may be left out */
+    int skip = in_rank > 1 && in_shape[0] == 1; /* a single channel may be left out */
     for (int drop = 0; drop <= skip; drop++) {
         int need = in_rank - drop, extra = rank - need;
         if ((extra == 0 || extra == 1) && memcmp(shape + extra, in_shape + drop, (size_t)need * sizeof *shape) == 0)
@@ -27,8 +27,8 @@ static int64_t count_samples(int rank, const int64_t *shape, int32_t in_rank, co
 static bool misfit(const char *path, int rank, const int64_t *shape, int32_t in_rank, const int64_t *in_shape, RtError *e)
 {
     char has[128], takes[128];
-    return rt_error(e, RT_FILE, "%s has shape %s, but the model takes samples of %s, one or many", path, rt_shape_text(rank, shape, has, sizeof has),
-                    rt_shape_text(in_rank, in_shape, takes, sizeof takes));
+    return rt_error(e, RT_FILE, "%s has shape %s, but the model takes samples of %s, one or many", path,
+                    rt_shape_text(rank, shape, has, sizeof has), rt_shape_text(in_rank, in_shape, takes, sizeof takes));
 }
 
 static bool read_npy(const char *path, const FileBytes *f, int32_t in_rank, const int64_t *in_shape, Samples *out, RtError *e)
@@ -130,7 +130,7 @@ bool samples_name_fits(const char *path)
 {
     static const char *const ends[] = {".npy", "-ubyte", "-ubyte.gz", ".idx"};
     size_t n = strlen(path);
-    if (strstr(path, "idx1-ubyte"))   /* MNIST's labels lie beside its pictures */
+    if (strstr(path, "idx1-ubyte")) /* MNIST's labels lie beside its pictures */
         return false;
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         if (n > strlen(ends[i]) && strcasecmp(path + n - strlen(ends[i]), ends[i]) == 0)

@@ -15,7 +15,9 @@ enum { PLATEAU_FACTOR, PLATEAU_PATIENCE, PLATEAU_THRESHOLD, PLATEAU_MIN_LR, PLAT
 static const double PI = 3.14159265358979323846;
 
 /* One phase of OneCycle: from the phase before (or 0) to `end`. */
-typedef struct { double end, lr0, lr1, m0, m1; } Phase;
+typedef struct {
+    double end, lr0, lr1, m0, m1;
+} Phase;
 
 static double anneal(const double *p, double start, double end, double at)
 {
@@ -28,7 +30,7 @@ static int onecycle_phases(const double *p, int64_t total, Phase out[3])
 {
     double t = (double)total, max = p[ONE_MAX_LR], first = max / p[ONE_DIV], last = first / p[ONE_FINAL_DIV];
     double high = p[ONE_MAX_M], low = p[ONE_BASE_M];
-    if (p[ONE_FASTAI] != 0) {   /* positions are step/total and never reach the end */
+    if (p[ONE_FASTAI] != 0) { /* positions are step/total and never reach the end */
         out[0] = (Phase){p[ONE_PCT] * t, first, max, high, low};
         out[1] = (Phase){t, max, max / p[ONE_FINAL_DIV], low, high};
         return 2;
@@ -70,13 +72,14 @@ static bool onecycle_check(const Schedule *s, RtError *e)
     int n = onecycle_phases(p, s->total, phase);
     double start = 0;
     for (int i = 0; i < n; i++) {
-        bool open = p[ONE_FASTAI] != 0;                 /* a step at the end belongs to the next phase */
-        double first = i == 0 ? 0 : open ? ceil(start) : floor(start) + 1;   /* the first step that looks at this phase */
+        bool open = p[ONE_FASTAI] != 0;                                    /* a step at the end belongs to the next phase */
+        double first = i == 0 ? 0 : open ? ceil(start) : floor(start) + 1; /* the first step that looks at this phase */
         bool visited = i == n - 1 ? first <= (double)(s->total - 1) : open ? first < phase[i].end : first <= phase[i].end;
         if (visited && !(phase[i].end > start))
-            return rt_error(e, RT_FAIL,
-                            "OneCycleLR over %lld steps with pct_start=%g has a phase of no length; train for more steps or change pct_start",
-                            (long long)s->total, p[ONE_PCT]);
+            return rt_error(
+                e, RT_FAIL,
+                "OneCycleLR over %lld steps with pct_start=%g has a phase of no length; train for more steps or change pct_start",
+                (long long)s->total, p[ONE_PCT]);
         start = phase[i].end;
     }
     return true;
@@ -105,7 +108,7 @@ static void plateau(Schedule *s, double value)
     }
     if ((double)now->bad > p[PLATEAU_PATIENCE]) {
         double lr = fmax(now->lr * p[PLATEAU_FACTOR], p[PLATEAU_MIN_LR]);
-        if (now->lr - lr > 1e-8)   /* torch's eps: smaller changes are left out */
+        if (now->lr - lr > 1e-8) /* torch's eps: smaller changes are left out */
             now->lr = lr;
         now->cooldown = (int64_t)p[PLATEAU_COOLDOWN];
         now->bad = 0;
@@ -120,11 +123,13 @@ bool schedule_init(Schedule *s, const CnncTrain *train, int64_t steps_per_epoch,
     switch (train->schedule) {
     case CNNC_SCHED_STEP:
         if (train->sched[STEP_SIZE] < 1)
-            return rt_error(e, RT_FAIL, "StepLR's step_size is %g; it counts epochs and must be at least 1", train->sched[STEP_SIZE]);
+            return rt_error(e, RT_FAIL, "StepLR's step_size is %g; it counts epochs and must be at least 1",
+                            train->sched[STEP_SIZE]);
         return true;
     case CNNC_SCHED_COSINE:
         if (train->sched[COSINE_T_MAX] < 1)
-            return rt_error(e, RT_FAIL, "CosineAnnealingLR's T_max is %g; it counts epochs and must be at least 1", train->sched[COSINE_T_MAX]);
+            return rt_error(e, RT_FAIL, "CosineAnnealingLR's T_max is %g; it counts epochs and must be at least 1",
+                            train->sched[COSINE_T_MAX]);
         return true;
     case CNNC_SCHED_ONECYCLE:
         if (s->total < 1)
@@ -146,7 +151,7 @@ void schedule_step_batch(Schedule *s)
     if (s->train->schedule != CNNC_SCHED_ONECYCLE)
         return;
     s->now.count++;
-    if (s->now.count < s->total)   /* past the end the last value stays */
+    if (s->now.count < s->total) /* past the end the last value stays */
         onecycle(s);
 }
 

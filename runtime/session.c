@@ -42,11 +42,13 @@ static bool set_facts(Session *s, RtError *e)
     s->norm = (DataNorm){m->n_mean, m->mean, m->std};
     if (m->n_mean < 0) {
         if (f->n_norm == 0)
-            return rt_error(e, RT_FILE, "the model says normalize(\"auto\"), but its weights hold no mean and std; train it first");
+            return rt_error(e, RT_FILE,
+                            "the model says normalize(\"auto\"), but its weights hold no mean and std; train it first");
         s->norm = (DataNorm){f->n_norm, f->mean, f->std};
     }
     if (s->norm.n > 1 && s->norm.n != m->in_shape[0])
-        return rt_error(e, RT_FILE, "normalize has %d values, but the input has %lld channels", s->norm.n, (long long)m->in_shape[0]);
+        return rt_error(e, RT_FILE, "normalize has %d values, but the input has %lld channels", s->norm.n,
+                        (long long)m->in_shape[0]);
     if (m->n_classes > 0)
         s->classes = m->n_classes == s->out_size ? m->class_names : NULL;
     else
@@ -57,7 +59,8 @@ static bool set_facts(Session *s, RtError *e)
 
 bool session_open(Session *s, const CnncModel *m, const SessionOptions *o, RtError *e)
 {
-    *s = (Session){.model = m, .infer = m->infer ? m->infer : m->eval, .in_size = model_in_size(m), .out_size = model_out_size(m)};
+    *s =
+        (Session){.model = m, .infer = m->infer ? m->infer : m->eval, .in_size = model_in_size(m), .out_size = model_out_size(m)};
     if (!s->infer)
         return rt_error(e, RT_USAGE, "this program was built without inference");
     s->batch = o->batch > 0 && o->batch < s->infer->batch ? o->batch : s->infer->batch;
@@ -70,7 +73,8 @@ bool session_open(Session *s, const CnncModel *m, const SessionOptions *o, RtErr
         session_close(s);
         return false;
     }
-    size_t in = ((size_t)(s->batch * s->in_size) * sizeof(float) + 63) / 64 * 64, out = ((size_t)(s->batch * s->out_size) * sizeof(float) + 63) / 64 * 64;
+    size_t in = ((size_t)(s->batch * s->in_size) * sizeof(float) + 63) / 64 * 64,
+           out = ((size_t)(s->batch * s->out_size) * sizeof(float) + 63) / 64 * 64;
     s->x = aligned_alloc(64, in ? in : 64);
     s->out = aligned_alloc(64, out ? out : 64);
     if (s->exec && !(s->x && s->out))

@@ -20,21 +20,25 @@
 
 enum { SPINS_WORKER = 4000, SPINS_CALLER = 20000, LINE = 64 };
 
-typedef struct { Threads *pool; int number; pthread_t thread; } Worker;
+typedef struct {
+    Threads *pool;
+    int number;
+    pthread_t thread;
+} Worker;
 
 struct Threads {
-    _Alignas(LINE) _Atomic uint64_t ticket;   /* job << 32 | next slice */
-    _Alignas(LINE) _Atomic uint32_t job;      /* futex word: number of the newest job */
+    _Alignas(LINE) _Atomic uint64_t ticket; /* job << 32 | next slice */
+    _Alignas(LINE) _Atomic uint32_t job;    /* futex word: number of the newest job */
     _Atomic int sleepers;
     _Atomic bool stop;
-    _Alignas(LINE) _Atomic uint32_t done;     /* futex word: slices finished of the current job */
+    _Alignas(LINE) _Atomic uint32_t done; /* futex word: slices finished of the current job */
     _Atomic bool caller_sleeps;
     /* The current job; read with relaxed loads, trusted only after the ticket's compare-and-swap. */
     _Alignas(LINE) _Atomic(ThreadsFn) fn;
     _Atomic(void *) context;
     _Atomic uint32_t slices;
     int n, spins_worker, spins_caller;
-    Worker *workers;                          /* n - 1 */
+    Worker *workers; /* n - 1 */
 };
 
 static inline void pause_cpu(void)
@@ -51,10 +55,7 @@ static void futex_wait(_Atomic uint32_t *word, uint32_t value)
     syscall(SYS_futex, (void *)word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
 }
 
-static void futex_wake(_Atomic uint32_t *word, int n)
-{
-    syscall(SYS_futex, (void *)word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0);
-}
+static void futex_wake(_Atomic uint32_t *word, int n) { syscall(SYS_futex, (void *)word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0); }
 
 /* Cores that the control group's quota allows, rounded up; 0 when there is none. */
 static int quota_cores(void)
@@ -98,8 +99,7 @@ static void work_on(Threads *t, uint32_t job, int thread)
         void *context = atomic_load_explicit(&t->context, memory_order_relaxed);
         if ((uint32_t)(ticket >> 32) != job || (uint32_t)ticket >= slices)
             return;
-        if (!atomic_compare_exchange_weak_explicit(&t->ticket, &ticket, ticket + 1, memory_order_acq_rel,
-                                                   memory_order_relaxed))
+        if (!atomic_compare_exchange_weak_explicit(&t->ticket, &ticket, ticket + 1, memory_order_acq_rel, memory_order_relaxed))
             continue;
         fn(context, thread, (int64_t)(uint32_t)ticket);
         /* seq_cst pairs with the caller's store to caller_sleeps: one of the two sees the other. */

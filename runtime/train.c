@@ -27,7 +27,7 @@ static void apply_options(TrainRun *r, const CnncModel *model, const TrainOption
     if (o->has_lr) {
         r->train.lr = o->lr;
         if (r->train.schedule == CNNC_SCHED_ONECYCLE)
-            r->train.sched[0] = o->lr;   /* max_lr */
+            r->train.sched[0] = o->lr; /* max_lr */
     }
     r->model = *model;
     r->model.train = &r->train;
@@ -39,8 +39,8 @@ static bool check_model(const TrainRun *r, RtError *e)
     if (!m->step)
         return rt_error(e, RT_USAGE, "this program was built without training");
     if (r->train.batch_size > m->step->batch)
-        return rt_error(e, RT_USAGE, "the batch is %d, but the program was built for at most %d (--batch at build time)", r->train.batch_size,
-                        m->step->batch);
+        return rt_error(e, RT_USAGE, "the batch is %d, but the program was built for at most %d (--batch at build time)",
+                        r->train.batch_size, m->step->batch);
     return true;
 }
 
@@ -59,8 +59,8 @@ static bool init_weights(TrainRun *r, RtError *e)
     bool fine = weights_load(&w, path, m->tensors, m->n_tensors, r->options->partial, false, r->exec->state, &match, e);
     weights_free(&w);
     if (fine && r->options->partial && r->options->progress)
-        fprintf(r->options->progress, "%s: %d tensors loaded, %d missing, %d extra, %d of another shape\n", path, match.loaded, match.missing,
-                match.extra, match.misshapen);
+        fprintf(r->options->progress, "%s: %d tensors loaded, %d missing, %d extra, %d of another shape\n", path, match.loaded,
+                match.missing, match.extra, match.misshapen);
     return fine;
 }
 
@@ -68,7 +68,8 @@ static bool open_data(TrainRun *r, RtError *e)
 {
     DataRequest q = data_request(&r->model);
     if (q.kind == CNNC_DATA_NONE)
-        return rt_error(e, RT_FILE, "the model names no training data: add a line such as data = MNIST(\"folder\") to its train block");
+        return rt_error(e, RT_FILE,
+                        "the model names no training data: add a line such as data = MNIST(\"folder\") to its train block");
     char *paths = data_request_path(&q, r->options->data);
     q.want_train = q.want_valid = true;
     bool fine = data_open(&q, &r->data, e) && data_split(&r->data, r->train.valid_fraction, &r->state.rng, e);
@@ -94,7 +95,8 @@ static bool set_norm(TrainRun *r, RtError *e)
     }
     r->facts = (WeightsFacts){m->class_names, m->n_classes, r->norm.n, r->norm.mean, r->norm.std};
     if (m->n_classes <= 0 && r->data.train.class_names)
-        r->facts = (WeightsFacts){(const char *const *)r->data.train.class_names, r->data.train.n_classes, r->norm.n, r->norm.mean, r->norm.std};
+        r->facts = (WeightsFacts){(const char *const *)r->data.train.class_names, r->data.train.n_classes, r->norm.n,
+                                  r->norm.mean, r->norm.std};
     return true;
 }
 
@@ -122,7 +124,8 @@ static bool count_steps(TrainRun *r, RtError *e)
         r->steps_per_epoch--;
         if (r->options->progress)
             fprintf(r->options->progress,
-                    "warning: the last batch of each epoch has one sample, which BatchNorm cannot train on, and is dropped (%lld samples, batch %lld)\n",
+                    "warning: the last batch of each epoch has one sample, which BatchNorm cannot train on, and is dropped (%lld "
+                    "samples, batch %lld)\n",
                     (long long)n, (long long)batch);
     }
     return true;
@@ -168,13 +171,14 @@ static bool resume(TrainRun *r, RtError *e)
     if (!read_checkpoint(r, e))
         return false;
     if (t->seed != seed)
-        return rt_error(e, RT_FILE, "%s was trained with seed %llu, not %llu; resume with --seed %llu", path, (unsigned long long)t->seed,
-                        (unsigned long long)seed, (unsigned long long)t->seed);
+        return rt_error(e, RT_FILE, "%s was trained with seed %llu, not %llu; resume with --seed %llu", path,
+                        (unsigned long long)t->seed, (unsigned long long)seed, (unsigned long long)t->seed);
     if (t->batch != batch)
-        return rt_error(e, RT_FILE, "%s was trained with batches of %lld, not %lld; resume with --batch %lld", path, (long long)t->batch,
-                        (long long)batch, (long long)t->batch);
+        return rt_error(e, RT_FILE, "%s was trained with batches of %lld, not %lld; resume with --batch %lld", path,
+                        (long long)t->batch, (long long)batch, (long long)t->batch);
     if (t->samples != samples)
-        return rt_error(e, RT_FILE, "%s was trained on %lld samples, but the data has %lld", path, (long long)t->samples, (long long)samples);
+        return rt_error(e, RT_FILE, "%s was trained on %lld samples, but the data has %lld", path, (long long)t->samples,
+                        (long long)samples);
     if (t->shuffle != r->train.shuffle)
         return rt_error(e, RT_FILE, "%s was trained %s shuffling; resume it so", path, t->shuffle ? "with" : "without");
     if (t->position > r->steps_per_epoch)
@@ -226,7 +230,7 @@ static bool start(TrainRun *r, RtError *e)
         return false;
     struct stat st;
     const char *out = r->options->out;
-    bool device = out && stat(out, &st) == 0 && !S_ISREG(st.st_mode);   /* nothing lies beside /dev/null */
+    bool device = out && stat(out, &st) == 0 && !S_ISREG(st.st_mode); /* nothing lies beside /dev/null */
     r->checkpoint = out && !device ? checkpoint_path(out) : NULL;
     return train_log_open(&r->log, r->options->log, r->state.step, r->state.epoch, e);
 }

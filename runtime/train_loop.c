@@ -91,14 +91,16 @@ static bool step(TrainRun *r, RtError *e)
     if (!batcher_fill(&r->batcher, r->order + first, n, t->epoch, e))
         return false;
     set_scalars(r, scalars);
-    CnncArgs args = {.in = r->batcher.x, .labels = r->batcher.labels, .out = r->out, .scalars = scalars, .results = results, .n = n};
+    CnncArgs args = {
+        .in = r->batcher.x, .labels = r->batcher.labels, .out = r->out, .scalars = scalars, .results = results, .n = n};
     exec_run(r->exec, r->model.step, &args);
     float loss = results[CNNC_RES_LOSS];
     train_log_step(&r->log, t->step, t->epoch, loss, r->schedule.now.lr, r->schedule.now.momentum);
     if (!isfinite(loss)) {
         progress_clear(&r->progress);
-        return rt_error(e, RT_FAIL, "the loss became %s at step %lld of epoch %lld, with a learning rate of %g; %s", isnan(loss) ? "NaN" : "infinite",
-                        (long long)t->position + 1, (long long)t->epoch + 1, r->schedule.now.lr, "a smaller one (--lr) usually helps");
+        return rt_error(e, RT_FAIL, "the loss became %s at step %lld of epoch %lld, with a learning rate of %g; %s",
+                        isnan(loss) ? "NaN" : "infinite", (long long)t->position + 1, (long long)t->epoch + 1, r->schedule.now.lr,
+                        "a smaller one (--lr) usually helps");
     }
     t->loss_sum += (double)loss * (double)n;
     t->loss_n += n;
@@ -151,8 +153,9 @@ static bool end_epoch(TrainRun *r, const Rng *after, RtError *e)
         return false;
     r->result.seconds = exec_seconds() - r->progress.epoch_start;
     r->result.images_per_second = rate;
-    EpochLine line = {t->epoch, r->result.train_loss, r->data.has_valid, !isnan(r->result.accuracy), r->result.valid_loss, r->result.accuracy,
-                      r->result.seconds};
+    EpochLine line = {
+        t->epoch,           r->result.train_loss, r->data.has_valid, !isnan(r->result.accuracy), r->result.valid_loss,
+        r->result.accuracy, r->result.seconds};
     train_log_epoch(&r->log, &line);
     print_epoch(r, rate);
     if (r->options->on_epoch)
@@ -202,7 +205,8 @@ static bool run_epochs(TrainRun *r, RtError *e)
         return false;
     if (!interrupted)
         return true;
-    return rt_error(e, RT_INTERRUPTED, r->checkpoint ? "interrupted after step %lld; go on with --resume %s" : "interrupted after step %lld%s",
+    return rt_error(e, RT_INTERRUPTED,
+                    r->checkpoint ? "interrupted after step %lld; go on with --resume %s" : "interrupted after step %lld%s",
                     (long long)r->state.step, r->checkpoint ? r->checkpoint : "");
 }
 
@@ -214,8 +218,8 @@ bool train_loop(TrainRun *r, RtError *e)
         total = r->options->steps;
     progress_start(&r->progress, r->options->progress, r->train.epochs, r->steps_per_epoch, total);
     if (r->state.step > 0 && r->options->progress)
-        fprintf(r->options->progress, "resumed after step %lld, in epoch %lld of %d\n", (long long)r->state.step, (long long)r->state.epoch + 1,
-                r->train.epochs);
+        fprintf(r->options->progress, "resumed after step %lld, in epoch %lld of %d\n", (long long)r->state.step,
+                (long long)r->state.epoch + 1, r->train.epochs);
     r->saved_at = exec_seconds();
     interrupted = 0;
     sigaction(SIGINT, &act, &old_int);
