@@ -9,115 +9,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { MAX_BLOCK_DEPTH = 100, MAX_LEVELS = 200 };
-
-static ValueId items(Elab *e, Seq *seq, Scope *scope, const Ast *list, ValueId in);
-
-/* ---- names ---- */
-
-static uint32_t hash_text(const char *s)
-{
-    uint32_t h = 2166136261u;
-    for (; *s; s++)
-        h = (h ^ (unsigned char)*s) * 16777619u;
-    return h;
-}
-
-static uint32_t name_slot(const Elab *e, const char *name)
-{
-    uint32_t i = hash_text(name) & (e->cap_names - 1);
-    while (e->names[i].name && strcmp(e->names[i].name, name) != 0)
-        i = (i + 1) & (e->cap_names - 1);
-    return i;
-}
-
-static void grow_names(Elab *e)
-{
-    uint32_t old_cap = e->cap_names;
-    __typeof__(e->names) old = e->names;
-    e->cap_names = old_cap ? old_cap * 2 : 256;
-    e->names = arena_alloc(e->arena, sizeof *e->names * e->cap_names);
-    for (uint32_t i = 0; i < old_cap; i++)
-        if (old[i].name)
-            e->names[name_slot(e, old[i].name)] = old[i];
-}
-
-static bool is_keyword(const char *word)
-{
-    static const char *const words[] = {"let", "block", "repeat", "for", "in", "if", "elif", "else", "residual", "shortcut", "concat",
-                                        "branch", "train", "and", "or", "not", "True", "False", "None", "_", "input", "normalize", "labels"};
-    for (size_t i = 0; i < ARRAY_LEN(words); i++)
-        if (!strcmp(words[i], word))
-            return true;
-    return false;
-}
-
-static bool check_label(Elab *e, const Ast *ast)
-{
-    if (!ast->label[0])
-        return diag_error(e->diags, ast->label_span, "E0205", "a layer's name must not be empty");
-    if (strchr(ast->label, '.'))
-        return diag_error(e->diags, ast->label_span, "E0205", "a layer's name must not contain '.'");
-    if (is_keyword(ast->label))
-        return diag_error(e->diags, ast->label_span, "E0205", "'%s' is a keyword and cannot be a name", ast->label);
-    return true;
-}
-
-/* The full name of the next layer of seq: its label, or its place. Counts it. */
-static const char *next_name(Elab *e, Seq *seq, const Ast *ast)
-{
-    int64_t index = seq->index++;
-    const char *own = ast->label && check_label(e, ast) ? ast->label : arena_printf(e->arena, "%" PRId64, index);
-    const char *name = arena_printf(e->arena, "%s%s", seq->prefix, own);
-    if (e->n_names * 2 >= e->cap_names)
-        grow_names(e);
-    uint32_t slot = name_slot(e, name);
-    Span here = ast->label ? ast->label_span : ast->span;
-    if (e->names[slot].name) {
-        diag_error(e->diags, here, "E0204", "two layers of one sequence are called '%s'", own);
-        Span before = e->names[slot].span;
-        if (before.start != here.start)
-            diag_note(e->diags, before, "the first one is here");
-        else
-            diag_help(e->diags, "a name inside repeat or for is used again and again: leave it out");
-        return arena_printf(e->arena, "%s?%u", name, e->n_names);
-    }
-    e->names[slot].name = name;
-    e->names[slot].span = here;
-    e->n_names++;
-    return name;
-}
-
-static Seq inner(Elab *e, const Seq *outer, const char *prefix, const Ast *at)
-{
-    Seq s = {.prefix = prefix, .depth = outer->depth + 1};
-    if (s.depth > MAX_LEVELS && !e->stop) {
-        e->stop = true;
-        diag_error(e->diags, at->span, "E0232", "sequences nest deeper than %d", MAX_LEVELS);
-    }
-    return s;
-}
-
-LayerId add_layer(Elab *e, const char *name, const char *type, const Ast *ast, const Span *arg_span, ValueId in)
-{
-    Layer layer = {.name = name, .type = type, .span = ast->span, .used_at = e->in_block ? e->used_at : ast->span, .arg_span = arg_span, .in = in, .out = in};
-    if (e->graph->layers.len >= MAX_LAYERS && !e->stop) {
-        e->stop = true;
-        diag_error(e->diags, ast->span, "E0231", "this file expands to more than %d layers", MAX_LAYERS);
-    }
-    vec_push(e->arena, &e->graph->layers, layer);
-    return (LayerId)e->graph->layers.len - 1;
-}
-
-/* ---- layers and block uses ---- */
-
-static const Ast *find_block(const Elab *e, const char *name)
-{
-    for (uint32_t i = 0; i < e->blocks.len; i++)
-        if (!strcmp(e->blocks.at[i]->text, name))
-            return e->blocks.at[i];
-    return NULL;
-}
+/* ---- layers ---- */
 
 static const struct { const char *theirs, *help; } foreign_layers[] = {
     {"Dense", "write Linear(_, units)"}, {"BatchNormalization", "write BatchNorm2d(_)"}, {"MaxPooling2D", "write MaxPool2d"},
@@ -159,83 +51,6 @@ static ValueId unknown_layer(Elab *e, const Ast *ast)
         diag_help(e->diags, "only layers can stand here: F.relu(x) is written ReLU(), x.view(...) is Flatten()");
     }
     return unknown_value(e);
-}
-
-/* Binds a block's parameters to the arguments of one use. False: reported. */
-static bool bind_parameters(Elab *e, Scope *caller, Scope *own, const Ast *block, const Ast *use)
-{
-    uint32_t n = block->kids.len, position = 0;
-    const Ast **given = NEWN(e->arena, const Ast *, n + 1);
-    bool fine = true;
-    for (uint32_t i = 0; i < use->kids.len; i++) {
-        const Ast *arg = use->kids.at[i];
-        uint32_t at = 0;
-        if (arg->kind == AST_ARG) {
-            while (at < n && strcmp(block->kids.at[at]->text, arg->text) != 0)
-                at++;
-            if (at == n) {
-                const char **names = NEWN(e->arena, const char *, n + 1);
-                for (uint32_t k = 0; k < n; k++)
-                    names[k] = block->kids.at[k]->text;
-                const char *near = nearest_word(arg->text, names);
-                fine = diag_error(e->diags, arg->text_span, "E0221", "block %s has no parameter '%s'", block->text, arg->text);
-                if (near)
-                    diag_help(e->diags, "did you mean %s?", near);
-                diag_note(e->diags, block->text_span, "the block is defined here");
-                continue;
-            }
-        } else {
-            at = position++;
-        }
-        if (at >= n) {
-            fine = diag_error(e->diags, arg->span, "E0223", "block %s takes %u argument%s", block->text, n, n == 1 ? "" : "s");
-            diag_note(e->diags, block->text_span, "the block is defined here");
-            break;
-        }
-        if (given[at]) {
-            fine = diag_error(e->diags, arg->span, "E0222", "%s of block %s is given twice", block->kids.at[at]->text, block->text);
-            continue;
-        }
-        given[at] = arg;
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        const Ast *param = block->kids.at[i];
-        if (!given[i] && !param->a) {
-            fine = fine && diag_error(e->diags, use->span, "E0220", "block %s is missing %s", block->text, param->text);
-            diag_note(e->diags, param->span, "the parameter has no default");
-            continue;
-        }
-        const Ast *value = given[i] ? (given[i]->kind == AST_ARG ? given[i]->a : given[i]) : param->a;
-        Val v = eval(e, given[i] ? caller : own, value);
-        fine &= v.kind != VK_ERROR;
-        scope_bind(e, own, param->text, v, param->span);
-    }
-    return fine;
-}
-
-static ValueId use_block(Elab *e, Seq *seq, Scope *scope, const Ast *block, const Ast *use, ValueId in)
-{
-    Scope own = {.up = e->globals, .block = true};
-    const char *name = next_name(e, seq, use);
-    if (!bind_parameters(e, scope, &own, block, use))
-        return unknown_value(e);
-    if (e->block_depth >= MAX_BLOCK_DEPTH) {
-        diag_error(e->diags, use->span, "E0233", "block %s uses itself without end", block->text);
-        diag_help(e->diags, "blocks may nest %d deep", MAX_BLOCK_DEPTH);
-        e->stop = true;
-        return unknown_value(e);
-    }
-    Seq body = inner(e, seq, arena_printf(e->arena, "%s.", name), use);
-    Span used_at = e->used_at;
-    bool in_block = e->in_block;
-    e->used_at = use->span;
-    e->in_block = true;
-    e->block_depth++;
-    ValueId out = items(e, &body, &own, block->b, in);
-    e->block_depth--;
-    e->used_at = used_at;
-    e->in_block = in_block;
-    return out;
 }
 
 static bool not_yet(Elab *e, const Ast *ast)
@@ -311,20 +126,20 @@ static ValueId layer(Elab *e, Seq *seq, Scope *scope, const Ast *ast, ValueId in
 static ValueId sequential(Elab *e, Seq *seq, Scope *scope, const Ast *ast, ValueId in)
 {
     const char *name = next_name(e, seq, ast);
-    Seq body = inner(e, seq, arena_printf(e->arena, "%s.", name), ast);
-    return items(e, &body, scope, ast, in);
+    Seq body = inner_sequence(e, seq, arena_printf(e->arena, "%s.", name), ast);
+    return elaborate_items(e, &body, scope, ast, in);
 }
 
 static ValueId residual(Elab *e, Seq *seq, Scope *scope, const Ast *ast, ValueId in)
 {
     in = need_input(e, ast, in);
     const char *name = next_name(e, seq, ast);
-    Seq body = inner(e, seq, arena_printf(e->arena, "%s.body.", name), ast);
-    Seq shortcut = inner(e, seq, arena_printf(e->arena, "%s.shortcut.", name), ast);
+    Seq body = inner_sequence(e, seq, arena_printf(e->arena, "%s.body.", name), ast);
+    Seq shortcut = inner_sequence(e, seq, arena_printf(e->arena, "%s.shortcut.", name), ast);
     Scope body_scope = {.up = scope}, shortcut_scope = {.up = scope};
-    ValueId sum[2] = {items(e, &body, &body_scope, ast->a, in), in};
+    ValueId sum[2] = {elaborate_items(e, &body, &body_scope, ast->a, in), in};
     if (ast->b)
-        sum[1] = items(e, &shortcut, &shortcut_scope, ast->b, in);
+        sum[1] = elaborate_items(e, &shortcut, &shortcut_scope, ast->b, in);
     LayerId row = add_layer(e, name, "residual", ast, NULL, in);
     ValueId out = node_out(e->graph, graph_add_node(e->graph, OP_ADD, sum, 2, NULL, row, ast->span), 0);
     e->graph->layers.at[row].out = out;
@@ -344,9 +159,9 @@ static ValueId concat(Elab *e, Seq *seq, Scope *scope, const Ast *ast, ValueId i
             broken = true;
             continue;
         }
-        Seq body = inner(e, seq, arena_printf(e->arena, "%s.%u.", name, n), ast);
+        Seq body = inner_sequence(e, seq, arena_printf(e->arena, "%s.%u.", name, n), ast);
         Scope own = {.up = scope};
-        parts[n++] = items(e, &body, &own, branch, in);
+        parts[n++] = elaborate_items(e, &body, &own, branch, in);
     }
     if (n == 0 || n > UINT16_MAX || broken) {
         if (!broken && n == 0)
@@ -456,7 +271,7 @@ static ValueId repeat(Elab *e, Seq *seq, Scope *scope, const Ast *ast, ValueId i
     }
     for (int64_t i = 0; i < n.i && e_step(e, ast); i++) {
         Scope own = {.up = scope};
-        in = items(e, seq, &own, ast->b, in);
+        in = elaborate_items(e, seq, &own, ast->b, in);
     }
     return in;
 }
@@ -491,7 +306,7 @@ static ValueId for_each(Elab *e, Seq *seq, Scope *scope, const Ast *ast, ValueId
         Scope own = {.up = scope};
         if (!bind_targets(e, &own, ast, &list.at[i]))
             return unknown_value(e);
-        in = items(e, seq, &own, ast->b, in);
+        in = elaborate_items(e, seq, &own, ast->b, in);
     }
     return in;
 }
@@ -505,29 +320,15 @@ static ValueId if_else(Elab *e, Seq *seq, Scope *scope, const Ast *ast, ValueId 
         if (c.kind == VK_ERROR)
             return unknown_value(e);
         if (val_is_true(&c))
-            return items(e, seq, &own, ast->kids.at[i + 1], in);
+            return elaborate_items(e, seq, &own, ast->kids.at[i + 1], in);
     }
-    return i < ast->kids.len ? items(e, seq, &own, ast->kids.at[i], in) : in;
+    return i < ast->kids.len ? elaborate_items(e, seq, &own, ast->kids.at[i], in) : in;
 }
 
-static void no_label(Elab *e, const Ast *ast, const char *what)
+void no_label(Elab *e, const Ast *ast, const char *what)
 {
     if (ast->label)
         diag_error(e->diags, ast->label_span, "E0205", "%s adds no level and cannot have a name", what);
-}
-
-static void define_block(Elab *e, const Ast *ast)
-{
-    no_label(e, ast, "block");
-    const Ast *other = find_block(e, ast->text);
-    if (other != ast && other)
-        diag_error(e->diags, ast->text_span, "E0218", "block '%s' is already defined", ast->text), diag_note(e->diags, other->text_span, "the first time is here");
-    if (layer_spec(ast->text) || is_keyword(ast->text))
-        diag_error(e->diags, ast->text_span, "E0218", "'%s' is the name of a layer", ast->text);
-    for (uint32_t i = 0; i < ast->kids.len; i++)
-        for (uint32_t k = 0; k < i; k++)
-            if (!strcmp(ast->kids.at[i]->text, ast->kids.at[k]->text))
-                diag_error(e->diags, ast->kids.at[i]->span, "E0218", "block %s has two parameters called '%s'", ast->text, ast->kids.at[i]->text);
 }
 
 static ValueId item(Elab *e, Seq *seq, Scope *scope, const Ast *ast, ValueId in)
@@ -556,7 +357,7 @@ static ValueId item(Elab *e, Seq *seq, Scope *scope, const Ast *ast, ValueId in)
     }
 }
 
-static ValueId items(Elab *e, Seq *seq, Scope *scope, const Ast *list, ValueId in)
+ValueId elaborate_items(Elab *e, Seq *seq, Scope *scope, const Ast *list, ValueId in)
 {
     for (uint32_t i = 0; i < list->kids.len && e_step(e, list); i++)
         in = item(e, seq, scope, list->kids.at[i], in);
@@ -564,14 +365,6 @@ static ValueId items(Elab *e, Seq *seq, Scope *scope, const Ast *list, ValueId i
 }
 
 /* ---- the file ---- */
-
-/* Blocks may be used above their definition, and in each other. */
-static void collect_blocks(Elab *e, const Ast *list)
-{
-    for (uint32_t i = 0; i < list->kids.len; i++)
-        if (list->kids.at[i]->kind == AST_BLOCK)
-            vec_push(e->arena, &e->blocks, list->kids.at[i]);
-}
 
 static bool makes_layers(const Ast *ast)
 {
@@ -602,7 +395,7 @@ static ValueId walk_file(Elab *e, const Ast *file)
     for (uint32_t i = 0; i < file->kids.len && e_step(e, file); i++) {
         const Ast *ast = file->kids.at[i];
         if (whole && (ast == whole || (ast->kind == AST_ASSIGN && ast->a == whole)))
-            now = items(e, &seq, e->globals, whole, now);
+            now = elaborate_items(e, &seq, e->globals, whole, now);
         else
             now = item(e, &seq, e->globals, ast, now);
     }

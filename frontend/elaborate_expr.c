@@ -41,123 +41,6 @@ bool e_step(Elab *e, const Ast *at)
     return true;
 }
 
-Binding *scope_find(const Scope *scope, const char *name)
-{
-    for (; scope; scope = scope->up)
-        for (Binding *b = scope->first; b; b = b->next)
-            if (!strcmp(b->name, name))
-                return b;
-    return NULL;
-}
-
-void scope_bind(Elab *e, Scope *scope, const char *name, Val value, Span span)
-{
-    Binding *b = NEW(e->arena, Binding);
-    *b = (Binding){.next = scope->first, .name = name, .value = value, .span = span};
-    scope->first = b;
-}
-
-const char *val_kind_text(const Val *v)
-{
-    static const char *const text[] = {
-        [VK_ERROR] = "an error", [VK_NONE] = "None", [VK_BOOL] = "True or False", [VK_INT] = "an integer", [VK_FLOAT] = "a float",
-        [VK_STR] = "a string", [VK_LIST] = "a list", [VK_TUPLE] = "a tuple", [VK_RANGE] = "a range", [VK_INFER] = "_",
-        [VK_CALL] = "a call", [VK_WORD] = "a name",
-    };
-    if (v->kind == VK_BOOL)
-        return v->i ? "True" : "False";
-    return text[v->kind];
-}
-
-/* A float as Python prints it: shortest form that reads back, with ".0" where it would look like an integer. */
-static const char *float_text(Arena *a, double f)
-{
-    const char *s = NULL;
-    for (int digits = 1; digits <= 17; digits++) {
-        s = arena_printf(a, "%.*g", digits, f);
-        double back = 0;
-        if (sscanf(s, "%lf", &back) == 1 && back == f)
-            break;
-    }
-    return strpbrk(s, ".en") ? s : arena_printf(a, "%s.0", s);
-}
-
-const char *val_text(Arena *a, const Val *v)
-{
-    switch (v->kind) {
-    case VK_INT: return arena_printf(a, "%" PRId64, v->i);
-    case VK_BOOL: return v->i ? "True" : "False";
-    case VK_FLOAT: return float_text(a, v->f);
-    case VK_STR: return arena_printf(a, "'%.60s'", v->s);
-    case VK_WORD: return v->s;
-    case VK_NONE: return "None";
-    case VK_INFER: return "_";
-    case VK_CALL: return arena_printf(a, "%s(...)", v->ast->text);
-    case VK_LIST: case VK_TUPLE: case VK_RANGE: break;
-    case VK_ERROR: return "?";
-    }
-    const char *text = "";
-    for (uint32_t i = 0; i < v->n && i < 6; i++)
-        text = arena_printf(a, "%s%s%s", text, i ? ", " : "", val_text(a, &v->at[i]));
-    if (v->n > 6)
-        text = arena_printf(a, "%s, ...", text);
-    return v->kind == VK_TUPLE ? arena_printf(a, v->n == 1 ? "(%s,)" : "(%s)", text) : arena_printf(a, "[%s]", text);
-}
-
-bool val_number(const Val *v, double *out)
-{
-    if (v->kind == VK_INT || v->kind == VK_BOOL)
-        *out = (double)v->i;
-    else if (v->kind == VK_FLOAT)
-        *out = v->f;
-    else
-        return false;
-    return true;
-}
-
-bool val_is_list(const Val *v)
-{
-    return v->kind == VK_LIST || v->kind == VK_TUPLE || v->kind == VK_RANGE;
-}
-
-static bool is_integer(const Val *v)
-{
-    return v->kind == VK_INT || v->kind == VK_BOOL;
-}
-
-bool val_is_true(const Val *v)
-{
-    switch (v->kind) {
-    case VK_BOOL: case VK_INT: return v->i != 0;
-    case VK_FLOAT: return v->f != 0;
-    case VK_STR: return v->s[0] != 0;
-    case VK_LIST: case VK_TUPLE: case VK_RANGE: return v->n > 0;
-    case VK_NONE: return false;
-    default: return true;
-    }
-}
-
-static bool equal(const Val *a, const Val *b)
-{
-    double x, y;
-    if (is_integer(a) && is_integer(b))
-        return a->i == b->i;
-    if (val_number(a, &x) && val_number(b, &y))
-        return x == y;
-    if (a->kind == VK_STR && b->kind == VK_STR)
-        return !strcmp(a->s, b->s);
-    if (a->kind != b->kind)
-        return false;
-    if (!val_is_list(a))
-        return a->kind == VK_NONE;
-    if (a->n != b->n)
-        return false;
-    for (uint32_t i = 0; i < a->n; i++)
-        if (!equal(&a->at[i], &b->at[i]))
-            return false;
-    return true;
-}
-
 /* ---- arithmetic ---- */
 
 static Val overflow(Elab *e, const Ast *ast)
@@ -283,7 +166,7 @@ static Val bad_operands(Elab *e, const Ast *ast, const Val *a, const Val *b)
 static Val arithmetic(Elab *e, const Ast *ast, const Val *a, const Val *b)
 {
     double x, y;
-    if (is_integer(a) && is_integer(b))
+    if (val_is_integer(a) && val_is_integer(b))
         return int_arithmetic(e, ast, a->i, b->i);
     if (val_number(a, &x) && val_number(b, &y))
         return float_arithmetic(e, ast, x, y);
@@ -291,9 +174,9 @@ static Val arithmetic(Elab *e, const Ast *ast, const Val *a, const Val *b)
         return (Val){.kind = VK_STR, .s = arena_printf(e->arena, "%s%s", a->s, b->s), .ast = ast, .span = ast->span};
     if (ast->op == AO_ADD && (a->kind == VK_LIST || a->kind == VK_TUPLE) && a->kind == b->kind)
         return concatenate(e, ast, a, b);
-    if (ast->op == AO_MUL && (a->kind == VK_LIST || a->kind == VK_TUPLE) && is_integer(b))
+    if (ast->op == AO_MUL && (a->kind == VK_LIST || a->kind == VK_TUPLE) && val_is_integer(b))
         return repeat_list(e, ast, a, b->i);
-    if (ast->op == AO_MUL && (b->kind == VK_LIST || b->kind == VK_TUPLE) && is_integer(a))
+    if (ast->op == AO_MUL && (b->kind == VK_LIST || b->kind == VK_TUPLE) && val_is_integer(a))
         return repeat_list(e, ast, b, a->i);
     return bad_operands(e, ast, a, b);
 }
@@ -306,7 +189,7 @@ static Val contains(Elab *e, const Ast *ast, const Val *a, const Val *b)
     } else if (val_is_list(b)) {
         e->steps += b->n / 16;
         for (uint32_t i = 0; i < b->n && !found; i++)
-            found = equal(a, &b->at[i]);
+            found = val_equal(a, &b->at[i]);
     } else {
         return bad_operands(e, ast, a, b);
     }
@@ -318,10 +201,10 @@ static Val comparison(Elab *e, const Ast *ast, const Val *a, const Val *b)
     double x, y;
     int order;
     if (ast->op == AO_EQ || ast->op == AO_NE)
-        return val_bool(equal(a, b) == (ast->op == AO_EQ), ast);
+        return val_bool(val_equal(a, b) == (ast->op == AO_EQ), ast);
     if (ast->op == AO_IN || ast->op == AO_NOT_IN)
         return contains(e, ast, a, b);
-    if (is_integer(a) && is_integer(b))
+    if (val_is_integer(a) && val_is_integer(b))
         order = (a->i > b->i) - (a->i < b->i);
     else if (val_number(a, &x) && val_number(b, &y))
         order = (x > y) - (x < y);
@@ -362,7 +245,7 @@ static Val unary(Elab *e, Scope *scope, const Ast *ast)
         return error_val(ast);
     if (ast->op == AO_NOT)
         return val_bool(!val_is_true(&a), ast);
-    if (is_integer(&a)) {
+    if (val_is_integer(&a)) {
         if (ast->op == AO_POS)
             return val_int(a.i, ast);
         return a.i == INT64_MIN ? overflow(e, ast) : val_int(-a.i, ast);
@@ -378,8 +261,8 @@ static Val index_list(Elab *e, Scope *scope, const Ast *ast)
     Val list = eval(e, scope, ast->a), at = eval(e, scope, ast->b);
     if (list.kind == VK_ERROR || at.kind == VK_ERROR)
         return error_val(ast);
-    if (!is_integer(&at) || (!val_is_list(&list) && list.kind != VK_STR)) {
-        if (!is_integer(&at))
+    if (!val_is_integer(&at) || (!val_is_list(&list) && list.kind != VK_STR)) {
+        if (!val_is_integer(&at))
             diag_error(e->diags, ast->b->span, "E0216", "an index is an integer, not %s", val_kind_text(&at));
         else
             diag_error(e->diags, ast->a->span, "E0216", "only lists, tuples and strings have an index, not %s", val_kind_text(&list));
@@ -403,7 +286,7 @@ static Val make_range(Elab *e, const Ast *ast, const Val *v, uint32_t n)
 {
     int64_t from = n > 1 ? v[0].i : 0, to = n > 1 ? v[1].i : v[0].i, step = n > 2 ? v[2].i : 1;
     for (uint32_t i = 0; i < n; i++) {
-        if (!is_integer(&v[i])) {
+        if (!val_is_integer(&v[i])) {
             diag_error(e->diags, v[i].span, "E0217", "range takes integers, not %s", val_kind_text(&v[i]));
             return error_val(ast);
         }
@@ -453,11 +336,11 @@ static Val least_or_most(Elab *e, const Ast *ast, const Val *v, uint32_t n, bool
 static Val round_number(Elab *e, const Ast *ast, const Val *v, uint32_t n)
 {
     double x = 0;
-    if (!val_number(&v[0], &x) || (n > 1 && (!is_integer(&v[1]) || v[1].i < -15 || v[1].i > 15))) {
+    if (!val_number(&v[0], &x) || (n > 1 && (!val_is_integer(&v[1]) || v[1].i < -15 || v[1].i > 15))) {
         diag_error(e->diags, ast->span, "E0217", "round takes a number and a count of digits");
         return error_val(ast);
     }
-    if (is_integer(&v[0]))
+    if (val_is_integer(&v[0]))
         return val_int(v[0].i, ast);
     if (n > 1) {
         double scale = pow(10, (double)v[1].i);
@@ -478,8 +361,8 @@ static Val convert(Elab *e, const Ast *ast, const Val *v)
         if (!strcmp(ast->text, "float"))
             return val_float(x, ast);
         if (!strcmp(ast->text, "int"))
-            return is_integer(v) ? val_int(v->i, ast) : fabs(x) < 9.2e18 ? val_int((int64_t)x, ast) : overflow(e, ast);
-        if (is_integer(v))
+            return val_is_integer(v) ? val_int(v->i, ast) : fabs(x) < 9.2e18 ? val_int((int64_t)x, ast) : overflow(e, ast);
+        if (val_is_integer(v))
             return v->i == INT64_MIN ? overflow(e, ast) : val_int(v->i < 0 ? -v->i : v->i, ast);
         return val_float(fabs(x), ast);
     }

@@ -71,9 +71,9 @@ struct Elab {
     Span input_span, first_layer;
 };
 
-/* ---- elaborate_expr.c ---- */
-Val eval(Elab *e, Scope *scope, const Ast *ast);
-Val eval_word(Elab *e, Scope *scope, const Ast *ast);    /* as eval; an unknown bare name gives VK_WORD: printed models have padding=same */
+/* ---- elaborate_value.c ---- */
+bool val_is_integer(const Val *v);                       /* True and False count as 1 and 0 */
+bool val_equal(const Val *a, const Val *b);
 Binding *scope_find(const Scope *scope, const char *name);
 void scope_bind(Elab *e, Scope *scope, const char *name, Val value, Span span);
 const char *val_kind_text(const Val *v);                 /* "a string" */
@@ -81,15 +81,36 @@ const char *val_text(Arena *a, const Val *v);            /* as Python prints it 
 bool val_number(const Val *v, double *out);              /* int, float or bool */
 bool val_is_true(const Val *v);
 bool val_is_list(const Val *v);                          /* list, tuple or range */
+
+/* ---- elaborate_expr.c ---- */
+Val eval(Elab *e, Scope *scope, const Ast *ast);
+Val eval_word(Elab *e, Scope *scope, const Ast *ast);    /* as eval; an unknown bare name gives VK_WORD: printed models have padding=same */
 Val val_int(int64_t i, const Ast *ast);
 bool e_step(Elab *e, const Ast *at);                     /* counts work; false: the limit was passed */
 
+/* ---- elaborate_names.c ---- */
+bool is_keyword(const char *word);
+const char *next_name(Elab *e, Seq *seq, const Ast *ast);          /* of the next layer of seq: its label, or its place */
+Seq inner_sequence(Elab *e, const Seq *outer, const char *prefix, const Ast *at);
+LayerId add_layer(Elab *e, const char *name, const char *type, const Ast *ast, const Span *arg_span, ValueId in);
+
 /* ---- elaborate_layers.c: nodes of one layer ---- */
 ValueId unknown_value(Elab *e);
-LayerId add_layer(Elab *e, const char *name, const char *type, const Ast *ast, const Span *arg_span, ValueId in);
+
+/* ---- elaborate.c ---- */
+ValueId elaborate_items(Elab *e, Seq *seq, Scope *scope, const Ast *list, ValueId in);
+void no_label(Elab *e, const Ast *ast, const char *what);
+
+/* ---- elaborate_blocks.c ---- */
+void collect_blocks(Elab *e, const Ast *list);
+const Ast *find_block(const Elab *e, const char *name);
+ValueId use_block(Elab *e, Seq *seq, Scope *scope, const Ast *block, const Ast *use, ValueId in);
+void define_block(Elab *e, const Ast *ast);
 
 /* ---- elaborate_train.c ---- */
 void elaborate_train(Elab *e, const Ast *ast);
+
+/* ---- elaborate_header.c ---- */
 void elaborate_input(Elab *e, Scope *scope, const Ast *ast);
 void elaborate_normalize(Elab *e, Scope *scope, const Ast *ast);
 void elaborate_labels(Elab *e, Scope *scope, const Ast *ast);
