@@ -516,6 +516,21 @@ def near_a_jump(module, x):
     return any(found)
 
 
+def watch_flat_channels(module):
+    """Fills the returned list when a BatchNorm meets a channel that is constant but not zero: it divides a rounding error by sqrt(eps)."""
+    found = []
+
+    def hook(m, inputs):
+        x = inputs[0].detach().transpose(0, 1).flatten(1)
+        mean, var = x.mean(1), x.var(1, unbiased=False)
+        found.extend([1] if bool((var < 1e-6 * mean * mean).any()) else [])
+
+    for m in module.modules():
+        if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            m.register_forward_pre_hook(hook)
+    return found
+
+
 def save_weights(path, module):
     from safetensors.torch import save_file
     save_file({k: v.contiguous() for k, v in module.state_dict().items()}, path)
@@ -671,13 +686,14 @@ def train_case(seed, folder, small):
         else:
             y = torch.randn((n,) + tuple(maker.output), generator=g)
         net64 = copy.deepcopy(maker.module).double()
+        flat = watch_flat_channels(net64)
         y64 = y if t["labels"] else y.double()
         try:
             losses, largest, rates = five_steps(net64, t, x.double(), y64, batch)
             float32 = float32_runs(maker.module, t, x, y, batch, g)
         except (ValueError, RuntimeError):
             continue
-        if not all(math.isfinite(v) and v < 1e4 for v in losses) or near_a_jump(net64.eval(), x.double()):
+        if not all(math.isfinite(v) and v < 1e4 for v in losses) or flat or near_a_jump(net64.eval(), x.double()):
             continue
         if small and t["kind"] != "SGD" and any(v < 1e-9 for v in largest.values()):
             continue   # a gradient that is zero but for rounding, which these optimizers blow up: no two machines agree
