@@ -9,7 +9,7 @@ export PATH="$PWD/build:$PATH"
 out=build/quickstart
 mkdir -p "$out"
 say cnnc report examples/lenet.cnn
-say cnnc train examples/lenet.cnn -o "$out/lenet.safetensors"
+say cnnc train examples/lenet.cnn --epochs 10 -o "$out/lenet.safetensors"
 say cnnc build examples/lenet.cnn --weights "$out/lenet.safetensors" -o "$out/lenet"
 ls -l "$out/lenet"
 say "$out/lenet" --info

@@ -27,9 +27,9 @@ not_ok() { echo "not ok $1"; bad=1; }
 
 # try NAME COMMAND...: one line, and the last lines of the command's words when it fails
 try() {
-    name=$1
+    label=$1
     shift
-    if "$@" >"$tmp/log" 2>&1; then ok "$name"; else not_ok "$name"; echo "$*"; tail -n 20 "$tmp/log"; fi
+    if "$@" >"$tmp/log" 2>&1; then ok "$label"; else not_ok "$label"; echo "$*"; tail -n 20 "$tmp/log"; fi
 }
 
 # Writes one sample of 8-bit numbers as .npy: picture FILE C H W. A compressed file serves as noise that is always the same.
@@ -89,6 +89,7 @@ embed() {
 readme() {
     mkdir -p "$tmp/blocks" "$tmp/readme"
     ln -s "$root/examples" "$tmp/readme/examples"
+    echo "$tmp/readme" >"$tmp/here"
     awk -v folder="$tmp/blocks" '
         /^```$/ { file = ""; next }
         /^```sh tested$/ { n++; file = sprintf("%s/%03d.sh", folder, n); print "# line " NR + 1 >file; next }
@@ -100,7 +101,8 @@ readme() {
         [ -e "$block" ] || break
         found=1
         name="README $(head -n 1 "$block" | tr -d '#')"
-        (cd "$tmp/readme" && sh -e "$block") >"$tmp/log" 2>&1
+        # One folder after another, as someone types it: `cd` in a block holds for the next.
+        (cd "$(cat "$tmp/here")" && sh -ec '. "$1"; pwd >"$2"' sh "$block" "$tmp/here") >"$tmp/log" 2>&1
         status=$?
         missing=
         if [ -f "${block%.sh}.out" ]; then
