@@ -112,12 +112,22 @@ static ValueId need_input(Elab *e, const Ast *ast, ValueId in)
     return e->graph->input ? e->graph->input : unknown_value(e);
 }
 
+/* A use of features = Sequential(...): the sequence stands here, under the name or place of the use. */
+static ValueId named_sequence(Elab *e, Seq *seq, Scope *scope, const Ast *assign, const Ast *use, ValueId in)
+{
+    const char *name = next_name(e, seq, use);
+    Seq body = inner_sequence(e, seq, arena_printf(e->arena, "%s.", name), use);
+    return e->stop ? unknown_value(e) : elaborate_items(e, &body, scope, assign->a, in);
+}
+
 static ValueId layer(Elab *e, Seq *seq, Scope *scope, const Ast *ast, ValueId in)
 {
     if (is_header(ast))
         return header(e, scope, ast, in);
     in = need_input(e, ast, in);
-    const Ast *block = find_block(e, ast->text);
+    const Ast *block = find_block(e, ast->text), *sequence = ast->i ? NULL : find_sequence(e, ast->text);
+    if (sequence)
+        return named_sequence(e, seq, scope, sequence, ast, in);
     return block ? use_block(e, seq, scope, block, ast, in) : leaf_layer(e, seq, scope, ast, in);
 }
 
@@ -247,6 +257,8 @@ static void let(Elab *e, Scope *scope, const Ast *ast)
 static ValueId assign(Elab *e, Seq *seq, Scope *scope, const Ast *ast, ValueId in)
 {
     const Ast *value = ast->a;
+    if (find_sequence(e, ast->text) && value->kind == AST_SEQUENTIAL)
+        return in;                                    /* stands where its name is used */
     if (value->kind == AST_SEQUENTIAL)
         return sequential(e, seq, scope, value, in);
     bool is_layer = (value->kind == AST_CALL || value->kind == AST_NAME) && (layer_spec(value->text) || find_block(e, value->text));
@@ -372,12 +384,12 @@ static bool makes_layers(const Ast *ast)
 }
 
 /* A Sequential that is the whole model adds no level: its items take the place of the file's. */
-static const Ast *whole_model(const Ast *file)
+static const Ast *whole_model(const Elab *e, const Ast *file)
 {
     const Ast *found = NULL;
     for (uint32_t i = 0; i < file->kids.len; i++) {
         const Ast *ast = file->kids.at[i];
-        if (!makes_layers(ast))
+        if (!makes_layers(ast) || (ast->kind == AST_ASSIGN && find_sequence(e, ast->text)))
             continue;
         const Ast *seq = ast->kind == AST_ASSIGN ? ast->a : ast;
         if (found || seq->kind != AST_SEQUENTIAL || ast->label)
@@ -390,7 +402,7 @@ static const Ast *whole_model(const Ast *file)
 static ValueId walk_file(Elab *e, const Ast *file)
 {
     Seq seq = {.prefix = ""};
-    const Ast *whole = whole_model(file);
+    const Ast *whole = whole_model(e, file);
     ValueId now = e->graph->input;
     for (uint32_t i = 0; i < file->kids.len && e_step(e, file); i++) {
         const Ast *ast = file->kids.at[i];
@@ -436,6 +448,7 @@ bool elaborate(Arena *a, const Ast *file, ElaborateOptions *options, Diags *d, M
     int before = d->errors;
     start_graph(&e);
     collect_blocks(&e, file);
+    collect_sequences(&e, file);
     e.graph->output = walk_file(&e, file);
     if (!e.graph->output)
         e.graph->output = unknown_value(&e);

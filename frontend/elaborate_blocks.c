@@ -130,3 +130,35 @@ void collect_blocks(Elab *e, const Ast *list)
         if (list->kids.at[i]->kind == AST_BLOCK)
             vec_push(e->arena, &e->blocks, list->kids.at[i]);
 }
+
+/* ---- features = Sequential(...), used further down as a layer ---- */
+
+/* Is `name` written as a layer anywhere in the items? */
+static bool is_mentioned(const Ast *ast, const char *name)
+{
+    if (ast->kind == AST_LAYER && !ast->i && !strcmp(ast->text, name))
+        return true;
+    if (ast->kind < AST_ITEMS)
+        return false;
+    for (uint32_t i = 0; i < ast->kids.len; i++)
+        if (is_mentioned(ast->kids.at[i], name))
+            return true;
+    return (ast->a && is_mentioned(ast->a, name)) || (ast->b && is_mentioned(ast->b, name));
+}
+
+void collect_sequences(Elab *e, const Ast *file)
+{
+    for (uint32_t i = 0; i < file->kids.len; i++) {
+        const Ast *ast = file->kids.at[i];
+        if (ast->kind == AST_ASSIGN && ast->a->kind == AST_SEQUENTIAL && is_mentioned(file, ast->text))
+            vec_push(e->arena, &e->sequences, ast);
+    }
+}
+
+const Ast *find_sequence(const Elab *e, const char *name)
+{
+    for (uint32_t i = e->sequences.len; i > 0; i--)
+        if (!strcmp(e->sequences.at[i - 1]->text, name))
+            return e->sequences.at[i - 1];
+    return NULL;
+}

@@ -59,7 +59,7 @@ struct Elab {
     Module *module;
     ElaborateOptions *options;
     Scope *globals;
-    Vec(const Ast *) blocks;
+    Vec(const Ast *) blocks, sequences;   /* sequences: assignments whose name is used as a layer */
     struct { const char *name; Span span; } *names;   /* hash set of full layer names, open addressing */
     uint32_t n_names, cap_names;                       /* cap: a power of two */
     Span used_at; bool in_block;
@@ -106,6 +106,8 @@ void collect_blocks(Elab *e, const Ast *list);
 const Ast *find_block(const Elab *e, const char *name);
 ValueId use_block(Elab *e, Seq *seq, Scope *scope, const Ast *block, const Ast *use, ValueId in);
 void define_block(Elab *e, const Ast *ast);
+void collect_sequences(Elab *e, const Ast *file);
+const Ast *find_sequence(const Elab *e, const char *name);
 
 /* ---- elaborate_train.c ---- */
 void elaborate_train(Elab *e, const Ast *ast);

@@ -88,6 +88,8 @@ static int run_command(const Command *c, int argc, char **argv, int first)
         status = driver_error(EXIT_USAGE, "cnnc %s takes one model, '%s' is too much", c->name, o.args.at[1]);
     } else {
         o.command = c->bit;
+        if (c->bit == CMD_TRAIN)
+            signal(SIGPIPE, SIG_IGN);                 /* a closed terminal must not cost the weights */
         status = c->run(&o);
     }
     if (status == EXIT_FINE && (fflush(stdout) != 0 || ferror(stdout)))
@@ -99,7 +101,6 @@ static int run_command(const Command *c, int argc, char **argv, int first)
 /* The command may stand after options: cnnc -q check x.cnn. */
 int main(int argc, char **argv)
 {
-    signal(SIGPIPE, SIG_IGN);
     if (argc < 2) {
         print_help(stderr);
         return EXIT_USAGE;

@@ -83,10 +83,10 @@ static const char *one_line(const Reader *r, uint32_t from, uint32_t to)
     return out;
 }
 
-/* self.NAME = LAYER(...) at the start of a line. */
+/* NAME = LAYER(...) or self.NAME = LAYER(...) at the start of a line. */
 static void read_field(Reader *r, uint32_t i)
 {
-    uint32_t name = i + 5, end = name;
+    uint32_t name = starts_with(r, i, "self.") ? i + 5 : i, end = name;
     while (end < r->len && is_word(r->text[end]))
         end++;
     uint32_t value = skip_blanks(r, end);
@@ -163,12 +163,12 @@ static const struct { const char *call, *layer; bool takes_rest; } functional[] 
 /* One call of forward() as a layer; NULL: no layer (len, size, super ...). */
 static const char *layer_of(const Reader *r, const Called *c)
 {
-    if (!strncmp(c->name, "self.", 5)) {
-        for (uint32_t i = 0; i < r->fields.len; i++)
-            if (!strcmp(r->fields.at[i].name, c->name + 5))
-                return arena_printf(r->a, "%s: %s", r->fields.at[i].name, r->fields.at[i].layer);
+    bool own = !strncmp(c->name, "self.", 5);
+    for (uint32_t i = 0; i < r->fields.len; i++)
+        if (!strcmp(r->fields.at[i].name, own ? c->name + 5 : c->name))
+            return arena_printf(r->a, "%s: %s", r->fields.at[i].name, r->fields.at[i].layer);
+    if (own)
         return arena_printf(r->a, "# %s(...) was not understood", c->name);
-    }
     const char *dot = strrchr(c->name, '.'), *name = dot ? dot + 1 : c->name;
     for (size_t i = 0; i < sizeof functional / sizeof *functional; i++)
         if (!strcmp(functional[i].call, name))
@@ -214,13 +214,28 @@ static uint32_t body_end(const Reader *r, uint32_t i)
     return r->len;
 }
 
+/* x = F.relu(...), x = torch.flatten(...), return x */
+static bool is_functional(const Reader *r, uint32_t i)
+{
+    uint32_t end = i;
+    if (starts_with(r, i, "return "))
+        return true;
+    while (end < r->len && is_word(r->text[end]))
+        end++;
+    uint32_t value = skip_blanks(r, end);
+    if (end == i || value >= r->len || r->text[value] != '=' || starts_with(r, value, "=="))
+        return false;
+    value = skip_blanks(r, value + 1);
+    return starts_with(r, value, "F.") || (starts_with(r, value, "torch.") && !starts_with(r, value, "torch.nn."));
+}
+
 /* The first line that only Python has: its span, empty when there is none. */
 static Span find_python(const Reader *r)
 {
     for (uint32_t line = 0; line < r->len; line = next_line(r, line)) {
         uint32_t i = skip_blanks(r, line), end = next_line(r, line);
         bool class_line = starts_with(r, i, "class ") || starts_with(r, i, "def ");
-        bool self_line = starts_with(r, i, "self.");
+        bool self_line = starts_with(r, i, "self.") || is_functional(r, i);
         if (!class_line && !self_line)
             continue;
         while (end > i && isspace((unsigned char)r->text[end - 1]))
@@ -239,12 +254,14 @@ bool pasted_class(Arena *a, const Source *src, Diags *d)
         return false;
     for (uint32_t line = 0; line < r.len; line = next_line(&r, line)) {
         uint32_t i = skip_blanks(&r, line);
-        if (starts_with(&r, i, "self."))
+        if (starts_with(&r, i, "self.") || starts_with(&r, at.start, "x = ") || is_functional(&r, at.start))
             read_field(&r, i);
     }
     for (uint32_t line = 0; line < r.len; line = next_line(&r, line))
         if (starts_with(&r, skip_blanks(&r, line), "def forward"))
             read_calls(&r, next_line(&r, line), body_end(&r, line));
+    if (!r.calls.len && is_functional(&r, at.start))
+        read_calls(&r, 0, r.len);
     diag_error(d, at, "E0108", "this is Python code: a .cnn file lists layers, it has no classes, functions or forward()");
     const char *layers = rewritten(&r);
     if (layers)

@@ -17,10 +17,15 @@ int code_runtime_error(const void *rt_error)
     return e->kind;
 }
 
+uint64_t code_seed(const Compile *cc)
+{
+    return cc->o->has_seed ? (uint64_t)cc->o->seed : cc->module.train.train.seed;
+}
+
 void code_tell_initial(const CodeGen *c)
 {
     if (c->initial && !c->cc->o->quiet)
-        fprintf(stderr, "cnnc: note: no --weights: using initial weights (seed %lld)\n", (long long)c->cc->o->seed);
+        fprintf(stderr, "cnnc: note: no --weights: using initial weights (seed %llu)\n", (unsigned long long)code_seed(c->cc));
 }
 
 int code_open(CodeGen *c, Compile *cc)
@@ -111,7 +116,7 @@ int code_weights(CodeGen *c)
     CnncTensor *tensors = compile_tensors(a, c->cc->module.graph, NULL, &n, &bytes);
     char *state = arena_alloc(a, (size_t)bytes);
     Rng rng;
-    rng_seed(&rng, (uint64_t)o->seed);
+    rng_seed(&rng, code_seed(c->cc));
     init_state(tensors, n, &rng, state, bytes);
     c->initial = !o->weights;
     int status = o->weights ? load_weights(c, tensors, n, state) : EXIT_FINE;

@@ -29,8 +29,8 @@ int code_session_model(CodeGen *c, Compile *cc);              /* open, weights, 
 void code_free(CodeGen *c);
 int code_dump(Compile *cc);                                /* --dump of a stage behind the checks */
 /* Prints an error of the runtime; returns its exit status. */
-struct Compile;
 int code_runtime_error(const void *rt_error);
+uint64_t code_seed(const Compile *cc);                     /* --seed, or the train block's */
 /* "uses initial weights" on stderr, once, unless quiet. */
 void code_tell_initial(const CodeGen *c);
 #endif

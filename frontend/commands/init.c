@@ -21,7 +21,7 @@ int command_init(Options *o)
         unsigned roles = 1u << CNNC_ROLE_PARAM | 1u << CNNC_ROLE_FROZEN | 1u << CNNC_ROLE_BUFFER;
         RtError e = {0};
         Rng rng;
-        uint64_t seed = o->has_seed ? (uint64_t)o->seed : cc.module.train.train.seed;
+        uint64_t seed = code_seed(&cc);
         rng_seed(&rng, seed);
         init_state(tensors, n, &rng, state, bytes);
         WeightsMeta classes = {(char *)"classes", cc.module.labels ? weights_join(cc.module.labels, cc.module.n_labels) : NULL};
