@@ -328,8 +328,16 @@ static void choose_channels_kernel(Chooser *c, Kernel *k)
 {
     for (int i = 0; i < k->n_access; i++)
         k->access[i].buf = plain_view(c, k->access[i].buf, k);
+    if (k->part == WINOGRAD_PRODUCT)
+        return;   /* its layouts are its own */
+    if (k->part == WINOGRAD_INPUT) {
+        BufId x = k->access[0].buf;
+        if (c->l->buffers.at[x].layout.block_dim != 1)
+            redirect(c, k, x, copy_as(c, x, blocked(&c->l->buffers.at[x], 1, c->t->lanes), k));
+        return;
+    }
     ConvShape s = {0};
-    bool conv = conv_shape(c->l, k, &s), channels = conv ? prefer_channels(c, k, &s) : follows_channels(c, k);
+    bool conv = conv_shape(c->l, k, &s), channels = k->part == WINOGRAD_OUTPUT || (conv ? prefer_channels(c, k, &s) : follows_channels(c, k));
     if (conv && channels)
         block_weights(c, k, &s);
     if (conv && !channels && c->l->buffers.at[k->access[s.x].buf].layout.block_dim == 1) {

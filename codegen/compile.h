@@ -13,6 +13,7 @@ typedef struct {
     bool dumped;                    /* set when that happened */
     const char *name;               /* the model's symbol, or NULL: from the graph's name */
     const char *cpu, *features;     /* recorded in the program */
+    bool no_winograd;               /* --no-winograd: every convolution directly */
     bool selftest;                  /* record inputs and outputs of the reference interpreter */
     uint64_t weights_checksum;
 } CompileOptions;

@@ -1,6 +1,7 @@
 /* Packing constants.
  * In: const buffers with layouts. Out: one block of bytes. Lanes of a block past the extent are zero. */
 #include "codegen/consts.h"
+#include "codegen/winograd.h"
 
 #include <string.h>
 
@@ -72,6 +73,11 @@ bool consts_fill(Consts *c, const Graph *g, const RefNamed *weights, int32_t n, 
         const double *v = b->data ? b->data : run->value[b->value].data;
         if (!v)
             return false;
+        if (b->winograd) {
+            double *u = NEWN(c->a, double, shape_elements(&b->shape));
+            winograd_weights(b->winograd, v, b->shape.dim[1], b->shape.dim[2], u);
+            v = u;
+        }
         pack(b, v, block + s->offset);
     }
     *data = block;

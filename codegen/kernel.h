@@ -15,7 +15,7 @@
 #define CNNC_CODEGEN_KERNEL_H
 #include "ir/graph.h"
 
-enum { MAX_AXIS = 12, MAX_KERNEL_OUT = 4 };
+enum { MAX_AXIS = 12, MAX_KERNEL_OUT = 36 };
 typedef int32_t BufId;      /* index into KernelList.buffers; 0 = none */
 typedef int16_t AccessId;   /* index into Kernel.access */
 typedef int16_t ExprId;     /* index into Kernel.expr; 0 = none */
@@ -49,6 +49,8 @@ typedef struct {
     const double *data;      /* BUF_CONST: values in row-major order (a table); NULL: filled in at weights load from `value` */
     BufId alias_of;          /* the same storage as that buffer seen with another shape (reshape); 0 = own storage */
     BufId updates;           /* a new value of that BUF_STATE buffer: shares its storage (in place); 0 = no */
+    int32_t strip_rows;      /* > 0: made and read strip by strip: one slice needs that many indices of dim 0 (codegen/winograd.c) */
+    int8_t winograd;         /* > 0: BUF_CONST [(m+2)^2][K][C]: the 3x3 weights `value` transformed for F(m x m, 3 x 3) */
 } Buffer;
 
 /* ---- axes and accesses ---- */
@@ -62,7 +64,7 @@ typedef struct {
 
 /* index along one dim of a buffer = (table ? table[axis table_axis's index] : 0) + offset + sum coef[a] * index of axis a, divided (exactly: other
  * points are out of range) by `div` when div > 1. When `guarded`, an index outside lo..hi-1 (or not divisible) makes a
- * load read `fill`; stores are never guarded. Unguarded indices are proved in range by the verifier. */
+ * load read `fill`; a guarded store is dropped. Unguarded indices are proved in range by the verifier. */
 typedef struct {
     int32_t coef[MAX_AXIS], offset, lo, hi, div;
     bool guarded;
@@ -90,6 +92,7 @@ typedef struct { ExprOp op; ExprId a, b, c; double imm; int32_t iimm; AccessId a
                  uint32_t free_axes;   /* axes the value depends on (expr_axes); set by expr_add, so accesses are filled in before they are loaded */ } Expr;
 typedef struct { AccessId at; ExprId value; } Out;      /* SET, one write per point of the output's axes */
 
+typedef enum { WINOGRAD_NONE, WINOGRAD_INPUT, WINOGRAD_PRODUCT, WINOGRAD_OUTPUT } WinogradPart;
 typedef struct Kernel {
     const char *name;        /* "conv2.fwd", unique in the list */
     int32_t n_axes, n_access, n_out;
@@ -99,6 +102,8 @@ typedef struct Kernel {
     Out out[MAX_KERNEL_OUT];
     LayerId layer; Span span;
     double macs;             /* multiply-accumulates per sample (per call for optimizer kernels: 0) */
+    WinogradPart part;       /* a part of a Winograd convolution */
+    int8_t strip_axis; int32_t strip_rows;   /* strip_rows > 0: cut along strip_axis, that many indices a slice */
 } Kernel;
 
 typedef struct KernelList {

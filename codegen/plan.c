@@ -97,7 +97,10 @@ static void schedule_all(Plan *p)
         const Kernel *k = &p->l->kernels.at[i];
         Nest *n = p->nest[i] = schedule_kernel(p->a, p->l, k, p->in->target);
         p->kind[i] = kind_of(p, k);
-        if (p->kind[i] == ON_OUTPUTS) {
+        if (k->strip_rows > 0) {
+            n->slice_axis = k->strip_axis;
+            n->slice_size = k->strip_rows;
+        } else if (p->kind[i] == ON_OUTPUTS) {
             slice_outputs(n);
         } else {
             n->slice_axis = sample_axis(k);
@@ -253,7 +256,9 @@ static int64_t storage_bytes(const Plan *p, BufId b, bool one_slice)
 {
     const Buffer *x = &p->l->buffers.at[b];
     int64_t n = buffer_elements(x);
-    if (one_slice)
+    if (one_slice && x->strip_rows > 0)
+        n = n / x->shape.dim[0] * x->strip_rows;
+    else if (one_slice)
         n = n / round_up(x->shape.dim[0], x->layout.block_dim == 0 ? x->layout.lanes : 1) * p->in->samples;
     return round_up(n * (int64_t)dtype_size(x->dtype), ALIGN) + ALIGN;   /* a vector may read past the last element */
 }
@@ -276,14 +281,16 @@ static Life lifetime(const Plan *p, BufId root)
     }
     if (f.first < 0)
         return f;
-    bool per_sample = p->stage_kind.at[f.stage] == ON_SAMPLES && p->l->buffers.at[root].batched;
-    f.area = one_stage && per_sample ? AREA_SCRATCH : AREA_WORK;
+    const Buffer *b = &p->l->buffers.at[root];
+    bool per_sample = p->stage_kind.at[f.stage] == ON_SAMPLES && b->batched;
+    bool per_strip = b->strip_rows > 0 && p->stages.at[f.stage].slices > 1;
+    f.area = one_stage && (per_sample || per_strip) ? AREA_SCRATCH : AREA_WORK;
     f.bytes = storage_bytes(p, root, f.area == AREA_SCRATCH);
     if (f.area == AREA_WORK) {
-        int32_t a = p->stage_of[p->order[f.first]], b = p->stage_of[p->order[f.last]];
-        while (p->stages.at[a].slices > 1 && f.first > 0 && p->stage_of[p->order[f.first - 1]] == a)
+        int32_t from = p->stage_of[p->order[f.first]], to = p->stage_of[p->order[f.last]];
+        while (p->stages.at[from].slices > 1 && f.first > 0 && p->stage_of[p->order[f.first - 1]] == from)
             f.first--;
-        while (p->stages.at[b].slices > 1 && f.last + 1 < p->n_order && p->stage_of[p->order[f.last + 1]] == b)
+        while (p->stages.at[to].slices > 1 && f.last + 1 < p->n_order && p->stage_of[p->order[f.last + 1]] == to)
             f.last++;
     }
     return f;
@@ -349,11 +356,22 @@ static Place fixed_place(const Plan *p, BufId root)
     }
 }
 
+/* Buffers that some kernel touches, by root: others get no room. */
+static bool *used_buffers(const Plan *p)
+{
+    bool *used = NEWN(p->a, bool, p->l->buffers.len);
+    for (uint32_t k = 0; k < p->l->kernels.len; k++)
+        for (int i = 0; i < p->l->kernels.at[k].n_access; i++)
+            used[buffer_root(p->l, p->l->kernels.at[k].access[i].buf)] = true;
+    return used;
+}
+
 static void place_all(Plan *p)
 {
+    const bool *used = used_buffers(p);
     p->f->place = NEWN(p->a, Place, p->l->buffers.len);
     for (uint32_t b = 1; b < p->l->buffers.len; b++)
-        if (buffer_root(p->l, (BufId)b) == (BufId)b && p->l->buffers.at[b].kind != BUF_WORK)
+        if (used[b] && p->l->buffers.at[b].kind != BUF_WORK)
             p->f->place[b] = fixed_place(p, (BufId)b);
     place_work(p);
     for (uint32_t b = 1; b < p->l->buffers.len; b++)

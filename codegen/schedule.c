@@ -125,6 +125,18 @@ static double vector_cost(const Sched *s, int v)
     return cost;
 }
 
+/* The same estimate for code without vectors. */
+static double scalar_cost(const Sched *s)
+{
+    double cost = extents(s->k, used_axes(s->k));
+    for (ExprId e = 1; e < s->k->n_expr; e++)
+        if (s->k->expr[e].op == EX_LOAD)
+            cost += extents(s->k, access_axes(s->k, s->k->expr[e].at)) * 0.25;
+    for (int i = 0; i < s->k->n_out; i++)
+        cost += extents(s->k, access_axes(s->k, s->k->out[i].at)) * 0.25;
+    return cost;
+}
+
 /* A buffer blocked over the batch is written whole blocks at a time, so that lanes past the last sample never hold what was
  * there before: weight gradients add them up. */
 static int batch_lanes_axis(const Sched *s)
@@ -149,7 +161,7 @@ static void pick_vector_axis(Sched *s)
     s->n->vector_axis = batch_lanes_axis(s);
     if (s->n->vector_axis >= 0)
         return;
-    double scalar = extents(k, used_axes(k)) * 1.5;
+    double scalar = scalar_cost(s);
     for (int v = 0; v < k->n_axes; v++) {
         bool usable = (s->par >> v & 1) || can_reduce_lanes(s, v);
         if (!usable || k->axis[v].extent < 2 || k->axis[v].batch_div > 1)
@@ -421,6 +433,11 @@ static double operand_bytes(const Sched *s, AccessId at) { return extents(s->k, 
 static void order_contraction(Sched *s)
 {
     Nest *n = s->n;
+    if (s->k->part == WINOGRAD_PRODUCT) {   /* per point and panel of filters: all tiles, so that a panel is read once a strip */
+        move_to(n, n->vector_axis, 0);
+        move_to(n, n->par[3], 0);           /* t n x u after the move: x goes first */
+        return;
+    }
     uint32_t xa = access_axes(s->k, s->a), xb = access_axes(s->k, s->b);
     for (int i = n->n_par; i-- > 0;) {   /* tiles innermost, in order: weights' axis, then pixels' */
         int a = n->par[i];

@@ -14,6 +14,7 @@ typedef struct Emit {
     LLVMValueRef fn;                        /* the function being built */
     LLVMBasicBlockRef entry;                /* its entry block: allocas go there, before its terminator */
     LLVMTypeRef f32, i1, i8, i32, i64, ptr, void_;
+    struct NestCode *nests;                 /* functions of nests so far, to be shared by equal ones (nest.c) */
 } Emit;
 
 Emit *emit_new(Arena *a, const char *module_name, const CpuTarget *t);

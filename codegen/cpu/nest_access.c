@@ -153,9 +153,10 @@ static LLVMValueRef args_field(Ctx *c, unsigned byte_offset)
 
 static int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
 
-static LLVMValueRef buffer_pointer(Ctx *c, BufId buf)
+static LLVMValueRef buffer_pointer(Ctx *c, AccessId at)
 {
     Emit *e = c->e;
+    BufId buf = c->k->access[at].buf;
     Place p = c->f->place[buf];
     LLVMValueRef base;
     switch (p.area) {
@@ -170,13 +171,14 @@ static LLVMValueRef buffer_pointer(Ctx *c, BufId buf)
     case AREA_SCRATCH: base = c->scratch; break;
     default: BUG("buffer %d of kernel %s has no place", buf, c->k->name);
     }
-    base = emit_gep(e, e->i8, base, emit_i64(e, p.offset));
+    base = emit_gep(e, e->i8, base, emit_load(e, e->i64, emit_gep(e, e->i64, c->offsets, emit_i64(e, at)), 8));
     const Buffer *b = &c->l->buffers.at[buf];
-    if (p.area != AREA_SCRATCH || !b->batched || !c->slice_samples)
+    int64_t rows = b->strip_rows > 0 ? b->strip_rows : b->batched ? c->slice_samples : 0;
+    if (p.area != AREA_SCRATCH || !rows)
         return base;
-    /* Scratch holds one slice of samples: the pointer is moved back so that the samples keep their numbers. */
-    int64_t bytes = buffer_elements(b) / round_up(b->shape.dim[0], b->layout.block_dim == 0 ? b->layout.lanes : 1) *
-                    c->slice_samples * (int64_t)dtype_size(b->dtype);
+    /* Scratch holds one slice of samples (or of a strip's rows): the pointer is moved back so that they keep their numbers. */
+    int64_t bytes = buffer_elements(b) / round_up(b->shape.dim[0], b->layout.block_dim == 0 ? b->layout.lanes : 1) * rows *
+                    (int64_t)dtype_size(b->dtype);
     return emit_gep(e, e->i8, base, LLVMBuildNeg(e->b, emit_mul(e, c->slice, bytes), ""));
 }
 
@@ -188,7 +190,7 @@ static void init_one(Ctx *c, AccessId at)
     const Buffer *b = &c->l->buffers.at[c->k->access[at].buf];
     *s = (AccessState){.lin = access_linear(c->l, c->k, at), .axes = access_axes(c->k, at)};
     s->elem = elem_type(c->e, b->dtype);
-    s->base = s->ptr = buffer_pointer(c, c->k->access[at].buf);
+    s->base = s->ptr = buffer_pointer(c, at);
     s->off = s->lin.base;
     s->fast = s->lin.linear;
     s->align = (unsigned)dtype_size(b->dtype);
@@ -538,13 +540,29 @@ LLVMValueRef access_load(Ctx *c, AccessId at, bool *skip)
     return widen(c, at, load_scalar(c, at, ok));
 }
 
+/* One element; dropped where a guard says so. */
+static void store_scalar(Ctx *c, AccessId at, LLVMValueRef value, LLVMValueRef ok)
+{
+    AccessState *s = &c->acc[at];
+    If guard = {0};
+    if (ok)
+        guard = emit_if_begin(c->e, ok);
+    LLVMValueRef p = s->fast ? fast_pointer(c, at) : emit_gep(c->e, s->elem, s->base, slow_offset(c, at));
+    emit_store(c->e, value, p, s->align > 8 ? 4 : s->align);
+    if (ok)
+        emit_if_end(c->e, &guard);
+}
+
 void access_store(Ctx *c, AccessId at, LLVMValueRef value)
 {
     AccessState *s = &c->acc[at];
+    bool outside = false;
+    LLVMValueRef ok = access_condition(c, at, &outside);
+    if (outside)
+        return;
     value = narrow(c, at, value);
     if (!depends_on_lanes(c, s->axes)) {
-        LLVMValueRef p = s->fast ? fast_pointer(c, at) : emit_gep(c->e, s->elem, s->base, slow_offset(c, at));
-        emit_store(c->e, value, p, s->align > 8 ? 4 : s->align);
+        store_scalar(c, at, value, ok);
         return;
     }
     if (!is_vector(value))
@@ -552,7 +570,9 @@ void access_store(Ctx *c, AccessId at, LLVMValueRef value)
     int v = c->nest->vector_axis;
     if (c->nest->zero_tail && c->k->axis[v].batch && s->fast && s->lin.block[v])
         value = LLVMBuildSelect(c->e->b, lane_mask(c), value, LLVMConstNull(LLVMTypeOf(value)), "");
-    LLVMValueRef mask = tail_mask(c, at);
+    LLVMValueRef tail = tail_mask(c, at), mask = tail ? and_mixed(c, ok, tail) : ok;
+    if (mask && !is_vector(mask))
+        mask = emit_splat(c->e, mask, c->nest->lanes);
     if (!s->fast || access_lane_stride(&s->lin, v) != 1)
         scatter(c, at, mask ? mask : all_lanes(c), value);
     else if (mask)

@@ -74,8 +74,29 @@ static LLVMValueRef eval_row_index(Ctx *c, AccessId at)
     return sum ? sum : emit_i32(c->e, 0);
 }
 
+/* A product that only this sum needs so far: the two become one rounding. */
+static bool is_fresh_product(const Ctx *c, ExprId e) { return c->k->expr[e].op == EX_MUL && !c->k->expr[e].is_int && !memo_find(c, e); }
+
+/* x + a * b, or x - a * b (negate). */
+static LLVMValueRef eval_fused(Ctx *c, ExprId x, ExprId product, bool negate)
+{
+    const Expr *m = &c->k->expr[product];
+    LLVMValueRef v[3] = {eval(c, m->a), eval(c, m->b), eval(c, x)};
+    bool vec = is_vector(v[0]) || is_vector(v[1]) || is_vector(v[2]);
+    for (int i = 0; i < 3; i++)
+        if (vec && !is_vector(v[i]))
+            v[i] = emit_splat(c->e, v[i], c->nest->lanes);
+    return emit_fma(c->e, negate ? LLVMBuildFNeg(c->e->b, v[0], "") : v[0], v[1], v[2]);
+}
+
 static LLVMValueRef eval_operation(Ctx *c, const Expr *x)
 {
+    if (x->op == EX_ADD && is_fresh_product(c, x->b))
+        return eval_fused(c, x->a, x->b, false);
+    if (x->op == EX_ADD && is_fresh_product(c, x->a))
+        return eval_fused(c, x->b, x->a, false);
+    if (x->op == EX_SUB && is_fresh_product(c, x->b))
+        return eval_fused(c, x->a, x->b, true);
     LLVMValueRef v[3] = {eval(c, x->a), x->b ? eval(c, x->b) : NULL, x->c ? eval(c, x->c) : NULL};
     bool vec = false;
     for (int i = 0; i < 3; i++)

@@ -1,0 +1,427 @@
+/* Winograd convolutions (Lavin and Gray 2016; the construction of Toom and Cook).
+ * In: kernels of an inference function over plain buffers. Out: each chosen 3x3 convolution as
+ *
+ *   input     V[th, n, x, c, tw]   = (B' d B)[x]     d: the (m+2) x (m+2) inputs of tile (th, tw), 0 outside the image
+ *   product   M[th, n, x, k, tw]   = SUM[c](V * U)   one product per point x of (m+2)^2
+ *   output    y[n, k, m*th+i, m*tw+j] = epilogue((A' M A)[i, j])
+ *
+ * with the interpolation points 0, +-5/8, +-3/2, infinity for m = 4 (their rounding errors are 1.7 times direct float32's,
+ * against 4 times for 0, +-1, +-2) and 0, +-1, infinity for m = 2. One-dimensional rows are written with the points' symmetry: a
+ * pair +-a shares its even and odd part. Large images go strip by strip: a slice holds a few rows of tiles, so V and M stay in
+ * L2; small ones run the three kernels one after the other, each cut its own way. */
+#include "codegen/winograd.h"
+#include "codegen/choose.h"
+
+#include <string.h>
+
+enum { MIN_CHANNELS = 32, MIN_SIZE = 13, STRIP_TILES = 28, WHOLE_TILES = 49, MAX_A = 6 };
+static const double points4[2] = {0.625, 1.5}, points2[1] = {1};
+
+typedef struct {
+    KernelList *l;
+    const NestTarget *t;
+    const Kernel *k;                  /* the direct convolution */
+    ExprId sum;
+    AccessId x, w;
+    int n, kk, p, q;                  /* axes of k: batch, output channel, rows, columns */
+    int64_t channels, filters, height, width, pad_h, pad_w;
+    int m, a;                         /* tile of outputs, tile of inputs */
+    int64_t th, tw, rows;             /* tiles down and across; rows of tiles a slice, 0: not in strips */
+    BufId v, u, prod;
+} Wino;
+
+/* ---- recognising ---- */
+static int unit_axis(const Affine *f, int n_axes)
+{
+    int found = -1;
+    for (int a = 0; a < n_axes; a++) {
+        if (!f->coef[a])
+            continue;
+        if (f->coef[a] != 1 || found >= 0)
+            return -1;
+        found = a;
+    }
+    return found;
+}
+
+/* x[.., p + r - pad, ..]: the tap axis beside output axis p, both with coefficient 1; -1 otherwise. */
+static int tap_axis(const Kernel *k, const Affine *f, int p)
+{
+    int tap = -1;
+    for (int a = 0; a < k->n_axes; a++) {
+        if (!f->coef[a] || a == p)
+            continue;
+        if (f->coef[a] != 1 || tap >= 0 || k->axis[a].extent != 3)
+            return -1;
+        tap = a;
+    }
+    return f->coef[p] == 1 && !f->table && f->div <= 1 ? tap : -1;
+}
+
+static bool find_product(Wino *w)
+{
+    const Kernel *k = w->k;
+    for (ExprId e = 1; e < k->n_expr; e++) {
+        if (k->expr[e].op != EX_SUM)
+            continue;
+        const Expr *m = &k->expr[k->expr[e].a];
+        if (w->sum || m->op != EX_MUL || k->expr[m->a].op != EX_LOAD || k->expr[m->b].op != EX_LOAD)
+            return false;
+        w->sum = e;
+        w->x = k->expr[m->a].at;
+        w->w = k->expr[m->b].at;
+        if (w->l->buffers.at[k->access[w->x].buf].kind == BUF_CONST) {
+            AccessId swap = w->x;
+            w->x = w->w;
+            w->w = swap;
+        }
+    }
+    return w->sum && w->l->buffers.at[k->access[w->w].buf].kind == BUF_CONST && !w->l->buffers.at[k->access[w->w].buf].data;
+}
+
+static bool recognise(Wino *w)
+{
+    const Kernel *k = w->k;
+    if (k->n_out != 1 || !find_product(w))
+        return false;
+    const Access *y = &k->access[k->out[0].at], *x = &k->access[w->x], *f = &k->access[w->w];
+    if (y->rank != 4 || x->rank != 4 || f->rank != 4)
+        return false;
+    w->n = unit_axis(&y->dim[0], k->n_axes);
+    w->kk = unit_axis(&y->dim[1], k->n_axes);
+    w->p = unit_axis(&y->dim[2], k->n_axes);
+    w->q = unit_axis(&y->dim[3], k->n_axes);
+    if (w->n < 0 || w->kk < 0 || w->p < 0 || w->q < 0)
+        return false;
+    int c = unit_axis(&x->dim[1], k->n_axes), r = tap_axis(k, &x->dim[2], w->p), s = tap_axis(k, &x->dim[3], w->q);
+    bool weights = c >= 0 && r >= 0 && s >= 0 && unit_axis(&f->dim[0], k->n_axes) == w->kk && unit_axis(&f->dim[1], k->n_axes) == c &&
+                   unit_axis(&f->dim[2], k->n_axes) == r && unit_axis(&f->dim[3], k->n_axes) == s;
+    if (!weights || k->axis[c].kind != AXIS_RED || k->access[w->w].dim[0].offset || k->access[w->w].dim[1].offset)
+        return false;
+    const Shape *xs = &w->l->buffers.at[x->buf].shape;
+    if (x->dim[1].offset || y->dim[2].offset || y->dim[3].offset || k->axis[c].extent != xs->dim[1])
+        return false;
+    w->channels = k->axis[c].extent;
+    w->filters = k->axis[w->kk].extent;
+    w->height = k->axis[w->p].extent;
+    w->width = k->axis[w->q].extent;
+    w->pad_h = -x->dim[2].offset;
+    w->pad_w = -x->dim[3].offset;
+    return true;
+}
+
+/* Where it pays: enough channels to cover the transforms, and tiles that are not mostly border. */
+static bool pays(Wino *w)
+{
+    int64_t lanes = w->t->lanes, smaller = w->height < w->width ? w->height : w->width;
+    if (lanes < 4 || w->channels < MIN_CHANNELS || w->filters < MIN_CHANNELS || w->channels % lanes || w->filters % lanes)
+        return false;
+    w->m = smaller >= MIN_SIZE ? 4 : 2;
+    if (smaller < 6)
+        return false;
+    w->a = w->m + 2;
+    w->th = (w->height + w->m - 1) / w->m;
+    w->tw = (w->width + w->m - 1) / w->m;
+    return true;
+}
+
+/* ---- one-dimensional transforms as expressions ---- */
+static ExprId scaled(KernelList *l, Kernel *k, double c, ExprId x)
+{
+    return c == 1 ? x : expr_op(l, k, EX_MUL, x, expr_const(l, k, c), 0);
+}
+/* y + c * x */
+static ExprId plus(KernelList *l, Kernel *k, ExprId y, double c, ExprId x)
+{
+    if (c == 1 || c == -1)
+        return expr_op(l, k, c == 1 ? EX_ADD : EX_SUB, y, x, 0);
+    return expr_op(l, k, EX_ADD, y, scaled(l, k, c, x), 0);
+}
+
+/* o = B' d: rows of the input transform; signs and scales match winograd_weights. */
+static void input_row(KernelList *l, Kernel *k, int m, const ExprId *d, ExprId *o)
+{
+    if (m == 2) {
+        o[0] = plus(l, k, d[2], -1, d[0]);
+        o[1] = plus(l, k, d[2], 1, d[1]);
+        o[2] = plus(l, k, d[2], -1, d[1]);
+        o[3] = plus(l, k, d[3], -1, d[1]);
+        return;
+    }
+    double a = points4[0], b = points4[1], a2 = a * a, b2 = b * b;
+    o[0] = plus(l, k, plus(l, k, d[4], a2 * b2, d[0]), -(a2 + b2), d[2]);
+    o[5] = plus(l, k, plus(l, k, d[5], a2 * b2, d[1]), -(a2 + b2), d[3]);
+    ExprId even = plus(l, k, d[4], -b2, d[2]), odd = plus(l, k, d[3], -b2, d[1]);
+    o[1] = plus(l, k, even, a, odd);
+    o[2] = plus(l, k, even, -a, odd);
+    even = plus(l, k, d[4], -a2, d[2]);
+    odd = plus(l, k, d[3], -a2, d[1]);
+    o[3] = plus(l, k, even, b, odd);
+    o[4] = plus(l, k, even, -b, odd);
+}
+
+/* y = A' s */
+static void output_row(KernelList *l, Kernel *k, int m, const ExprId *s, ExprId *y)
+{
+    ExprId sum = plus(l, k, s[1], 1, s[2]), dif = plus(l, k, s[1], -1, s[2]);
+    if (m == 2) {
+        y[0] = plus(l, k, s[0], 1, sum);
+        y[1] = plus(l, k, dif, 1, s[3]);
+        return;
+    }
+    double a = points4[0], b = points4[1];
+    ExprId sum2 = plus(l, k, s[3], 1, s[4]), dif2 = plus(l, k, s[3], -1, s[4]);
+    y[0] = plus(l, k, plus(l, k, s[0], 1, sum), 1, sum2);
+    y[1] = plus(l, k, scaled(l, k, a, dif), b, dif2);
+    y[2] = plus(l, k, scaled(l, k, a * a, sum), b * b, sum2);
+    y[3] = plus(l, k, plus(l, k, s[5], a * a * a, dif), b * b * b, dif2);
+}
+
+void winograd_weights(int m, const double *w, int64_t filters, int64_t channels, double *u)
+{
+    double g[MAX_A][3] = {{0}};
+    const double *p = m == 4 ? points4 : points2;
+    int pairs = m / 2, a = m + 2;
+    double z = 1;
+    for (int i = 0; i < pairs; i++)
+        z *= -p[i] * p[i];
+    g[0][0] = 1 / z;
+    for (int i = 0; i < pairs; i++) {
+        double q = 1;
+        for (int j = 0; j < pairs; j++)
+            q *= j == i ? 1 : p[i] * p[i] - p[j] * p[j];
+        double d = 2 * p[i] * p[i] * q;
+        for (int sign = 0; sign < 2; sign++) {
+            g[1 + 2 * i + sign][0] = 1 / d;
+            g[1 + 2 * i + sign][1] = (sign ? -p[i] : p[i]) / d;
+            g[1 + 2 * i + sign][2] = p[i] * p[i] / d;
+        }
+    }
+    g[a - 1][2] = 1;
+    for (int64_t k = 0; k < filters; k++)
+        for (int64_t c = 0; c < channels; c++) {
+            const double *f = w + (k * channels + c) * 9;
+            double half[MAX_A][3];
+            for (int i = 0; i < a; i++)
+                for (int s = 0; s < 3; s++)
+                    half[i][s] = g[i][0] * f[s] + g[i][1] * f[3 + s] + g[i][2] * f[6 + s];
+            for (int i = 0; i < a; i++)
+                for (int j = 0; j < a; j++)
+                    u[((i * a + j) * filters + k) * channels + c] = half[i][0] * g[j][0] + half[i][1] * g[j][1] + half[i][2] * g[j][2];
+        }
+}
+
+/* ---- buffers ---- */
+static BufId tile_buffer(Wino *w, const char *suffix, int64_t channels)
+{
+    const Buffer *x = &w->l->buffers.at[w->k->access[w->x].buf];
+    Buffer b = {.kind = BUF_WORK, .dtype = DT_F32, .strip_rows = (int32_t)w->rows};
+    b.name = arena_printf(w->l->arena, "%s.%s", w->k->name, suffix);
+    b.shape = shape_of(5, w->th, x->shape.dim[0], (int64_t)w->a * w->a, channels, w->tw);
+    b.layout = layout_plain(5);
+    b.layout.block_dim = 3;
+    b.layout.lanes = (uint8_t)w->t->lanes;
+    return kernels_add_buffer(w->l, &b);
+}
+
+static void make_buffers(Wino *w)
+{
+    w->v = tile_buffer(w, "V", w->channels);
+    w->prod = tile_buffer(w, "M", w->filters);
+    Buffer u = w->l->buffers.at[w->k->access[w->w].buf];
+    u.name = arena_printf(w->l->arena, "%s.U", w->k->name);
+    u.shape = shape_of(3, (int64_t)w->a * w->a, w->filters, w->channels);
+    u.layout = layout_plain(3);
+    u.layout.block_dim = 1;
+    u.layout.lanes = (uint8_t)w->t->lanes;
+    u.winograd = (int8_t)w->m;
+    w->u = kernels_add_buffer(w->l, &u);
+}
+
+/* ---- the three kernels ---- */
+typedef struct { Kernel *k; int n, th, tw, c; } Axes;
+
+static Axes start(Wino *w, WinogradPart part, const char *suffix)
+{
+    Axes a = {.k = kernel_new(w->l, arena_printf(w->l->arena, "%s.%s", w->k->name, suffix), w->k->layer, w->k->span)};
+    const Axis *batch = &w->k->axis[w->n];
+    a.th = kernel_axis(a.k, AXIS_PAR, "t", w->th, false);
+    a.n = kernel_axis(a.k, AXIS_PAR, "n", batch->extent, batch->batch);
+    a.tw = kernel_axis(a.k, AXIS_PAR, "u", w->tw, false);
+    a.c = kernel_axis(a.k, AXIS_PAR, part == WINOGRAD_INPUT ? "c" : "k", part == WINOGRAD_INPUT ? w->channels : w->filters, false);
+    a.k->part = part;
+    a.k->strip_axis = (int8_t)a.th;
+    a.k->strip_rows = (int32_t)w->rows;
+    return a;
+}
+
+/* buffer[th, n, x, c, tw] with x an axis, or the constant when axis < 0. */
+static AccessId tile_access(Wino *w, const Axes *a, BufId b, int x_axis, int x_const, int channel)
+{
+    AccessId at = kernel_access(w->l, a->k, b);
+    affine_axis(access_dim(a->k, at, 0), a->th, 1);
+    affine_axis(access_dim(a->k, at, 1), a->n, 1);
+    if (x_axis >= 0)
+        affine_axis(access_dim(a->k, at, 2), x_axis, 1);
+    access_dim(a->k, at, 2)->offset = x_const;
+    affine_axis(access_dim(a->k, at, 3), channel, 1);
+    affine_axis(access_dim(a->k, at, 4), a->tw, 1);
+    return at;
+}
+
+static Kernel *input_kernel(Wino *w)
+{
+    Axes a = start(w, WINOGRAD_INPUT, "input");
+    const Access *x = &w->k->access[w->x];
+    const Shape *xs = &w->l->buffers.at[x->buf].shape;
+    ExprId half[MAX_A][MAX_A], out[MAX_A];
+    for (int j = 0; j < w->a; j++) {
+        ExprId d[MAX_A], o[MAX_A];
+        for (int i = 0; i < w->a; i++) {
+            AccessId at = kernel_access(w->l, a.k, x->buf);
+            affine_axis(access_dim(a.k, at, 0), a.n, 1);
+            affine_axis(access_dim(a.k, at, 1), a.c, 1);
+            const int64_t pad[2] = {w->pad_h, w->pad_w};
+            const int at_tile[2] = {i, j}, axis[2] = {a.th, a.tw};
+            for (int dim = 0; dim < 2; dim++) {
+                Affine *f = access_dim(a.k, at, 2 + dim);
+                affine_axis(f, axis[dim], w->m);
+                f->offset = (int32_t)(at_tile[dim] - pad[dim]);
+                affine_guard(f, 0, (int32_t)xs->dim[2 + dim]);
+            }
+            d[i] = expr_load(w->l, a.k, at);
+        }
+        input_row(w->l, a.k, w->m, d, o);
+        for (int i = 0; i < w->a; i++)
+            half[i][j] = o[i];
+    }
+    for (int i = 0; i < w->a; i++) {
+        input_row(w->l, a.k, w->m, half[i], out);
+        for (int j = 0; j < w->a; j++)
+            kernel_out(a.k, tile_access(w, &a, w->v, -1, i * w->a + j, a.c), out[j]);
+    }
+    return a.k;
+}
+
+static Kernel *product_kernel(Wino *w)
+{
+    Axes a = start(w, WINOGRAD_PRODUCT, "product");
+    int x = kernel_axis(a.k, AXIS_PAR, "x", (int64_t)w->a * w->a, false), c = kernel_axis(a.k, AXIS_RED, "c", w->channels, false);
+    AccessId v = tile_access(w, &a, w->v, x, 0, c), u = kernel_access(w->l, a.k, w->u);
+    affine_axis(access_dim(a.k, u, 0), x, 1);
+    affine_axis(access_dim(a.k, u, 1), a.c, 1);
+    affine_axis(access_dim(a.k, u, 2), c, 1);
+    ExprId product = expr_op(w->l, a.k, EX_MUL, expr_load(w->l, a.k, v), expr_load(w->l, a.k, u), 0);
+    ExprId sum = expr_reduce(w->l, a.k, EX_SUM, product, 0, 1u << c);
+    kernel_out(a.k, tile_access(w, &a, w->prod, x, 0, a.c), sum);
+    a.k->macs = w->k->macs;   /* what the layer stands for, so that rates are of the direct convolution */
+    return a.k;
+}
+
+/* Index along a dim of the direct kernel, seen from output (i, j) of a tile. */
+static Affine tile_affine(const Wino *w, const Axes *a, const Affine *f, int i, int j)
+{
+    Affine g = *f;
+    memset(g.coef, 0, sizeof g.coef);
+    g.coef[a->n] = f->coef[w->n];
+    g.coef[a->c] = f->coef[w->kk];
+    g.coef[a->th] = f->coef[w->p] * w->m;
+    g.coef[a->tw] = f->coef[w->q] * w->m;
+    g.offset += f->coef[w->p] * i + f->coef[w->q] * j;
+    return g;
+}
+
+static AccessId tile_copy(Wino *w, const Axes *a, AccessId from, int i, int j)
+{
+    const Access *x = &w->k->access[from];
+    AccessId at = kernel_access(w->l, a->k, x->buf);
+    a->k->access[at].fill = x->fill;
+    for (int d = 0; d < x->rank; d++) {
+        Affine f = tile_affine(w, a, &w->k->access[from].dim[d], i, j);
+        if ((f.coef[a->th] && w->height % w->m) || (f.coef[a->tw] && w->width % w->m))
+            affine_guard(&f, 0, (int32_t)w->l->buffers.at[w->k->access[from].buf].shape.dim[d]);
+        a->k->access[at].dim[d] = f;
+    }
+    return at;
+}
+
+/* The direct kernel's epilogue with the sum replaced. */
+static ExprId epilogue(Wino *w, const Axes *a, ExprId e, ExprId value, int i, int j, ExprId *done)
+{
+    if (!e)
+        return 0;
+    if (e == w->sum)
+        return value;
+    if (done[e])
+        return done[e];
+    Expr x = w->k->expr[e];
+    if (x.op == EX_LOAD)
+        return done[e] = expr_load(w->l, a->k, tile_copy(w, a, x.at, i, j));
+    x.a = epilogue(w, a, x.a, value, i, j, done);
+    x.b = epilogue(w, a, x.b, value, i, j, done);
+    x.c = epilogue(w, a, x.c, value, i, j, done);
+    return done[e] = expr_add(w->l, a->k, x);
+}
+
+static Kernel *output_kernel(Wino *w)
+{
+    Axes a = start(w, WINOGRAD_OUTPUT, "output");
+    ExprId half[MAX_A][MAX_A], y[MAX_A];
+    for (int j = 0; j < w->a; j++) {
+        ExprId s[MAX_A], o[MAX_A];
+        for (int i = 0; i < w->a; i++)
+            s[i] = expr_load(w->l, a.k, tile_access(w, &a, w->prod, -1, i * w->a + j, a.c));
+        output_row(w->l, a.k, w->m, s, o);
+        for (int i = 0; i < w->m; i++)
+            half[i][j] = o[i];
+    }
+    for (int i = 0; i < w->m; i++) {
+        output_row(w->l, a.k, w->m, half[i], y);
+        for (int j = 0; j < w->m; j++) {
+            ExprId *done = NEWN(w->l->arena, ExprId, w->k->n_expr);
+            ExprId v = epilogue(w, &a, w->k->out[0].value, y[j], i, j, done);
+            kernel_out(a.k, tile_copy(w, &a, w->k->out[0].at, i, j), v);
+        }
+    }
+    return a.k;
+}
+
+/* Only loads, arithmetic and the sum: an index or a table would need more than a shifted access. */
+static bool plain_epilogue(const Wino *w)
+{
+    const Kernel *k = w->k;
+    for (ExprId e = 1; e < k->n_expr; e++) {
+        ExprOp op = k->expr[e].op;
+        if (op == EX_INDEX || op == EX_ROWINDEX || op == EX_N || op == EX_ARGMAX || op == EX_MAX_OVER || (op == EX_SUM && e != w->sum))
+            return false;
+    }
+    for (AccessId at = 0; at < k->n_access; at++)
+        for (int d = 0; d < k->access[at].rank; d++)
+            if (k->access[at].dim[d].table || (at != w->x && k->access[at].dim[d].guarded))
+                return false;
+    return true;
+}
+
+void winograd(KernelList *l, const NestTarget *t)
+{
+    Vec(Kernel) out = {0};
+    for (uint32_t i = 0; i < l->kernels.len; i++) {
+        Kernel k = l->kernels.at[i];
+        Wino w = {.l = l, .t = t, .k = &k};
+        if (!recognise(&w) || !plain_epilogue(&w) || !pays(&w)) {
+            vec_push(l->arena, &out, k);
+            continue;
+        }
+        if (w.th * w.tw > WHOLE_TILES) {
+            w.rows = STRIP_TILES / w.tw;
+            w.rows = w.rows < 1 ? 1 : w.rows;
+        }
+        make_buffers(&w);
+        vec_push(l->arena, &out, *input_kernel(&w));
+        vec_push(l->arena, &out, *product_kernel(&w));
+        vec_push(l->arena, &out, *output_kernel(&w));
+    }
+    l->kernels.at = out.at;
+    l->kernels.len = out.len;
+    l->kernels.cap = out.cap;
+}
