@@ -48,6 +48,7 @@ count "unit tests" unit build ""
 [ -f tests/golden/run.sh ] && count "golden texts" sh tests/golden/run.sh build/cnnc
 [ -f tests/diff/run_sample.sh ] && count "sample of random nets" sh tests/diff/run_sample.sh build/cnnc
 [ -f tests/meta/run.sh ] && count "the tree's own rules" sh tests/meta/run.sh
+[ -f tests/programs.sh ] && count "training and programs" sh tests/programs.sh build/cnnc
 [ -f tests/examples.sh ] && count "examples and README" sh tests/examples.sh build
 if [ $fast -eq 0 ]; then
     sh .ci/setup build-asan -DCMAKE_BUILD_TYPE=Debug -DCNNC_SANITIZE=ON || { echo "$passed passed, $((failed + 1)) failed"; exit 1; }

@@ -1,0 +1,110 @@
+#!/bin/sh
+# Training runs and the programs that `build` makes, from outside: same bits whatever the threads, interruptions and resumes,
+# JIT or trainer; exit statuses; JSON; outputs of the program, of `run` and of `predict` equal.
+# Usage: tests/programs.sh CNNC
+case $1 in /*) cnnc=$1 ;; *) cnnc=$PWD/$1 ;; esac
+data=$(cd "$(dirname "$0")/../examples/data" && pwd) || exit 1
+tmp=$(mktemp -d) || exit 1
+trap 'rm -rf "$tmp"' EXIT
+cd "$tmp" || exit 1
+bad=0
+
+# check NAME COMMAND...: the command succeeds.   status NAME WANTED COMMAND...: it exits so.
+check() {
+    name=$1
+    shift
+    if "$@" >log 2>&1; then echo "ok $name"; else echo "not ok $name"; tail -n 5 log; bad=1; fi
+}
+status() {
+    name=$1 want=$2
+    shift 2
+    "$@" >out 2>err
+    got=$?
+    if [ $got -eq "$want" ]; then echo "ok $name"; else echo "not ok $name: status $got, not $want"; tail -n 5 err; bad=1; fi
+}
+says() { grep -q -- "$1" out err 2>/dev/null; }
+json() { [ "$(tr -d '\n' <out | cut -c1)" = "$1" ] && [ "$(tail -c 2 out | head -c 1)" = "$2" ]; }
+
+cat >net.cnn <<END
+input(1, 28, 28)
+normalize("auto")
+Conv2d(_, 4, 3, stride=2, bias=False), BatchNorm2d, ReLU, MaxPool2d(2), Dropout2d(0.1), Flatten, Linear(_, 10)
+train {
+    data = MNIST("$data")
+    epochs = 3
+    batch_size = 100
+    optimizer = Adam(lr=0.01)
+    schedule = OneCycleLR(max_lr=0.01)
+    augment = [RandomCrop(28, padding=1)]
+    seed = 4
+}
+END
+
+# ---- training ----
+check "train" "$cnnc" train net.cnn -o a.safetensors --threads 1 --log a.jsonl
+for n in 2 3; do
+    check "train with $n threads" "$cnnc" train net.cnn -o b.safetensors --threads $n -q
+    check "the same bits" cmp a.safetensors b.safetensors
+done
+for n in 1 60 95; do
+    check "stop after $n steps" "$cnnc" train net.cnn -o c.safetensors --steps $n -q --log c.jsonl
+    check "resume" "$cnnc" train net.cnn -o c.safetensors --resume c.ckpt.safetensors -q --log c.jsonl
+    check "the same weights" cmp a.safetensors c.safetensors
+    grep step a.jsonl >a.steps
+    grep step c.jsonl >c.steps
+    check "the same log" cmp a.steps c.steps
+done
+check "build a trainer" "$cnnc" build net.cnn --trainer -o trainer
+check "it trains" ./trainer -o d.safetensors -q --threads 2
+check "to the same bits" cmp a.safetensors d.safetensors
+
+"$cnnc" train net.cnn -o e.safetensors --epochs 400 -q 2>interrupted &
+pid=$!
+tries=0
+while [ ! -e e.ckpt.safetensors ] && [ $tries -lt 300 ]; do sleep 0.1; tries=$((tries + 1)); done
+kill -INT $pid
+wait $pid
+status "an interrupted run says so" 130 sh -c "exit $?"
+check "and how to go on" grep -q -- "--resume e.ckpt.safetensors" interrupted
+
+status "NaN" 1 "$cnnc" train net.cnn -o n.safetensors --lr 1e30 -q
+status "no data" 3 "$cnnc" train net.cnn --data /nonexistent -o n.safetensors -q
+status "no place for the weights" 3 "$cnnc" train net.cnn -o /nonexistent/n.safetensors -q
+status "no checkpoint" 3 "$cnnc" train net.cnn --resume net.cnn -o n.safetensors -q
+status "another seed's checkpoint" 3 "$cnnc" train net.cnn --resume a.safetensors --seed 5 -o n.safetensors -q
+status "a trainer's unknown option" 2 ./trainer --epoch 3
+check "with the nearest" says --epochs
+status "a trainer's batch" 2 ./trainer --batch 101 -o n.safetensors
+check "no file is left behind" test ! -e n.safetensors
+
+# ---- programs ----
+status "eval" 0 "$cnnc" eval net.cnn --weights a.safetensors --json
+check "in JSON" json "{" "}"
+check "build" "$cnnc" build net.cnn --weights a.safetensors -o app
+gunzip -c "$data/t10k-images-idx3-ubyte.gz" | head -c 7856 >ten   # 16 bytes of header, ten pictures
+printf '\000\000\010\003\000\000\000\012' >t10k-idx3-ubyte
+tail -c +9 ten >>t10k-idx3-ubyte
+{ printf 'P5 28 28 255\n'; tail -c +17 ten | head -c 784; } >one.pgm
+status "program on a picture" 0 ./app one.pgm
+cp out app.txt
+status "predict on a picture" 0 "$cnnc" predict net.cnn --weights a.safetensors one.pgm
+check "the same" cmp app.txt out
+status "program on a folder, JSON" 0 ./app --json --top 2 .
+check "is a list" json "[" "]"
+check "of ten and one" test "$(grep -c '"file"' out)" -eq 11
+check "program on arrays" ./app --input t10k-idx3-ubyte --output y.npy
+check "run on arrays" "$cnnc" run net.cnn --weights a.safetensors --input t10k-idx3-ubyte --output z.npy
+check "the same outputs" cmp y.npy z.npy
+status "self-test" 0 ./app --selftest
+status "layers" 0 ./app --layers
+check "name the first" says Conv2d
+status "facts in JSON" 0 ./app --info --json
+check "are an object" json "{" "}"
+status "bench" 0 ./app --bench --json
+check "is a list" json "[" "]"
+status "no file" 3 ./app nothing.png
+status "no picture" 3 ./app net.cnn
+status "nothing to do" 2 ./app
+status "unknown option" 2 ./app --tpo 3 one.pgm
+status "full disk" 3 sh -c './app one.pgm >/dev/full'
+exit $bad
