@@ -54,7 +54,7 @@ static void measure(const CnncFunction *const *functions, int n, int64_t *work, 
     *scratch = *scratch ? round_up(*scratch, ALIGN) + ALIGN : 0;
 }
 
-int64_t exec_bytes(const CnncModel *model, const CnncFunction *const *functions, int n, int threads)
+static int64_t exec_bytes(const CnncModel *model, const CnncFunction *const *functions, int n, int threads)
 {
     int64_t work, scratch;
     measure(functions, n, &work, &scratch);

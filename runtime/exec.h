@@ -20,8 +20,6 @@ typedef struct Exec {
     Block blocks[3];
 } Exec;
 
-/* Bytes that exec_new takes for these functions (NULL ones are skipped). */
-int64_t exec_bytes(const CnncModel *model, const CnncFunction *const *functions, int n, int threads);
 /* NULL when memory runs out or the model's ABI version is another. */
 Exec *exec_new(const CnncModel *model, const CnncFunction *const *functions, int n, Threads *threads, RtError *e);
 /* Fills in args->state, work and consts; the caller gives in, labels, out, scalars, results and n (1..function->batch). */
