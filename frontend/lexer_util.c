@@ -137,6 +137,13 @@ void lexer_word(Tokens *t, const char *text, Span span)
     push(t, T_NAME, span)->text = arena_strdup(t->arena, text);
 }
 
+void lexer_method(Tokens *t, const char *text, Span span)
+{
+    diag_error(t->diags, span, "E0101", "unexpected \"%s\"", text);
+    diag_help(t->diags, "values have no methods here: leave calls such as .to(device) out");
+    push(t, T_BAD, span);
+}
+
 /* Typographic quotes, dashes, multiplication signs and hard spaces get in by copying from web pages. */
 static const struct { const char *bytes, *write; } lookalikes[] = {
     {"\xC3\x97", "*"}, {"\xE2\x80\x98", "'"}, {"\xE2\x80\x99", "'"}, {"\xE2\x80\x9C", "\""}, {"\xE2\x80\x9D", "\""},

@@ -136,7 +136,7 @@ static int make_program(Build *b)
     c->options.name = o->name ? o->name : artifact_name(b->cc->arena, b->n == 1 && o->out ? o->out : b->stem);
     if (o->trainer) {
         if (b->cc->module.train.train.data == CNNC_DATA_NONE)
-            return driver_error(EXIT_MODEL, "%s has no train { } block that names its data", b->cc->path);
+            return driver_error(EXIT_FILE, "%s has no train { } block that names its data", b->cc->path);
         return code_training(c);
     }
     status = code_weights(c);

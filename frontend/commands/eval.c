@@ -10,8 +10,8 @@ static int run(Compile *cc)
     CodeGen c = {0};
     RtError e = {0};
     if (cc->module.train.train.data == CNNC_DATA_NONE) {
-        driver_error(EXIT_MODEL, "%s has no train { } block that names its data", cc->path);
-        return EXIT_MODEL;
+        driver_error(EXIT_FILE, "%s has no train { } block that names its data", cc->path);
+        return EXIT_FILE;
     }
     int status = code_open(&c, cc);
     if (!status)

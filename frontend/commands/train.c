@@ -16,9 +16,9 @@ static TrainOptions train_options(const Options *o, const Compile *cc, const cha
 
 static int no_train_block(const Compile *cc)
 {
-    driver_error(EXIT_MODEL, "%s has no train { } block that names its data", cc->path);
+    driver_error(EXIT_FILE, "%s has no train { } block that names its data", cc->path);
     fputs("help: add train { data = MNIST(\"data/mnist\") }\n", stderr);
-    return EXIT_MODEL;
+    return EXIT_FILE;
 }
 
 static int run(Compile *cc)

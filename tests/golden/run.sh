@@ -19,7 +19,7 @@ good=0 bad=0
 # Compares $got with $1 (or writes it); $2: exit status, $3: the one wanted.
 judge() {
     if [ "$2" != "$3" ]; then
-        echo "$1: exit status $2 instead of $3"
+        echo "not ok $folder/$1: exit status $2 instead of $3"
         tail -n 5 "$got"
         bad=$((bad + 1))
     elif [ -n "$update" ]; then
@@ -27,8 +27,10 @@ judge() {
         chmod 644 "$1"
         good=$((good + 1))
     elif diff -u "$1" "$got"; then
+        echo "ok $folder/$1"
         good=$((good + 1))
     else
+        echo "not ok $folder/$1"
         bad=$((bad + 1))
     fi
 }
