@@ -42,13 +42,29 @@ class Concat(nn.Sequential):
         return torch.cat([m(x) for m in self], 1)
 
 
-def value_text(v, rng):
+def int_text(v, maker):
+    """An integer, now and then as an expression or a `let` name: PyTorch's module knows only the value."""
+    rng = maker.rng
+    if not maker.expressions or rng.random() > 0.12:
+        return str(v)
+    if rng.random() < 0.3:
+        name = f"size{len(maker.lets)}"
+        maker.lets.append(f"let {name} = {v}" if rng.random() < 0.5 else f"let {name} = {v + 1} - 1")
+        return name
+    return rng.choice([f"{v - 1} + 1", f"{2 * v} // 2", f"max(0, {v})", f"[0, {v}][1]", f"{v} if 1 < 2 else 9", f"int({v}.5)", f"(7, {v})[-1]", f"{v + 10} % 10" if v < 10 else f"{v}",
+                       f"len(range({v}))", f"-(-{v})", f"{v} ** 1", f"abs({-v})", f"min({v}, {v + 3})", f"round({v}.2)"])
+
+
+def value_text(v, maker):
+    rng = maker.rng
     if isinstance(v, str):
         return repr(v) if rng.random() < 0.5 else '"' + v + '"'
     if isinstance(v, tuple):
         if len(set(v)) == 1 and v[0] is not None and rng.random() < 0.7:
-            return str(v[0])
-        return "(" + ", ".join(str(e) for e in v) + ")"
+            return int_text(v[0], maker)
+        return "(" + ", ".join(value_text(e, maker) for e in v) + ")"
+    if isinstance(v, int) and not isinstance(v, bool):
+        return int_text(v, maker)
     return str(v)
 
 
@@ -56,7 +72,8 @@ class Maker:
     def __init__(self, seed, train=False, small=False):
         self.rng = random.Random(seed)
         self.train, self.small = train, small
-        self.blocks = []
+        self.blocks, self.lets = [], []
+        self.expressions = self.rng.random() < 0.5
         self.names = 0
         self.max_channels = 8 if small else 20
         self.max_elements = 1500 if small else MAX_ELEMENTS
@@ -76,12 +93,12 @@ class Maker:
         i = 0
         while i < positional:
             key, v, default = args[i]
-            parts.append("_" if v == "_" else value_text(v, rng))
+            parts.append("_" if v == "_" else value_text(v, self))
             i += 1
         # keywords: left out when they have their default, in any order
         rest = [a for j, a in enumerate(args[i:], i) if j < required or a[1] != a[2] or rng.random() < 0.15]
         rng.shuffle(rest)
-        parts += [f"{k}={'_' if v == '_' else value_text(v, rng)}" for k, v, d in rest]
+        parts += [f"{k}={'_' if v == '_' else value_text(v, self)}" for k, v, d in rest]
         if required and name.replace("Lazy", "") in ("Conv2d", "Linear", "BatchNorm2d", "BatchNorm1d") and rng.random() < 0.06:
             parts.append(rng.choice(["device=None", "device='cpu'", "dtype=torch.float32", "dtype=None"]))
         prefix = rng.choice([""] * 8 + ["nn."] * 2 + ["torch.nn."])
@@ -370,6 +387,14 @@ class Maker:
             return f"repeat {n} {{ Conv2d(_, {s[0]}, 3, padding=1) Tanh() }}", [m for _ in range(n) for m in (nn.Conv2d(s[0], s[0], 3, padding=1), nn.Tanh())]
         return f"repeat {n} {{ Linear({s[-1]}, {s[-1]}), ReLU() }}", [m for _ in range(n) for m in (nn.Linear(s[-1], s[-1]), nn.ReLU())]
 
+    def frozen(self, got):
+        """In training, some layers keep their weights."""
+        text, module, out = got
+        if not self.train or not isinstance(module, (nn.Conv2d, nn.Linear)) or not text.endswith(")") or self.rng.random() > 0.08:
+            return got
+        module.requires_grad_(False)
+        return text[:-1] + ", frozen=True)", module, out
+
     # ---- the whole net ----
     def input_shape(self):
         rng = self.rng
@@ -403,6 +428,7 @@ class Maker:
             if not got:
                 del self.blocks[kept:]
                 continue
+            got = self.frozen(got)
             self.names += 1
             name = f"{rng.choice(['conv', 'layer', 'head_'])}{self.names}" if rng.random() < 0.12 else ""
             items.append((name, got[0], [got[1]]))
@@ -433,7 +459,7 @@ class Maker:
     def pick_style(self, items):
         """How the net is written: as a .cnn chain, or as PyTorch code or a printed model, where its layers allow that."""
         inner = [m for _, _, ms in items for top in ms for m in top.modules()]
-        if self.blocks or any(len(ms) != 1 for _, _, ms in items) or any(isinstance(m, (Residual, Concat)) for m in inner):
+        if self.blocks or self.lets or self.expressions or any("frozen" in text for _, text, _ in items) or any(len(ms) != 1 for _, _, ms in items) or any(isinstance(m, (Residual, Concat)) for m in inner):
             return "chain"
         style = self.rng.choice(["chain"] * 5 + ["pasted", "ordered", "printed"])
         if style == "pasted" and any(name for name, _, _ in items):
@@ -455,6 +481,9 @@ def chain_text(maker):
         while i + 1 < len(texts) and "\n" not in line and rng.random() < 0.2:
             i += 1
             line += rng.choice([", ", "; "]) + texts[i]
+        if maker.expressions and rng.random() < 0.06:
+            line = rng.choice(["if True {{\n{}\n}}", "if 1 > 2 {{ ReLU }} else {{\n{}\n}}", "if not 3 == 3 {{ ReLU }} elif 2 in [1, 2] {{\n{}\n}} else {{ Tanh }}",
+                               "repeat 1 {{\n{}\n}}", 'for k in ["only"] {{\n{}\n}}']).format(line)
         lines.append(line)
         i += 1
     return "\n".join(lines)
@@ -468,7 +497,7 @@ def python_call(text):
 
 def text_of(maker, train_text=""):
     rng = maker.rng
-    lines = ["# a random net, made by tests/torch/random_nets.py", f"input{maker.input if len(maker.input) > 1 else f'({maker.input[0]})'}"] + maker.blocks
+    lines = ["# a random net, made by tests/torch/random_nets.py", f"input{maker.input if len(maker.input) > 1 else f'({maker.input[0]})'}"] + maker.lets + maker.blocks
     if maker.style == "printed":
         lines.append(str(maker.module))
     elif maker.style == "pasted":
@@ -630,7 +659,7 @@ def five_steps(module, t, x, y, batch):
     per_epoch = (len(x) + batch - 1) // batch
     opt = t["make_optimizer"](module.parameters())
     schedule = t["make_schedule"](opt, EPOCHS * per_epoch) if t["make_schedule"] else None
-    losses, largest, rates, step = [], {k: 0.0 for k, _ in module.named_parameters()}, [], 0
+    losses, largest, rates, step = [], {k: 0.0 if p.requires_grad else 1.0 for k, p in module.named_parameters()}, [], 0
     module.train()
     while step < STEPS:
         for i in range(0, len(x), batch):
@@ -672,7 +701,7 @@ def train_case(seed, folder, small):
     import copy
     for attempt in range(200):
         maker = Maker(seed * 1000 + attempt, True, small).net()
-        if not any(True for _ in maker.module.parameters()):
+        if not any(p.requires_grad for p in maker.module.parameters()):
             continue
         g = torch.Generator().manual_seed(seed)
         init_weights(maker.module, g)
