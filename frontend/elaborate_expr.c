@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { MAX_LIST = 1000000, MAX_STEPS = 3000000 };
+enum { MAX_LIST = 1000000, MAX_STEPS = 3000000, MAX_ERRORS = 5000 };
 
 static Val error_val(const Ast *ast)
 {
@@ -32,7 +32,8 @@ static Val val_bool(bool b, const Ast *ast)
 
 bool e_step(Elab *e, const Ast *at)
 {
-    if (e->stop)
+    /* A mistake inside a long loop is made again in each turn; what stands here is told once, and enough was seen. */
+    if (e->stop || e->diags->errors > MAX_ERRORS)
         return false;
     if (++e->steps > MAX_STEPS) {
         e->stop = true;
