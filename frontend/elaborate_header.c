@@ -8,6 +8,44 @@
 
 /* ---- input ---- */
 
+static bool input_size(Elab *e, const Val *v)
+{
+    if (v->kind == VK_ERROR)
+        return false;
+    if (v->kind != VK_INT)
+        return diag_error(e->diags, v->span, "E0224", "a size of the input must be an integer, not %s", val_kind_text(v));
+    if (v->i < 1 || v->i > INT32_MAX)
+        return diag_error(e->diags, v->span, "E0301", "a size of the input must be from 1 to %d, not %" PRId64, INT32_MAX, v->i);
+    return true;
+}
+
+/* input(1, 28, 28), or the sizes as one tuple. False: reported. */
+static bool input_sizes(Elab *e, Scope *scope, const Ast *ast, Shape *out)
+{
+    uint32_t n = ast->kids.len;
+    Val *v = NEWN(e->arena, Val, n + 1);
+    bool fine = true;
+    *out = (Shape){0};
+    for (uint32_t i = 0; i < n; i++) {
+        const Ast *arg = ast->kids.at[i];
+        if (arg->kind == AST_ARG)
+            fine = diag_error(e->diags, arg->span, "E0221", "input takes sizes without names");
+        v[i] = eval(e, scope, arg->kind == AST_ARG ? arg->a : arg);
+    }
+    const Val *at = n == 1 && val_is_list(v) ? v->at : v;
+    n = n == 1 && val_is_list(v) ? v->n : n;
+    if (n < 1 || n > 4) {
+        diag_error(e->diags, ast->span, "E0301", "input takes 1 to 4 sizes, not %u", n);
+        diag_help(e->diags, "write input(C, H, W): channels, height, width");
+        return false;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        fine &= input_size(e, &at[i]);
+        out->dim[out->rank++] = at[i].i;
+    }
+    return fine;
+}
+
 void elaborate_input(Elab *e, Scope *scope, const Ast *ast)
 {
     if (e->has_input) {
@@ -22,22 +60,8 @@ void elaborate_input(Elab *e, Scope *scope, const Ast *ast)
         diag_note(e->diags, e->first_layer, "the first layer is here");
         return;
     }
-    Val v[MAX_RANK];
-    uint32_t n = ast->kids.len;
-    bool fine = n >= 1 && n <= 4;
-    if (!fine)
-        diag_error(e->diags, ast->span, "E0301", "input takes 1 to 4 sizes, not %u", n), diag_help(e->diags, "write input(C, H, W): channels, height, width");
-    for (uint32_t i = 0; i < n && i < 4; i++) {
-        const Ast *arg = ast->kids.at[i];
-        v[i] = eval(e, scope, arg->kind == AST_ARG ? arg->a : arg);
-        if (arg->kind == AST_ARG)
-            fine = diag_error(e->diags, arg->span, "E0221", "input takes sizes without names");
-        else if (v[i].kind == VK_INT && (v[i].i < 1 || v[i].i > INT32_MAX))
-            fine = diag_error(e->diags, v[i].span, "E0301", "a size of the input must be from 1 to %d, not %" PRId64, INT32_MAX, v[i].i);
-        else if (v[i].kind != VK_INT && v[i].kind != VK_ERROR)
-            fine = diag_error(e->diags, v[i].span, "E0224", "a size of the input must be an integer, not %s", val_kind_text(&v[i]));
-        fine &= v[i].kind == VK_INT;
-    }
+    Shape sizes;
+    bool fine = input_sizes(e, scope, ast, &sizes);
     Graph *g = e->graph;
     if (e->options->input) {                          /* --input-shape replaces it */
         graph_def(g, g->input)->span = ast->span;
@@ -45,9 +69,7 @@ void elaborate_input(Elab *e, Scope *scope, const Ast *ast)
     }
     if (!fine)
         return;
-    g->input_shape = (Shape){.rank = (int32_t)n};
-    for (uint32_t i = 0; i < n; i++)
-        g->input_shape.dim[i] = v[i].i;
+    g->input_shape = sizes;
     g->input = node_out(g, graph_add_node(g, OP_INPUT, NULL, 0, NULL, -1, ast->span), 0);
 }
 

@@ -297,7 +297,7 @@ static void set_one_cycle(Elab *e, const LayerCall *c, CnncTrain *t)
 
 static void set_plateau(Elab *e, const LayerCall *c, CnncTrain *t)
 {
-    double rel;
+    double rel = 0;
     if (ranged(e, c, "factor", 0, 1, &t->sched[0]) && t->sched[0] >= 1)
         diag_error(e->diags, layer_arg(c, "factor")->span, "E0403", "factor of ReduceLROnPlateau must be less than 1"), diag_torch(e->diags, "Factor should be < 1.0.");
     ranged(e, c, "patience", 0, HUGE_VAL, &t->sched[1]);

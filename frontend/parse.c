@@ -82,6 +82,9 @@ static bool report_special(Parse *p, const Token *t, const Token *before)
         diag_help(d, "write concat { branch { ... } branch { ... } }");
     } else if (t->kind == T_ELSE || t->kind == T_ELIF) {
         diag_error(d, t->span, "E0105", "'%s' without an 'if' before it", t->text);
+    } else if (t->kind == ':' && tokens_control_line(p->tokens, p->tokens->last) != UINT32_MAX) {
+        diag_error(d, t->span, "E0105", "unexpected ':'");
+        diag_help(d, "write { in its place and } at the end");
     } else if (t->kind == ':' && before && before->kind == ')') {
         diag_error(d, t->span, "E0105", "unexpected ':'");
         diag_help(d, "blocks are written with { }, a layer's name stands before it: conv1: Conv2d(...)");

@@ -36,6 +36,9 @@ void tokens_read(Tokens *t, Arena *a, const Source *src, Diags *d);
 /* After a syntax error at the token read last: the next token is RESYNC, then what follows the broken item. */
 void tokens_recover(Tokens *t);
 
+/* The word (for, if ...) that begins a loop or condition on the line of token `at`; UINT32_MAX: none does. */
+uint32_t tokens_control_line(const Tokens *t, uint32_t at);
+
 /* lexer.l */
 void tokens_scan(Tokens *t);
 #endif

@@ -249,6 +249,42 @@ static bool is_boundary(int kind)
            kind == T_RESIDUAL || kind == T_CONCAT || kind == T_TRAIN || kind == T_BRANCH;
 }
 
+/* Blanks in front of a token that is the first of its line; UINT32_MAX: it is not the first. */
+static uint32_t indent_of(const Tokens *t, uint32_t i)
+{
+    uint32_t at = t->list.at[i].span.start, start = at;
+    while (start > 0 && t->src->text[start - 1] != '\n')
+        start--;
+    for (uint32_t c = start; c < at; c++)
+        if (t->src->text[c] != ' ' && t->src->text[c] != '\t')
+            return UINT32_MAX;
+    return at - start;
+}
+
+uint32_t tokens_control_line(const Tokens *t, uint32_t at)
+{
+    for (uint32_t i = at; i > 0 && t->list.at[i - 1].kind != T_NEWLINE; i--) {
+        int kind = t->list.at[i - 1].kind;
+        if (kind == T_FOR || kind == T_IF || kind == T_ELIF || kind == T_ELSE || kind == T_REPEAT)
+            return i - 1;
+    }
+    return UINT32_MAX;
+}
+
+/* After Python's `for x in y:`: past the indented lines, and the else: that belongs to them. */
+static uint32_t skip_indented(const Tokens *t, uint32_t header, uint32_t i)
+{
+    uint32_t base = indent_of(t, header);
+    while (t->list.at[i].kind != T_END && t->list.at[i].kind != '}') {
+        int kind = t->list.at[i].kind;
+        uint32_t indent = kind == T_NEWLINE ? UINT32_MAX : indent_of(t, i);
+        if (indent <= base && kind != T_ELSE && kind != T_ELIF)
+            break;
+        i = is_open(kind) ? t->list.at[i].match + 1 : i + 1;
+    }
+    return i;
+}
+
 void tokens_recover(Tokens *t)
 {
     /* The innermost list of items around the error, and the outermost bracket in it that the error is in, if any. */
@@ -272,8 +308,12 @@ void tokens_recover(Tokens *t)
         i = t->list.at[at].match + 1;
     else if (!is_boundary(t->list.at[at].kind) || t->failed_at == at)
         i = at + 1;                                   /* the word itself is in the way */
-    while (i < t->list.len - 1 && !is_boundary(t->list.at[i].kind))
-        i = is_open(t->list.at[i].kind) ? t->list.at[i].match + 1 : i + 1;
+    uint32_t header = t->list.at[at].kind == ':' ? tokens_control_line(t, at) : NO_MATCH;
+    if (header != NO_MATCH && i == at + 1)
+        i = skip_indented(t, header, i);
+    else
+        while (i < t->list.len - 1 && !is_boundary(t->list.at[i].kind))
+            i = is_open(t->list.at[i].kind) ? t->list.at[i].match + 1 : i + 1;
     t->failed_at = i;
     t->next = i < t->list.len ? i : t->list.len - 1;
     t->resync = true;
