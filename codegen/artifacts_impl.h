@@ -3,12 +3,15 @@
 #define CNNC_CODEGEN_ARTIFACTS_IMPL_H
 #include "codegen/artifacts.h"
 
+#include <signal.h>
+
 /* Always false. */
 bool artifact_fail(Arena *a, ArtifactError *e, int exit_code, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 
-/* A new folder beside `out`; its files are known by name so that it can be emptied without listing it. */
+/* A new folder beside `out`; its files are known by name so that it can be emptied without listing it. Between open and close
+ * an interrupt waits, so that it leaves nothing behind either. */
 enum { MAX_TEMP_FILES = 8 };
-typedef struct { const char *dir; const char *file[MAX_TEMP_FILES]; int n; } TempDir;
+typedef struct { const char *dir; const char *file[MAX_TEMP_FILES]; int n; sigset_t signals; } TempDir;   /* signals: the mask before */
 bool temp_open(Arena *a, const char *out, TempDir *t, ArtifactError *e);
 const char *temp_file(Arena *a, TempDir *t, const char *name);             /* its path; removed by temp_close when it exists */
 bool temp_put(Arena *a, TempDir *t, const char *name, const void *data, size_t size, const char **path, ArtifactError *e);

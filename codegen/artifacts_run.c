@@ -37,8 +37,17 @@ bool temp_open(Arena *a, const char *out, TempDir *t, ArtifactError *e)
     if (stat(out, &s) == 0 && S_ISDIR(s.st_mode))
         return cannot_write(a, e, out, "it is a folder");
     char *dir = arena_printf(a, "%s.tmpXXXXXX", out);
-    if (!mkdtemp(dir))
-        return cannot_write(a, e, out, strerror(errno));
+    sigset_t interrupts;
+    sigemptyset(&interrupts);
+    sigaddset(&interrupts, SIGINT);
+    sigaddset(&interrupts, SIGTERM);
+    sigaddset(&interrupts, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &interrupts, &t->signals);
+    if (!mkdtemp(dir)) {
+        int why = errno;
+        pthread_sigmask(SIG_SETMASK, &t->signals, NULL);
+        return cannot_write(a, e, out, strerror(why));
+    }
     t->dir = dir;
     return true;
 }
@@ -95,9 +104,11 @@ void temp_close(TempDir *t)
 {
     for (int i = 0; i < t->n; i++)
         unlink(t->file[i]);
-    if (t->dir)
-        rmdir(t->dir);
-    *t = (TempDir){0};
+    if (!t->dir)
+        return;
+    rmdir(t->dir);
+    t->dir = NULL;
+    pthread_sigmask(SIG_SETMASK, &t->signals, NULL);
 }
 
 bool artifact_write_file(Arena *a, const char *out, const void *data, size_t size, ArtifactError *e)
@@ -129,21 +140,34 @@ static const char *read_all(Arena *a, int fd)
     return text.at;
 }
 
-int run_program(Arena *a, char *const argv[], const char **output)
+static pid_t start_program(char *const argv[], int out, int *error)
 {
     extern char **environ;
-    int ends[2];
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t none;   /* the child may be interrupted */
+    sigemptyset(&none);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_adddup2(&actions, out, 1);
+    posix_spawn_file_actions_adddup2(&actions, out, 2);
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+    pid_t child = -1;
+    *error = posix_spawnp(&child, argv[0], &actions, &attributes, argv, environ);
+    posix_spawnattr_destroy(&attributes);
+    posix_spawn_file_actions_destroy(&actions);
+    return child;
+}
+
+int run_program(Arena *a, char *const argv[], const char **output)
+{
+    int ends[2], error;
     *output = "";
     if (pipe2(ends, O_CLOEXEC) != 0)
         return -1;
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
-    posix_spawn_file_actions_adddup2(&actions, ends[1], 2);
-    pid_t child;
-    int error = posix_spawnp(&child, argv[0], &actions, NULL, argv, environ);
-    posix_spawn_file_actions_destroy(&actions);
+    pid_t child = start_program(argv, ends[1], &error);
     close(ends[1]);
     if (error == 0)
         *output = read_all(a, ends[0]);

@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -229,6 +231,26 @@ static void test_failures_leave_nothing(void **state)
     assert_int_equal(files_in(w->dir), 0);
 }
 
+/* An interrupt while the compiler runs: this process ends by it, after the temporary files are gone. */
+static void test_interrupt_leaves_nothing(void **state)
+{
+    Work *w = *state;
+    put(w, "cc.sh", "#!/bin/sh\nkill -INT $PPID\nexit 1\n");
+    assert_int_equal(chmod(in_dir(w, "cc.sh"), 0755), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        signal(SIGINT, SIG_DFL);
+        ArtifactError e = {0};
+        ArtifactJob job = {.program = &w->program, .object = "x", .object_size = 1, .out = in_dir(w, "x.so"), .cc = in_dir(w, "cc.sh")};
+        artifact_link(w->a, ARTIFACT_SHARED, &job, &e);
+        _exit(0);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGINT);
+    assert_int_equal(files_in(w->dir), 1);   /* cc.sh */
+}
+
 static void test_names(void **state)
 {
     Work *w = *state;
@@ -248,6 +270,6 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {TEST(test_names), TEST(test_object), TEST(test_archive), TEST(test_shared), TEST(test_cplusplus_header),
-                                       TEST(test_python), TEST(test_pkgconfig), TEST(test_executable), TEST(test_failures_leave_nothing)};
+                                       TEST(test_python), TEST(test_pkgconfig), TEST(test_executable), TEST(test_failures_leave_nothing), TEST(test_interrupt_leaves_nothing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
