@@ -89,7 +89,7 @@ bool file_writer_open(FileWriter *w, const char *path, RtError *e)
     *w = (FileWriter){.fd = -1};
     size_t n = strlen(path);
     w->path = strdup(path);
-    w->temp = malloc(n + 12);
+    w->temp = calloc(1, n + 12);
     w->buf = malloc(WRITE_BUFFER);
     if (!w->path || !w->temp || !w->buf) {
         file_writer_abandon(w);
