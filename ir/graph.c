@@ -9,7 +9,12 @@
 
 #include <string.h>
 
-typedef struct { const char *text; int n_in, n_out; uint32_t flags; AttrKind attrs; } OpRow;
+typedef struct {
+    const char *text;
+    int n_in, n_out;
+    uint32_t flags;
+    AttrKind attrs;
+} OpRow;
 
 static const OpRow op_rows[OP_COUNT] = {
 #define OP(id, text, n_in, n_out, flags, attrs, ...) [OP_##id] = {text, n_in, n_out, flags, attrs},

@@ -55,7 +55,8 @@ static const double *find_param(const Graph *g, ValueId v, const RefInputs *in, 
             continue;
         if (in->params[i].count == count)
             return in->params[i].data;
-        *error = arena_printf(a, "\"%s\" has %lld elements, %lld expected", name, (long long)in->params[i].count, (long long)count);
+        *error =
+            arena_printf(a, "\"%s\" has %lld elements, %lld expected", name, (long long)in->params[i].count, (long long)count);
         return NULL;
     }
     *error = arena_printf(a, "no values for \"%s\"", name ? name : "a nameless tensor");
@@ -68,13 +69,18 @@ static const double *leaf_data(const Graph *g, const Node *n, const RefInputs *i
     Shape s = run_shape(g, n->out[0], in->n);
     const double *data = NULL;
     switch (n->op) {
-    case OP_INPUT: data = in->input; break;
-    case OP_LABELS: data = in->labels; break;
+    case OP_INPUT:
+        data = in->input;
+        break;
+    case OP_LABELS:
+        data = in->labels;
+        break;
     case OP_SCALAR:
         if (in->scalars && n->attrs.axis.axis < in->n_scalars)
             data = &in->scalars[n->attrs.axis.axis];
         break;
-    default: return find_param(g, n->out[0], in, shape_elements(&s), a, error);
+    default:
+        return find_param(g, n->out[0], in, shape_elements(&s), a, error);
     }
     if (!data)
         *error = arena_printf(a, "no values for %s", op_text(n->op));

@@ -7,7 +7,10 @@
 #include "ir/ref/ops.h"
 
 /* `count` output positions of one row: y[q] and x[q * step] meet at one weight. */
-typedef struct { double *y, *x, *w; int64_t count, step; } Row;
+typedef struct {
+    double *y, *x, *w;
+    int64_t count, step;
+} Row;
 typedef void (*RowFn)(const Row *r);
 
 static void row_forward(const Row *r)
@@ -32,7 +35,7 @@ static void row_weight_gradient(const Row *r)
 
 typedef struct {
     Three stride, dilation, pad, kernel;
-    PlaneView x, y;             /* per (sample, channel) */
+    PlaneView x, y; /* per (sample, channel) */
     RowFn fn;
 } Conv;
 
@@ -46,7 +49,7 @@ static void visit_planes(const Conv *v, double *x, double *w, double *y)
                 for (int64_t p0 = 0; p0 < out[0]; p0++)
                     for (int64_t p1 = 0; p1 < out[1]; p1++) {
                         int64_t h0 = p0 * S[0] - P[0] + r0 * D[0], h1 = p1 * S[1] - P[1] + r1 * D[1];
-                        int64_t first = r2 * D[2] - P[2];   /* input column of q = 0 */
+                        int64_t first = r2 * D[2] - P[2]; /* input column of q = 0 */
                         if (h0 < 0 || h0 >= in[0] || h1 < 0 || h1 >= in[1] || first >= in[2])
                             continue;
                         int64_t lo = first < 0 ? (-first + S[2] - 1) / S[2] : 0;
@@ -64,8 +67,13 @@ static void visit_planes(const Conv *v, double *x, double *w, double *y)
 static void visit(const ConvAttrs *a, const RefTensor *x, const RefTensor *w, const RefTensor *y, RowFn fn)
 {
     int nd = a->nd;
-    Conv v = {.stride = three(a->stride, nd, 1), .dilation = three(a->dilation, nd, 1), .pad = three(a->pad_lo, nd, 0),
-              .kernel = three(w->shape.dim + 2, nd, 1), .x = plane_view(&x->shape, nd), .y = plane_view(&y->shape, nd), .fn = fn};
+    Conv v = {.stride = three(a->stride, nd, 1),
+              .dilation = three(a->dilation, nd, 1),
+              .pad = three(a->pad_lo, nd, 0),
+              .kernel = three(w->shape.dim + 2, nd, 1),
+              .x = plane_view(&x->shape, nd),
+              .y = plane_view(&y->shape, nd),
+              .fn = fn};
     int64_t n_samples = x->shape.dim[0], channels = x->shape.dim[1], filters = w->shape.dim[0];
     int64_t cg = w->shape.dim[1], kg = filters / a->groups, taps = v.kernel.v[0] * v.kernel.v[1] * v.kernel.v[2];
     for (int64_t n = 0; n < n_samples; n++)

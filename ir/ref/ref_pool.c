@@ -8,8 +8,14 @@
 #include <math.h>
 
 /* Input positions lo[d], lo[d] + step[d], ... < hi[d], all inside the plane; an average is divided by `divisor`. */
-typedef struct { int64_t lo[3], hi[3], step[3]; double divisor; } Box;
-typedef struct { PlaneView x, y; const PoolAttrs *pool; } Pool;
+typedef struct {
+    int64_t lo[3], hi[3], step[3];
+    double divisor;
+} Box;
+typedef struct {
+    PlaneView x, y;
+    const PoolAttrs *pool;
+} Pool;
 
 /* The window of output position p. */
 static Box window_box(const Pool *v, const int64_t *p)
@@ -22,7 +28,7 @@ static Box window_box(const Pool *v, const int64_t *p)
     for (int d = 0; d < 3; d++) {
         int64_t start = p[d] * stride.v[d] - pad.v[d], step = max_i64(dilation.v[d], 1);
         int64_t end = start + (kernel.v[d] - 1) * step + 1;
-        padded *= min_i64(end, v->x.size[d] + pad.v[d]) - start;   /* average pools have dilation 1 */
+        padded *= min_i64(end, v->x.size[d] + pad.v[d]) - start; /* average pools have dilation 1 */
         b.lo[d] = start < 0 ? start + (-start + step - 1) / step * step : start;
         b.hi[d] = min_i64(end, v->x.size[d]);
         b.step[d] = step;
@@ -61,10 +67,10 @@ static Pool pool_of(const RefCall *c, const Shape *x, const Shape *y)
 }
 
 /* Every input position of box b, as a flat index i in its plane of sizes s. */
-#define FOR_BOX(b, s, i)                                                                             \
-    for (int64_t h0_ = (b).lo[0]; h0_ < (b).hi[0]; h0_ += (b).step[0])                               \
-        for (int64_t h1_ = (b).lo[1]; h1_ < (b).hi[1]; h1_ += (b).step[1])                           \
-            for (int64_t h2_ = (b).lo[2], i = (h0_ * (s)[1] + h1_) * (s)[2] + h2_; h2_ < (b).hi[2];  \
+#define FOR_BOX(b, s, i)                                                                                                         \
+    for (int64_t h0_ = (b).lo[0]; h0_ < (b).hi[0]; h0_ += (b).step[0])                                                           \
+        for (int64_t h1_ = (b).lo[1]; h1_ < (b).hi[1]; h1_ += (b).step[1])                                                       \
+            for (int64_t h2_ = (b).lo[2], i = (h0_ * (s)[1] + h1_) * (s)[2] + h2_; h2_ < (b).hi[2];                              \
                  h2_ += (b).step[2], i += (b).step[2])
 
 /* The first of equal values in row-major order; NaN wins. */
@@ -78,7 +84,8 @@ static void max_forward(const RefCall *c)
             const double *in = x->data + plane * v.x.elements;
             double best = -INFINITY;
             int64_t at = -1;
-            FOR_BOX (b, v.x.size, i) {
+            FOR_BOX(b, v.x.size, i)
+            {
                 if (at < 0 || in[i] > best || isnan(in[i])) {
                     best = in[i];
                     at = i;
@@ -97,7 +104,7 @@ static void max_gradient(const RefCall *c)
     for (int64_t plane = 0; plane < v.y.planes; plane++)
         for (int64_t y = 0; y < v.y.elements; y++) {
             int64_t from = (int64_t)index->data[plane * v.y.elements + y];
-            if (from >= 0)   /* a widely dilated window may lie in the padding altogether: -inf from nowhere */
+            if (from >= 0) /* a widely dilated window may lie in the padding altogether: -inf from nowhere */
                 c->out[0].data[plane * v.x.elements + from] += dy->data[plane * v.y.elements + y];
         }
 }
@@ -110,8 +117,8 @@ static void average_forward(const RefCall *c)
         for (int64_t y = 0; y < v.y.elements; y++) {
             Box b = box_of(&v, y);
             double sum = 0;
-            FOR_BOX (b, v.x.size, i)
-                sum += x->data[plane * v.x.elements + i];
+            FOR_BOX(b, v.x.size, i)
+            sum += x->data[plane * v.x.elements + i];
             c->out[0].data[plane * v.y.elements + y] = sum / b.divisor;
         }
 }
@@ -123,8 +130,8 @@ static void average_gradient(const RefCall *c)
     for (int64_t plane = 0; plane < v.y.planes; plane++)
         for (int64_t y = 0; y < v.y.elements; y++) {
             Box b = box_of(&v, y);
-            FOR_BOX (b, v.x.size, i)
-                c->out[0].data[plane * v.x.elements + i] += dy->data[plane * v.y.elements + y] / b.divisor;
+            FOR_BOX(b, v.x.size, i)
+            c->out[0].data[plane * v.x.elements + i] += dy->data[plane * v.y.elements + y] / b.divisor;
         }
 }
 

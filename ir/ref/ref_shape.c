@@ -52,10 +52,14 @@ void ref_slice(const RefCall *c)
 static int64_t pad_source(PadMode mode, int64_t i, int64_t size)
 {
     switch (mode) {
-    case PAD_REFLECT: return i < 0 ? -i : i >= size ? 2 * (size - 1) - i : i;
-    case PAD_REPLICATE: return i < 0 ? 0 : i >= size ? size - 1 : i;
-    case PAD_CIRCULAR: return i < 0 ? i + size : i >= size ? i - size : i;
-    default: return i < 0 || i >= size ? -1 : i;
+    case PAD_REFLECT:
+        return i < 0 ? -i : i >= size ? 2 * (size - 1) - i : i;
+    case PAD_REPLICATE:
+        return i < 0 ? 0 : i >= size ? size - 1 : i;
+    case PAD_CIRCULAR:
+        return i < 0 ? i + size : i >= size ? i - size : i;
+    default:
+        return i < 0 || i >= size ? -1 : i;
     }
 }
 

@@ -17,14 +17,15 @@ static double log_sum_exp(const double *line, int64_t size, int64_t step)
     return most + log(sum);
 }
 
-#define FOR_LINES(v, base)                                                                           \
-    for (int64_t o_ = 0; o_ < (v).outer; o_++)                                                       \
+#define FOR_LINES(v, base)                                                                                                       \
+    for (int64_t o_ = 0; o_ < (v).outer; o_++)                                                                                   \
         for (int64_t j_ = 0, base = o_ * (v).size * (v).inner; j_ < (v).inner; j_++, base++)
 
 void ref_softmax(const RefCall *c)
 {
     AxisView v = axis_view(&c->in[0]->shape, c->node->attrs.axis.axis);
-    FOR_LINES (v, base) {
+    FOR_LINES(v, base)
+    {
         const double *x = c->in[0]->data + base;
         double most = -INFINITY, sum = 0;
         for (int64_t i = 0; i < v.size; i++)
@@ -39,7 +40,8 @@ void ref_softmax(const RefCall *c)
 void ref_softmax_dx(const RefCall *c)
 {
     AxisView v = axis_view(&c->in[0]->shape, c->node->attrs.axis.axis);
-    FOR_LINES (v, base) {
+    FOR_LINES(v, base)
+    {
         const double *dy = c->in[0]->data + base, *y = c->in[1]->data + base;
         double sum = 0;
         for (int64_t i = 0; i < v.size; i++)
@@ -52,7 +54,8 @@ void ref_softmax_dx(const RefCall *c)
 void ref_log_softmax(const RefCall *c)
 {
     AxisView v = axis_view(&c->in[0]->shape, c->node->attrs.axis.axis);
-    FOR_LINES (v, base) {
+    FOR_LINES(v, base)
+    {
         const double *x = c->in[0]->data + base;
         double total = log_sum_exp(x, v.size, v.inner);
         for (int64_t i = 0; i < v.size; i++)
@@ -63,7 +66,8 @@ void ref_log_softmax(const RefCall *c)
 void ref_log_softmax_dx(const RefCall *c)
 {
     AxisView v = axis_view(&c->in[0]->shape, c->node->attrs.axis.axis);
-    FOR_LINES (v, base) {
+    FOR_LINES(v, base)
+    {
         const double *dy = c->in[0]->data + base, *y = c->in[1]->data + base;
         double sum = 0;
         for (int64_t i = 0; i < v.size; i++)

@@ -8,7 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct { char *data; size_t size; } NetFile;
+typedef struct {
+    char *data;
+    size_t size;
+} NetFile;
 
 static inline _Noreturn void net_file_die(const char *path, const char *why)
 {
@@ -77,16 +80,17 @@ static inline RefNamed *net_read_safetensors(Arena *a, const char *path, int32_t
     cJSON *all = cJSON_ParseWithLength(f.data + 8, size), *item;
     RefNamed *list = NEWN(a, RefNamed, cJSON_GetArraySize(all) + 1);
     *n = 0;
-    cJSON_ArrayForEach (item, all) {
+    cJSON_ArrayForEach(item, all)
+    {
         if (strcmp(item->string, "__metadata__") == 0)
             continue;
         int64_t count = 1;
         cJSON *dim;
-        cJSON_ArrayForEach (dim, cJSON_GetObjectItem(item, "shape"))
-            count *= (int64_t)dim->valuedouble;
+        cJSON_ArrayForEach(dim, cJSON_GetObjectItem(item, "shape")) count *= (int64_t)dim->valuedouble;
         size_t begin = (size_t)cJSON_GetArrayItem(cJSON_GetObjectItem(item, "data_offsets"), 0)->valuedouble;
         const char *type = cJSON_GetObjectItem(item, "dtype")->valuestring;
-        list[(*n)++] = (RefNamed){arena_strdup(a, item->string), net_numbers(a, path, type, f.data + 8 + size + begin, count), count};
+        list[(*n)++] =
+            (RefNamed){arena_strdup(a, item->string), net_numbers(a, path, type, f.data + 8 + size + begin, count), count};
     }
     cJSON_Delete(all);
     return list;

@@ -14,11 +14,24 @@
 
 #include <cmocka.h>
 
-typedef struct { Arena *a; const char *folder; cJSON *facts; Module module; Diags diags; Source src; RefTensor x, expect; RefNamed *weights; int32_t n_weights; } Net;
+typedef struct {
+    Arena *a;
+    const char *folder;
+    cJSON *facts;
+    Module module;
+    Diags diags;
+    Source src;
+    RefTensor x, expect;
+    RefNamed *weights;
+    int32_t n_weights;
+} Net;
 
 static const char *path_in(const Net *t, const char *file) { return arena_printf(t->a, "%s/%s", t->folder, file); }
 static double fact(const Net *t, const char *key) { return cJSON_GetObjectItem(t->facts, key)->valuedouble; }
-static double fact_at(const Net *t, const char *key, int i) { return cJSON_GetArrayItem(cJSON_GetObjectItem(t->facts, key), i)->valuedouble; }
+static double fact_at(const Net *t, const char *key, int i)
+{
+    return cJSON_GetArrayItem(cJSON_GetObjectItem(t->facts, key), i)->valuedouble;
+}
 
 static bool net_load(Net *t, int64_t batch)
 {
@@ -51,7 +64,8 @@ static bool near(const Net *t, const char *what, const RefTensor *got, const dou
 {
     double scale = 1e-6;
     if (shape_elements(&got->shape) != n) {
-        print_error("%s: %s has %lld elements, expected %lld\n", t->folder, what, (long long)shape_elements(&got->shape), (long long)n);
+        print_error("%s: %s has %lld elements, expected %lld\n", t->folder, what, (long long)shape_elements(&got->shape),
+                    (long long)n);
         return false;
     }
     for (int64_t i = 0; i < n; i++)
@@ -67,19 +81,22 @@ static bool near(const Net *t, const char *what, const RefTensor *got, const dou
 static bool output_agrees(Net *t, Pipeline which, bool plain, const RefNamed *weights, int32_t n_weights, double digits)
 {
     Graph *g = pipeline(t, which, plain);
-    RefInputs in = {.n = t->x.shape.dim[0], .input = t->x.data, .params = weights, .n_params = n_weights, .want = &g->output, .n_want = 1};
+    RefInputs in = {
+        .n = t->x.shape.dim[0], .input = t->x.data, .params = weights, .n_params = n_weights, .want = &g->output, .n_want = 1};
     RefRun *run = ref_run(t->a, g, &in);
     if (run->error) {
         print_error("%s: %s\n", t->folder, run->error);
         return false;
     }
-    const char *what = arena_printf(t->a, "output (%s%s)", which == PIPELINE_EVAL ? "eval" : "infer", plain ? ", passes off" : "");
+    const char *what =
+        arena_printf(t->a, "output (%s%s)", which == PIPELINE_EVAL ? "eval" : "infer", plain ? ", passes off" : "");
     return near(t, what, &run->value[g->output], t->expect.data, shape_elements(&t->expect.shape), digits, 0);
 }
 
 static bool all_outputs_agree(Net *t, const RefNamed *weights, int32_t n, double digits)
 {
-    return output_agrees(t, PIPELINE_INFER, false, weights, n, digits) && output_agrees(t, PIPELINE_EVAL, false, weights, n, digits) &&
+    return output_agrees(t, PIPELINE_INFER, false, weights, n, digits) &&
+           output_agrees(t, PIPELINE_EVAL, false, weights, n, digits) &&
            output_agrees(t, PIPELINE_EVAL, true, weights, n, digits);
 }
 
@@ -107,11 +124,18 @@ static bool five_steps_agree(Net *t, const Graph *g, RefNamed *params, int32_t n
     double beta2 = t->module.train.train.beta2;
     for (int step = 0; step < (int)fact(t, "steps"); step++) {
         int64_t n = rows - at < batch ? rows - at : batch;
-        double scalars[CNNC_SC_COUNT] = {[CNNC_SC_LR] = fact_at(t, "lr", step), [CNNC_SC_MOMENTUM] = fact_at(t, "momentum", step), [CNNC_SC_FIRST] = step == 0};
+        double scalars[CNNC_SC_COUNT] = {[CNNC_SC_LR] = fact_at(t, "lr", step),
+                                         [CNNC_SC_MOMENTUM] = fact_at(t, "momentum", step),
+                                         [CNNC_SC_FIRST] = step == 0};
         scalars[CNNC_SC_BIAS1] = 1 - pow(scalars[CNNC_SC_MOMENTUM], step + 1);
         scalars[CNNC_SC_BIAS2] = 1 - pow(beta2, step + 1);
-        RefInputs in = {.n = n, .input = t->x.data + at * x_row, .labels = y.data + at * y_row, .scalars = scalars, .n_scalars = CNNC_SC_COUNT,
-                        .params = params, .n_params = n_params};
+        RefInputs in = {.n = n,
+                        .input = t->x.data + at * x_row,
+                        .labels = y.data + at * y_row,
+                        .scalars = scalars,
+                        .n_scalars = CNNC_SC_COUNT,
+                        .params = params,
+                        .n_params = n_params};
         RefRun *run = ref_run(t->a, g, &in);
         if (run->error) {
             print_error("%s: step %d: %s\n", t->folder, step, run->error);
@@ -144,7 +168,8 @@ static bool weights_agree(const Net *t, const RefNamed *params, int32_t n_params
             print_error("%s: no %s\n", t->folder, want[i].name);
             return false;
         }
-        /* What float32 already makes of it tells how much the optimizer blows up the last digits (PyTorch's own CELU, for one, has 8). */
+        /* What float32 already makes of it tells how much the optimizer blows up the last digits (PyTorch's own CELU, for one,
+         * has 8). */
         double slack = 0.05 * cJSON_GetObjectItem(about, "gap")->valuedouble;
         RefTensor got = {{1, {params[k].count}}, (double *)params[k].data};
         if (!near(t, want[i].name, &got, want[i].data, want[i].count, digits, slack))
@@ -183,7 +208,7 @@ static bool net_agrees(const char *folder)
     t.weights = net_read_safetensors(t.a, path_in(&t, "weights.safetensors"), &t.n_weights);
     bool training = cJSON_GetObjectItem(t.facts, "losses") != NULL, full = cJSON_GetObjectItem(t.facts, "tensors") != NULL;
     bool sample = strstr(folder, "tests/diff/sample") != NULL;
-    bool ok = net_load(&t, t.x.shape.dim[0]);   /* training batches are smaller: n counts */
+    bool ok = net_load(&t, t.x.shape.dim[0]); /* training batches are smaller: n counts */
     ok = ok && (training ? training_agrees(&t, full) : all_outputs_agree(&t, t.weights, t.n_weights, sample ? 1e-6 : 1e-9));
     if (!ok)
         print_error("%s disagrees\n", folder);

@@ -181,10 +181,8 @@ static void missing_values_are_told(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(agrees_with_pytorch),
-        cmocka_unit_test(every_row_has_a_golden),
-        cmocka_unit_test(dropout_drops_the_right_share),
-        cmocka_unit_test(dropout2d_drops_whole_channels),
+        cmocka_unit_test(agrees_with_pytorch),           cmocka_unit_test(every_row_has_a_golden),
+        cmocka_unit_test(dropout_drops_the_right_share), cmocka_unit_test(dropout2d_drops_whole_channels),
         cmocka_unit_test(missing_values_are_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
