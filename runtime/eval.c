@@ -52,6 +52,8 @@ bool eval_run(Eval *v, Exec *x, const CnncFunction *function, Metrics *m, RtErro
     float scalars[CNNC_SC_COUNT] = {0}, results[CNNC_RES_COUNT] = {0};
     for (int64_t first = 0; first < d->n; first += function->batch) {
         int64_t n = d->n - first < function->batch ? d->n - first : function->batch;
+        if (v->stop && *v->stop)
+            return rt_error(e, RT_INTERRUPTED, "interrupted");
         if (!batcher_fill(&v->batcher, v->ids + first, n, 0, e))
             return false;
         CnncArgs args = {

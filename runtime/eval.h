@@ -4,12 +4,14 @@
 #include "runtime/batch.h"
 #include "runtime/exec.h"
 #include "runtime/metrics.h"
+#include <signal.h>
 #include <stdio.h>
 
 typedef struct {
     Batcher batcher;
     float *out;              /* [batch][out] */
     int64_t *ids;            /* 0 .. n-1 */
+    const volatile sig_atomic_t *stop;   /* when it becomes nonzero, eval_run ends with RT_INTERRUPTED; may be NULL */
 } Eval;
 
 /* function: model->eval or model->infer. Owns its buffers (eval_free); data may be shortened but not lengthened between runs. */

@@ -136,6 +136,7 @@ static bool evaluate(TrainRun *r, RtError *e)
     Metrics *m = &r->metrics;
     m->n = m->correct = 0;
     m->loss_sum = 0;
+    r->eval.stop = &interrupted;
     if (!eval_run(&r->eval, r->exec, r->model.eval, m, e))
         return false;
     r->result.valid_loss = metrics_loss(m);
@@ -149,8 +150,8 @@ static bool end_epoch(TrainRun *r, const Rng *after, RtError *e)
     TrainState *t = &r->state;
     double rate = progress_images_per_second(&r->progress);
     r->result.train_loss = t->loss_n ? t->loss_sum / (double)t->loss_n : NAN;
-    if (!evaluate(r, e))
-        return false;
+    if (interrupted || !evaluate(r, e))
+        return interrupted; /* the epoch is not over: a resumed run comes back to here */
     r->result.seconds = exec_seconds() - r->progress.epoch_start;
     r->result.images_per_second = rate;
     EpochLine line = {

@@ -142,6 +142,38 @@ static void interrupt(void *context, int64_t epoch, double a, double b, double c
         raise(SIGINT);
 }
 
+static int evaluations_left;
+
+static void interrupted_forward(const CnncArgs *a, char *scratch, int64_t slice)
+{
+    fake_forward(a, scratch, slice);
+    if (slice == 0 && --evaluations_left == 0)
+        raise(SIGINT);
+}
+
+/* In the middle of an evaluation: the epoch's end is made up for. */
+static void saves_when_interrupted_in_evaluation(void **state)
+{
+    World *w = *state;
+    CnncTrain t = fake_train();
+    CnncModel m = fake_model(&t);
+    const CnncStage stages[] = {{interrupted_forward, SLICES, PER_SLICE, 0, 0, "forward", 1}};
+    const CnncFunction eval = {stages, 1, BATCH, 0, 0};
+    char a[160], b[160];
+    RtError e = {0};
+    t.schedule = CNNC_SCHED_EXPONENTIAL;
+    t.sched[0] = 0.9;
+    train(w, (TrainOptions){.out = path(w, "a.safetensors", a)}, &t);
+    m.eval = &eval;
+    evaluations_left = 3;   /* the second epoch's first of two batches */
+    TrainOptions o = {.out = path(w, "v.safetensors", b), .data = w->data, .threads = 1};
+    assert_false(train_run(&m, &o, NULL, &e));
+    assert_int_equal(e.kind, RT_INTERRUPTED);
+    assert_int_equal(evaluations_left, 0);
+    train(w, (TrainOptions){.out = b, .resume = b}, &t);
+    assert_true(same_files(a, b));
+}
+
 static void saves_when_interrupted(void **state)
 {
     World *w = *state;
@@ -346,7 +378,7 @@ static void keeps_facts_with_weights(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(learns_and_repeats), cmocka_unit_test(resumes_with_same_bits), cmocka_unit_test(saves_when_interrupted),
+        cmocka_unit_test(learns_and_repeats), cmocka_unit_test(resumes_with_same_bits), cmocka_unit_test(saves_when_interrupted), cmocka_unit_test(saves_when_interrupted_in_evaluation),
         cmocka_unit_test(survives_kills), cmocka_unit_test(refuses_other_runs), cmocka_unit_test(stops_at_nan),
         cmocka_unit_test(keeps_old_checkpoint_on_full_disk), cmocka_unit_test(keeps_facts_with_weights),
         cmocka_unit_test(evaluates_the_held_back_part), cmocka_unit_test(measures_a_step),
