@@ -10,30 +10,18 @@
 
 enum { MAX_LIST = 1000000, MAX_STEPS = 3000000, MAX_ERRORS = 5000 };
 
-static Val error_val(const Ast *ast)
-{
-    return (Val){.kind = VK_ERROR, .ast = ast, .span = ast->span};
-}
+static Val error_val(const Ast *ast) { return (Val){.kind = VK_ERROR, .ast = ast, .span = ast->span}; }
 
-Val val_int(int64_t i, const Ast *ast)
-{
-    return (Val){.kind = VK_INT, .i = i, .ast = ast, .span = ast->span};
-}
+Val val_int(int64_t i, const Ast *ast) { return (Val){.kind = VK_INT, .i = i, .ast = ast, .span = ast->span}; }
 
-static Val val_float(double f, const Ast *ast)
-{
-    return (Val){.kind = VK_FLOAT, .f = f, .ast = ast, .span = ast->span};
-}
+static Val val_float(double f, const Ast *ast) { return (Val){.kind = VK_FLOAT, .f = f, .ast = ast, .span = ast->span}; }
 
-static Val val_bool(bool b, const Ast *ast)
-{
-    return (Val){.kind = VK_BOOL, .i = b, .ast = ast, .span = ast->span};
-}
+static Val val_bool(bool b, const Ast *ast) { return (Val){.kind = VK_BOOL, .i = b, .ast = ast, .span = ast->span}; }
 
 bool e_step(Elab *e, const Ast *at)
 {
     /* A mistake inside a long loop is made again in each turn; what stands here is told once, and enough was seen. */
-    if (e->stop || e->diags->errors > MAX_ERRORS)
+    if (e->stop || e->diags->errors + e->diags->repeated > MAX_ERRORS)
         return false;
     if (++e->steps > MAX_STEPS) {
         e->stop = true;
@@ -76,16 +64,23 @@ static Val int_arithmetic(Elab *e, const Ast *ast, int64_t a, int64_t b)
     int64_t r = 0;
     bool lost = false;
     switch (ast->op) {
-    case AO_ADD: lost = __builtin_add_overflow(a, b, &r); break;
-    case AO_SUB: lost = __builtin_sub_overflow(a, b, &r); break;
-    case AO_MUL: lost = __builtin_mul_overflow(a, b, &r); break;
-    case AO_POW: return int_power(e, ast, a, b);
+    case AO_ADD:
+        lost = __builtin_add_overflow(a, b, &r);
+        break;
+    case AO_SUB:
+        lost = __builtin_sub_overflow(a, b, &r);
+        break;
+    case AO_MUL:
+        lost = __builtin_mul_overflow(a, b, &r);
+        break;
+    case AO_POW:
+        return int_power(e, ast, a, b);
     default:
         if (b == 0)
             return division_by_zero(e, ast);
         if (ast->op == AO_DIV)
             return val_float((double)a / (double)b, ast);
-        if (b == -1) {                                /* INT64_MIN // -1 overflows, INT64_MIN % -1 traps */
+        if (b == -1) { /* INT64_MIN // -1 overflows, INT64_MIN % -1 traps */
             lost = ast->op == AO_FLOORDIV && __builtin_sub_overflow(0, a, &r);
             break;
         }
@@ -105,13 +100,27 @@ static Val float_arithmetic(Elab *e, const Ast *ast, double a, double b)
     if (b == 0 && (ast->op == AO_DIV || ast->op == AO_FLOORDIV || ast->op == AO_MOD))
         return division_by_zero(e, ast);
     switch (ast->op) {
-    case AO_ADD: r = a + b; break;
-    case AO_SUB: r = a - b; break;
-    case AO_MUL: r = a * b; break;
-    case AO_DIV: r = a / b; break;
-    case AO_POW: r = pow(a, b); break;
-    case AO_FLOORDIV: r = floor(a / b); break;
-    default: r = a - floor(a / b) * b; break;
+    case AO_ADD:
+        r = a + b;
+        break;
+    case AO_SUB:
+        r = a - b;
+        break;
+    case AO_MUL:
+        r = a * b;
+        break;
+    case AO_DIV:
+        r = a / b;
+        break;
+    case AO_POW:
+        r = pow(a, b);
+        break;
+    case AO_FLOORDIV:
+        r = floor(a / b);
+        break;
+    default:
+        r = a - floor(a / b) * b;
+        break;
     }
     if (!isfinite(r)) {
         diag_error(e->diags, ast->span, "E0214", "the result is not a finite number");
@@ -160,7 +169,8 @@ static Val repeat_list(Elab *e, const Ast *ast, const Val *list, int64_t times)
 
 static Val bad_operands(Elab *e, const Ast *ast, const Val *a, const Val *b)
 {
-    diag_error(e->diags, ast->span, "E0212", "'%s' does not work between %s and %s", ast_op_text(ast->op), val_kind_text(a), val_kind_text(b));
+    diag_error(e->diags, ast->span, "E0212", "'%s' does not work between %s and %s", ast_op_text(ast->op), val_kind_text(a),
+               val_kind_text(b));
     return error_val(ast);
 }
 
@@ -214,10 +224,14 @@ static Val comparison(Elab *e, const Ast *ast, const Val *a, const Val *b)
     else
         return bad_operands(e, ast, a, b);
     switch (ast->op) {
-    case AO_LT: return val_bool(order < 0, ast);
-    case AO_LE: return val_bool(order <= 0, ast);
-    case AO_GT: return val_bool(order > 0, ast);
-    default: return val_bool(order >= 0, ast);
+    case AO_LT:
+        return val_bool(order < 0, ast);
+    case AO_LE:
+        return val_bool(order <= 0, ast);
+    case AO_GT:
+        return val_bool(order > 0, ast);
+    default:
+        return val_bool(order >= 0, ast);
     }
 }
 
@@ -266,12 +280,14 @@ static Val index_list(Elab *e, Scope *scope, const Ast *ast)
         if (!val_is_integer(&at))
             diag_error(e->diags, ast->b->span, "E0216", "an index is an integer, not %s", val_kind_text(&at));
         else
-            diag_error(e->diags, ast->a->span, "E0216", "only lists, tuples and strings have an index, not %s", val_kind_text(&list));
+            diag_error(e->diags, ast->a->span, "E0216", "only lists, tuples and strings have an index, not %s",
+                       val_kind_text(&list));
         return error_val(ast);
     }
     int64_t n = list.kind == VK_STR ? (int64_t)strlen(list.s) : list.n, i = at.i < 0 ? at.i + n : at.i;
     if (i < 0 || i >= n) {
-        diag_error(e->diags, ast->b->span, "E0216", "index %" PRId64 " is out of range: there are %" PRId64 " items, numbered from 0", at.i, n);
+        diag_error(e->diags, ast->b->span, "E0216",
+                   "index %" PRId64 " is out of range: there are %" PRId64 " items, numbered from 0", at.i, n);
         return error_val(ast);
     }
     if (list.kind == VK_STR)
@@ -371,8 +387,12 @@ static Val convert(Elab *e, const Ast *ast, const Val *v)
     return error_val(ast);
 }
 
-static const struct { const char *name; uint32_t least, most; } functions[] = {
-    {"range", 1, 3}, {"len", 1, 1}, {"min", 1, 1000}, {"max", 1, 1000}, {"abs", 1, 1}, {"int", 1, 1}, {"float", 1, 1}, {"round", 1, 2},
+static const struct {
+    const char *name;
+    uint32_t least, most;
+} functions[] = {
+    {"range", 1, 3}, {"len", 1, 1}, {"min", 1, 1000}, {"max", 1, 1000},
+    {"abs", 1, 1},   {"int", 1, 1}, {"float", 1, 1},  {"round", 1, 2},
 };
 
 static Val call_function(Elab *e, Scope *scope, const Ast *ast, size_t f)
@@ -393,7 +413,8 @@ static Val call_function(Elab *e, Scope *scope, const Ast *ast, size_t f)
     if (bad)
         return error_val(ast);
     if (v.len < functions[f].least || v.len > functions[f].most) {
-        diag_error(e->diags, ast->span, "E0217", "%s takes %s%u argument%s, not %u", ast->text, functions[f].most > functions[f].least ? "at least " : "",
+        diag_error(e->diags, ast->span, "E0217", "%s takes %s%u argument%s, not %u", ast->text,
+                   functions[f].most > functions[f].least ? "at least " : "",
                    v.len > functions[f].most ? functions[f].most : functions[f].least, functions[f].least == 1 ? "" : "s", v.len);
         return error_val(ast);
     }
@@ -409,7 +430,7 @@ static Val call(Elab *e, Scope *scope, const Ast *ast)
     for (size_t i = 0; i < ARRAY_LEN(functions); i++)
         if (!strcmp(functions[i].name, ast->text))
             return call_function(e, scope, ast, i);
-    return (Val){.kind = VK_CALL, .ast = ast, .span = ast->span};   /* MNIST("x"), Sobel(): whoever takes it knows its name */
+    return (Val){.kind = VK_CALL, .ast = ast, .span = ast->span}; /* MNIST("x"), Sobel(): whoever takes it knows its name */
 }
 
 static Val items_of(Elab *e, Scope *scope, const Ast *ast)
@@ -468,26 +489,41 @@ Val eval(Elab *e, Scope *scope, const Ast *ast)
     if (!e_step(e, ast))
         return error_val(ast);
     switch (ast->kind) {
-    case AST_INT: return val_int(ast->i, ast);
+    case AST_INT:
+        return val_int(ast->i, ast);
     case AST_FLOAT:
         if (isfinite(ast->f))
             return val_float(ast->f, ast);
         return overflow(e, ast);
-    case AST_STRING: return (Val){.kind = VK_STR, .s = ast->text, .ast = ast, .span = ast->span};
-    case AST_BOOL: return val_bool(ast->i != 0, ast);
-    case AST_NONE: return (Val){.kind = VK_NONE, .ast = ast, .span = ast->span};
-    case AST_INFER: return (Val){.kind = VK_INFER, .ast = ast, .span = ast->span};
-    case AST_NAME: return name(e, scope, ast, false);
-    case AST_TUPLE: case AST_LIST: return items_of(e, scope, ast);
-    case AST_UNARY: return unary(e, scope, ast);
-    case AST_BINARY: return binary(e, scope, ast);
+    case AST_STRING:
+        return (Val){.kind = VK_STR, .s = ast->text, .ast = ast, .span = ast->span};
+    case AST_BOOL:
+        return val_bool(ast->i != 0, ast);
+    case AST_NONE:
+        return (Val){.kind = VK_NONE, .ast = ast, .span = ast->span};
+    case AST_INFER:
+        return (Val){.kind = VK_INFER, .ast = ast, .span = ast->span};
+    case AST_NAME:
+        return name(e, scope, ast, false);
+    case AST_TUPLE:
+    case AST_LIST:
+        return items_of(e, scope, ast);
+    case AST_UNARY:
+        return unary(e, scope, ast);
+    case AST_BINARY:
+        return binary(e, scope, ast);
     case AST_TERNARY: {
         Val c = eval(e, scope, ast->c);
         return c.kind == VK_ERROR ? c : eval(e, scope, val_is_true(&c) ? ast->a : ast->b);
     }
-    case AST_INDEX: return index_list(e, scope, ast);
-    case AST_CALL: return call(e, scope, ast);
-    case AST_ERROR: case AST_STAR: return error_val(ast);
-    default: BUG("evaluating a node of kind %d", ast->kind);
+    case AST_INDEX:
+        return index_list(e, scope, ast);
+    case AST_CALL:
+        return call(e, scope, ast);
+    case AST_ERROR:
+    case AST_STAR:
+        return error_val(ast);
+    default:
+        BUG("evaluating a node of kind %d", ast->kind);
     }
 }

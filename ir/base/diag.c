@@ -54,8 +54,10 @@ static Fate fate_of(const Diags *d, const Diag *x)
 static void append(Diags *d, Diag *x)
 {
     Fate fate = fate_of(d, x);
-    if (fate == REPEATED)
+    if (fate == REPEATED) {
+        d->repeated++;
         return;
+    }
     if (x->kind == DIAG_ERROR)
         d->errors++;
     else

@@ -25,6 +25,7 @@ typedef struct Diags {
     const Source *src;
     Diag *first, **tail, *last;
     int errors, warnings;
+    int repeated;          /* told already for the same place: not counted as errors */
     int hidden;            /* counted but not kept: a loop that makes one mistake thousands of times */
     bool warnings_are_errors;
     const char **off;      /* names of warnings turned off, NULL-terminated, or NULL */
