@@ -124,9 +124,10 @@ static bool host_target(Arena *a, CpuTarget *t, const char **why)
     char *name = LLVMGetHostCPUName(), *features = LLVMGetHostCPUFeatures();
     int level = level_of_features(a, features);
     const Cpu *row = find_cpu(a, name);
-    /* A CPU newer than the table, or whose features are partly hidden by a hypervisor, counts as its level's plain row. */
+    /* A CPU newer than the table, or whose features are partly hidden by a hypervisor, counts as its level's plain row, under
+     * that name, so that the name still tells the plan. */
     const Cpu *facts = row && row->level == level ? row : find_cpu(a, level_name[level]);
-    fill(t, arena_strdup(a, name), level, facts, arena_strdup(a, name));
+    fill(t, facts->name, level, facts, facts->tune ? facts->tune : facts->name);
     LLVMDisposeMessage(name);
     LLVMDisposeMessage(features);
     return true;

@@ -10,7 +10,7 @@
 
 typedef struct {
     const char *triple, *cpu, *features;   /* as LLVM takes them; features: exactly what the code needs */
-    const char *name;                      /* as the user said it, or the host's CPU name */
+    const char *name;                      /* a row of target.c's table: as the user said it, or the host's */
     int lanes;                             /* float32 per vector: 16, 8, 4 */
     int registers;                         /* vector registers: 32 or 16 */
     bool masks;                            /* cheap masked loads and stores (AVX-512; AVX2's are usable) */
