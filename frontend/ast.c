@@ -34,7 +34,7 @@ static Ast *deepen(Parse *p, Ast *n)
         p->failed = true;
         return ast_new(p, AST_ERROR, n->span);
     }
-    n->depth = n->kind < AST_ITEMS ? (uint16_t)(deepest + 1) : 1;   /* items nest as brackets do: bounded by MAX_NESTING */
+    n->depth = n->kind < AST_ITEMS ? (uint16_t)(deepest + 1) : 1; /* items nest as brackets do: bounded by MAX_NESTING */
     return n;
 }
 
@@ -89,16 +89,13 @@ Ast *ast_binary(Parse *p, AstOp op, Ast *a, Ast *b, Span span)
     return n;
 }
 
-static bool is_comparison(const Ast *n)
-{
-    return n->kind == AST_BINARY && !n->paren && n->op >= AO_EQ && n->op <= AO_NOT_IN;
-}
+static bool is_comparison(const Ast *n) { return n->kind == AST_BINARY && !n->paren && n->op >= AO_EQ && n->op <= AO_NOT_IN; }
 
 Ast *ast_compare(Parse *p, AstOp op, Ast *a, Ast *b, Span span)
 {
     const Ast *left = a;
     if (a->kind == AST_BINARY && !a->paren && a->op == AO_AND)
-        left = a->b;                                  /* the chain so far */
+        left = a->b; /* the chain so far */
     if (!is_comparison(left))
         return ast_binary(p, op, a, b, span);
     Ast *next = ast_binary(p, op, left->b, b, span_join(left->b->span, b->span));
@@ -148,10 +145,7 @@ Ast *ast_label(Parse *p, const char *label, Span label_span, Ast *item, Span spa
     return item;
 }
 
-void ast_push(Parse *p, AstList *list, Ast *item)
-{
-    vec_push(p->arena, list, item);
-}
+void ast_push(Parse *p, AstList *list, Ast *item) { vec_push(p->arena, list, item); }
 
 void ast_append(Parse *p, AstList *list, AstList more)
 {
@@ -162,9 +156,10 @@ void ast_append(Parse *p, AstList *list, AstList more)
 const char *ast_op_text(AstOp op)
 {
     static const char *const text[] = {
-        [AO_ADD] = "+", [AO_SUB] = "-", [AO_MUL] = "*", [AO_DIV] = "/", [AO_FLOORDIV] = "//", [AO_MOD] = "%", [AO_POW] = "**",
-        [AO_NEG] = "-", [AO_POS] = "+", [AO_NOT] = "not", [AO_EQ] = "==", [AO_NE] = "!=", [AO_LT] = "<", [AO_LE] = "<=",
-        [AO_GT] = ">", [AO_GE] = ">=", [AO_IN] = "in", [AO_NOT_IN] = "not in", [AO_AND] = "and", [AO_OR] = "or",
+        [AO_ADD] = "+", [AO_SUB] = "-",  [AO_MUL] = "*",         [AO_DIV] = "/",   [AO_FLOORDIV] = "//",
+        [AO_MOD] = "%", [AO_POW] = "**", [AO_NEG] = "-",         [AO_POS] = "+",   [AO_NOT] = "not",
+        [AO_EQ] = "==", [AO_NE] = "!=",  [AO_LT] = "<",          [AO_LE] = "<=",   [AO_GT] = ">",
+        [AO_GE] = ">=", [AO_IN] = "in",  [AO_NOT_IN] = "not in", [AO_AND] = "and", [AO_OR] = "or",
     };
     return text[op];
 }
@@ -172,12 +167,35 @@ const char *ast_op_text(AstOp op)
 static const char *kind_text(AstKind k)
 {
     static const char *const text[] = {
-        [AST_INT] = "int", [AST_FLOAT] = "float", [AST_STRING] = "string", [AST_BOOL] = "bool", [AST_NONE] = "None",
-        [AST_INFER] = "_", [AST_NAME] = "name", [AST_TUPLE] = "tuple", [AST_LIST] = "list", [AST_UNARY] = "unary",
-        [AST_BINARY] = "binary", [AST_TERNARY] = "if-else", [AST_INDEX] = "index", [AST_CALL] = "call", [AST_ARG] = "arg",
-        [AST_STAR] = "star", [AST_ITEMS] = "items", [AST_LAYER] = "layer", [AST_SEQUENTIAL] = "sequential",
-        [AST_PRINTED] = "printed", [AST_LET] = "let", [AST_ASSIGN] = "assign", [AST_BLOCK] = "block", [AST_TRAIN] = "train",
-        [AST_REPEAT] = "repeat", [AST_FOR] = "for", [AST_IF] = "if", [AST_RESIDUAL] = "residual", [AST_CONCAT] = "concat",
+        [AST_INT] = "int",
+        [AST_FLOAT] = "float",
+        [AST_STRING] = "string",
+        [AST_BOOL] = "bool",
+        [AST_NONE] = "None",
+        [AST_INFER] = "_",
+        [AST_NAME] = "name",
+        [AST_TUPLE] = "tuple",
+        [AST_LIST] = "list",
+        [AST_UNARY] = "unary",
+        [AST_BINARY] = "binary",
+        [AST_TERNARY] = "if-else",
+        [AST_INDEX] = "index",
+        [AST_CALL] = "call",
+        [AST_ARG] = "arg",
+        [AST_STAR] = "star",
+        [AST_ITEMS] = "items",
+        [AST_LAYER] = "layer",
+        [AST_SEQUENTIAL] = "sequential",
+        [AST_PRINTED] = "printed",
+        [AST_LET] = "let",
+        [AST_ASSIGN] = "assign",
+        [AST_BLOCK] = "block",
+        [AST_TRAIN] = "train",
+        [AST_REPEAT] = "repeat",
+        [AST_FOR] = "for",
+        [AST_IF] = "if",
+        [AST_RESIDUAL] = "residual",
+        [AST_CONCAT] = "concat",
         [AST_ERROR] = "error",
     };
     return text[k];
@@ -199,13 +217,10 @@ static void print_node(const Ast *n, FILE *to, int indent)
     fprintf(to, " [%u,%u)\n", n->span.start, n->span.end);
     for (uint32_t i = 0; i < n->kids.len; i++)
         print_node(n->kids.at[i], to, indent + 1);
-    const Ast *rest[] = {n->a, n->c, n->b};           /* if-else reads a, condition, b */
+    const Ast *rest[] = {n->a, n->c, n->b}; /* if-else reads a, condition, b */
     for (size_t i = 0; i < ARRAY_LEN(rest); i++)
         if (rest[i])
             print_node(rest[i], to, indent + 1);
 }
 
-void ast_print(const Ast *ast, FILE *to)
-{
-    print_node(ast, to, 0);
-}
+void ast_print(const Ast *ast, FILE *to) { print_node(ast, to, 0); }

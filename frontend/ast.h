@@ -6,6 +6,7 @@
 #include "ir/base/diag.h"
 #include "ir/base/vec.h"
 
+/* clang-format off */
 typedef enum {
     /* expressions */
     AST_INT,         /* 28                          i */
@@ -40,23 +41,26 @@ typedef enum {
     AST_CONCAT,      /* concat { branch { } ... }   kids: items */
     AST_ERROR        /* something that could not be read; was reported */
 } AstKind;
+/* clang-format on */
 
+/* clang-format off */
 typedef enum {
     AO_ADD, AO_SUB, AO_MUL, AO_DIV, AO_FLOORDIV, AO_MOD, AO_POW, AO_NEG, AO_POS, AO_NOT,
     AO_EQ, AO_NE, AO_LT, AO_LE, AO_GT, AO_GE, AO_IN, AO_NOT_IN, AO_AND, AO_OR
 } AstOp;
+/* clang-format on */
 
 typedef struct Ast Ast;
 typedef Vec(Ast *) AstList;
 struct Ast {
     AstKind kind;
     AstOp op;
-    bool paren;              /* an expression in brackets of its own */
-    uint16_t depth;          /* 1 + the deepest child's */
-    Span span;               /* all of it */
+    bool paren;     /* an expression in brackets of its own */
+    uint16_t depth; /* 1 + the deepest child's */
+    Span span;      /* all of it */
     const char *text;
-    Span text_span;          /* of the word `text` */
-    const char *label;       /* NULL: none */
+    Span text_span;    /* of the word `text` */
+    const char *label; /* NULL: none */
     Span label_span;
     int64_t i;
     double f;
@@ -73,11 +77,11 @@ typedef struct Parse {
     Diags *diags;
     const Source *src;
     struct Tokens *tokens;
-    int start;               /* a start marker token, delivered first; 0 afterwards */
+    int start; /* a start marker token, delivered first; 0 afterwards */
     Ast *result;
-    bool failed;             /* something was not read: what misses may stand there */
-    bool too_deep;           /* was reported */
-    int n_errors;            /* syntax errors so far */
+    bool failed;   /* something was not read: what misses may stand there */
+    bool too_deep; /* was reported */
+    int n_errors;  /* syntax errors so far */
 } Parse;
 
 /* Parses a whole file. Never NULL; *broken when part of the text could not be read (reported). */
@@ -93,7 +97,7 @@ Ast *ast_float(Parse *p, Span span, double v);
 Ast *ast_kids(Parse *p, AstKind kind, Span span, AstList kids);
 Ast *ast_unary(Parse *p, AstOp op, Ast *a, Span span);
 Ast *ast_binary(Parse *p, AstOp op, Ast *a, Ast *b, Span span);
-Ast *ast_compare(Parse *p, AstOp op, Ast *a, Ast *b, Span span);    /* a < b < c is a < b and b < c */
+Ast *ast_compare(Parse *p, AstOp op, Ast *a, Ast *b, Span span); /* a < b < c is a < b and b < c */
 Ast *ast_ternary(Parse *p, Ast *a, Ast *c, Ast *b, Span span);
 Ast *ast_call(Parse *p, AstKind kind, const char *text, Span text_span, AstList args, Span span);
 Ast *ast_arg(Parse *p, const char *text, Span text_span, Ast *value, Span span);

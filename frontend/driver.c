@@ -65,7 +65,8 @@ int driver_close_output(Output *out)
             unlink(out->temporary);
     }
     if (!fine)
-        status = driver_error(EXIT_FILE, "%s cannot be written: %s", out->final ? out->final : "standard output", strerror(errno));
+        status =
+            driver_error(EXIT_FILE, "%s cannot be written: %s", out->final ? out->final : "standard output", strerror(errno));
     free(out->final);
     free(out->temporary);
     return status;
@@ -92,8 +93,11 @@ static int prepare(Compile *cc)
 {
     Options *o = cc->o;
     ElaborateOptions *e = &cc->elaborate;
-    *e = (ElaborateOptions){.name = cc->stem, .batch = o->batch ? o->batch : 1, .folder = folder_of(cc->arena, cc->path),
-                            .defines = o->defines.at, .n_defines = (int)o->defines.len};
+    *e = (ElaborateOptions){.name = cc->stem,
+                            .batch = o->batch ? o->batch : 1,
+                            .folder = folder_of(cc->arena, cc->path),
+                            .defines = o->defines.at,
+                            .n_defines = (int)o->defines.len};
     if (o->input_shape) {
         if (!options_parse_shape(o->input_shape, &cc->input))
             return driver_error(EXIT_USAGE, "--input-shape needs 1 to 4 sizes, as in 1,28,28, not '%s'", o->input_shape);
@@ -148,7 +152,8 @@ static void print_diags(Compile *cc)
 static const char *digits_folder(Arena *a)
 {
     const char *dir = backend_program_dir(a);
-    const char *places[] = {arena_printf(a, "%s/../share/cnnc/data", dir), arena_printf(a, "%s/../examples/data", dir), CNNC_DATA_DIR};
+    const char *places[] = {arena_printf(a, "%s/../share/cnnc/data", dir), arena_printf(a, "%s/../examples/data", dir),
+                            CNNC_DATA_DIR};
     for (size_t i = 0; i < ARRAY_LEN(places); i++)
         if (access(arena_printf(a, "%s/train-images-idx3-ubyte.gz", places[i]), R_OK) == 0)
             return places[i];
@@ -157,15 +162,9 @@ static const char *digits_folder(Arena *a)
 
 /* ---- the front half ---- */
 
-bool driver_trains(const Options *o)
-{
-    return (o->command & (CMD_TRAIN | CMD_EVAL)) || o->trainer || o->train_bench;
-}
+bool driver_trains(const Options *o) { return (o->command & (CMD_TRAIN | CMD_EVAL)) || o->trainer || o->train_bench; }
 
-static bool is_stage(const Compile *cc, const char *stage)
-{
-    return cc->o->dump && !strcmp(cc->o->dump, stage);
-}
+static bool is_stage(const Compile *cc, const char *stage) { return cc->o->dump && !strcmp(cc->o->dump, stage); }
 
 static bool is_known_stage(Compile *cc)
 {
@@ -188,8 +187,13 @@ static bool is_known_stage(Compile *cc)
 
 static void prepare_passes(Compile *cc)
 {
-    cc->passes = (PassContext){.arena = cc->arena, .diags = &cc->diags, .module = &cc->module, .verify = cc->o->verify_each,
-                               .time = cc->o->time_passes, .dump = cc->o->dump, .dump_to = stdout};
+    cc->passes = (PassContext){.arena = cc->arena,
+                               .diags = &cc->diags,
+                               .module = &cc->module,
+                               .verify = cc->o->verify_each,
+                               .time = cc->o->time_passes,
+                               .dump = cc->o->dump,
+                               .dump_to = stdout};
     for (uint32_t i = 0; i < cc->o->no_pass.len; i++)
         cc->passes.off[pass_find(cc->o->no_pass.at[i])] = true;
 }

@@ -8,10 +8,10 @@
 typedef struct Compile {
     Arena *arena;
     Options *o;
-    const char *path, *stem;      /* stem: the model's name */
+    const char *path, *stem; /* stem: the model's name */
     Source src;
     Diags diags;
-    Shape input;                  /* --input-shape */
+    Shape input; /* --input-shape */
     Ast *ast;
     ElaborateOptions elaborate;
     Module module;
@@ -24,10 +24,13 @@ int driver_load(Compile *cc, Options *o, const char *path, bool *done);
 void driver_free(Compile *cc);
 /* "cnnc: error: ..." on stderr; returns status. */
 int driver_error(int status, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-bool driver_trains(const Options *o);      /* the batch is the train block's, and dumps are of the training step */
+bool driver_trains(const Options *o); /* the batch is the train block's, and dumps are of the training step */
 bool driver_color(const Options *o, FILE *to);
 /* The result's file: -o, or standard output. NULL: reported. Close with driver_close_output. */
-typedef struct { FILE *to; char *final, *temporary; } Output;
+typedef struct {
+    FILE *to;
+    char *final, *temporary;
+} Output;
 bool driver_open_output(const Options *o, Output *out);
 int driver_close_output(Output *out);
 #endif

@@ -11,17 +11,34 @@
 
 /* ---- layers ---- */
 
-static const struct { const char *theirs, *help; } foreign_layers[] = {
-    {"Dense", "write Linear(_, units)"}, {"BatchNormalization", "write BatchNorm2d(_)"}, {"MaxPooling2D", "write MaxPool2d"},
-    {"AveragePooling2D", "write AvgPool2d"}, {"GlobalAveragePooling2D", "write AdaptiveAvgPool2d(1), Flatten()"},
-    {"GlobalMaxPooling2D", "write AdaptiveMaxPool2d(1), Flatten()"}, {"Activation", "write the activation itself: ReLU()"},
-    {"InputLayer", "write input(C, H, W)"}, {"Input", "write input(C, H, W)"}, {"Reshape", "write Flatten()"},
-    {"view", "write Flatten()"}, {"CrossEntropyLoss", "a loss stands in train { loss = CrossEntropyLoss() }"},
-    {"MSELoss", "a loss stands in train { loss = MSELoss() }"}, {"SGD", "an optimizer stands in train { optimizer = SGD(lr=0.1) }"},
-    {"Adam", "an optimizer stands in train { optimizer = Adam() }"}, {"Add", "write residual { ... }"}, {"Concatenate", "write concat { branch { ... } }"},
-    {"Conv", "write Conv2d"}, {"MaxPool", "write MaxPool2d"}, {"AvgPool", "write AvgPool2d"}, {"BatchNorm", "write BatchNorm2d"},
-    {"LSTM", "only layers of convolutional networks are known"}, {"Embedding", "only layers of convolutional networks are known"},
-    {"ModuleList", "write the layers one after the other"}, {"print", "leave it out: cnnc report shows the model"},
+static const struct {
+    const char *theirs, *help;
+} foreign_layers[] = {
+    {"Dense", "write Linear(_, units)"},
+    {"BatchNormalization", "write BatchNorm2d(_)"},
+    {"MaxPooling2D", "write MaxPool2d"},
+    {"AveragePooling2D", "write AvgPool2d"},
+    {"GlobalAveragePooling2D", "write AdaptiveAvgPool2d(1), Flatten()"},
+    {"GlobalMaxPooling2D", "write AdaptiveMaxPool2d(1), Flatten()"},
+    {"Activation", "write the activation itself: ReLU()"},
+    {"InputLayer", "write input(C, H, W)"},
+    {"Input", "write input(C, H, W)"},
+    {"Reshape", "write Flatten()"},
+    {"view", "write Flatten()"},
+    {"CrossEntropyLoss", "a loss stands in train { loss = CrossEntropyLoss() }"},
+    {"MSELoss", "a loss stands in train { loss = MSELoss() }"},
+    {"SGD", "an optimizer stands in train { optimizer = SGD(lr=0.1) }"},
+    {"Adam", "an optimizer stands in train { optimizer = Adam() }"},
+    {"Add", "write residual { ... }"},
+    {"Concatenate", "write concat { branch { ... } }"},
+    {"Conv", "write Conv2d"},
+    {"MaxPool", "write MaxPool2d"},
+    {"AvgPool", "write AvgPool2d"},
+    {"BatchNorm", "write BatchNorm2d"},
+    {"LSTM", "only layers of convolutional networks are known"},
+    {"Embedding", "only layers of convolutional networks are known"},
+    {"ModuleList", "write the layers one after the other"},
+    {"print", "leave it out: cnnc report shows the model"},
 };
 
 static ValueId unknown_layer(Elab *e, const Ast *ast)
@@ -80,7 +97,8 @@ static ValueId leaf_layer(Elab *e, Seq *seq, Scope *scope, const Ast *ast, Value
 
 static bool is_header(const Ast *ast)
 {
-    return ast->kind == AST_LAYER && (!strcmp(ast->text, "input") || !strcmp(ast->text, "normalize") || !strcmp(ast->text, "labels"));
+    return ast->kind == AST_LAYER &&
+           (!strcmp(ast->text, "input") || !strcmp(ast->text, "normalize") || !strcmp(ast->text, "labels"));
 }
 
 static ValueId header(Elab *e, Scope *scope, const Ast *ast, ValueId in)
@@ -193,7 +211,9 @@ static ValueId concat(Elab *e, Seq *seq, Scope *scope, const Ast *ast, ValueId i
 static ValueId printed_class(Elab *e, Seq *seq, const Ast *ast)
 {
     next_name(e, seq, ast);
-    diag_error(e->diags, ast->text_span, "E0110", "what %s computes cannot be read from its printed form: the order of its layers stands in its forward()", ast->text);
+    diag_error(e->diags, ast->text_span, "E0110",
+               "what %s computes cannot be read from its printed form: the order of its layers stands in its forward()",
+               ast->text);
     diag_help(e->diags, "if they run in this order, write Sequential( in place of %s(", ast->text);
     return unknown_value(e);
 }
@@ -235,16 +255,17 @@ static void let(Elab *e, Scope *scope, const Ast *ast)
                 continue;
             diag_error(e->diags, ast->text_span, "E0218", "'%s' is already defined", ast->text);
             diag_note(e->diags, b->span, "the first time is here");
-            diag_help(e->diags, "a name keeps its value; choose another, or go through a list: for %s in [64, 128] { ... }", ast->text);
+            diag_help(e->diags, "a name keeps its value; choose another, or go through a list: for %s in [64, 128] { ... }",
+                      ast->text);
             return;
         }
     }
     Define *define = scope == e->globals ? find_define(e, ast->text) : NULL;
-    Val v = eval(e, scope, ast->a);                   /* the file must be right even where -D replaces it */
+    Val v = eval(e, scope, ast->a); /* the file must be right even where -D replaces it */
     if (define) {
         define->used = true;
         v = define_value(e, define);
-        v.ast = ast->a;                               /* messages point into the file, not into the option */
+        v.ast = ast->a; /* messages point into the file, not into the option */
         v.span = ast->a->span;
     }
     if (v.kind == VK_CALL) {
@@ -258,10 +279,11 @@ static ValueId assign(Elab *e, Seq *seq, Scope *scope, const Ast *ast, ValueId i
 {
     const Ast *value = ast->a;
     if (find_sequence(e, ast->text) && value->kind == AST_SEQUENTIAL)
-        return in;                                    /* stands where its name is used */
+        return in; /* stands where its name is used */
     if (value->kind == AST_SEQUENTIAL)
         return sequential(e, seq, scope, value, in);
-    bool is_layer = (value->kind == AST_CALL || value->kind == AST_NAME) && (layer_spec(value->text) || find_block(e, value->text));
+    bool is_layer =
+        (value->kind == AST_CALL || value->kind == AST_NAME) && (layer_spec(value->text) || find_block(e, value->text));
     diag_error(e->diags, ast->text_span, "E0209", "'%s = ...' is neither a layer nor a let", ast->text);
     if (is_layer)
         diag_help(e->diags, "a layer's name stands before it with a colon: %s: %s(...)", ast->text, value->text);
@@ -278,7 +300,8 @@ static ValueId repeat(Elab *e, Seq *seq, Scope *scope, const Ast *ast, ValueId i
     if (n.kind == VK_ERROR)
         return unknown_value(e);
     if (n.kind != VK_INT || n.i < 0) {
-        diag_error(e->diags, n.span, "E0219", "repeat needs a count, not %s", n.kind == VK_INT ? val_text(e->arena, &n) : val_kind_text(&n));
+        diag_error(e->diags, n.span, "E0219", "repeat needs a count, not %s",
+                   n.kind == VK_INT ? val_text(e->arena, &n) : val_kind_text(&n));
         return unknown_value(e);
     }
     for (int64_t i = 0; i < n.i && e_step(e, ast); i++) {
@@ -346,17 +369,33 @@ void no_label(Elab *e, const Ast *ast, const char *what)
 static ValueId item(Elab *e, Seq *seq, Scope *scope, const Ast *ast, ValueId in)
 {
     switch (ast->kind) {
-    case AST_LAYER: return layer(e, seq, scope, ast, in);
-    case AST_SEQUENTIAL: return sequential(e, seq, scope, ast, in);
-    case AST_RESIDUAL: return residual(e, seq, scope, ast, in);
-    case AST_CONCAT: return concat(e, seq, scope, ast, in);
-    case AST_PRINTED: return printed_class(e, seq, ast);
-    case AST_LET: let(e, scope, ast); return in;
-    case AST_ASSIGN: return assign(e, seq, scope, ast, in);
-    case AST_BLOCK: define_block(e, ast); return in;
-    case AST_REPEAT: no_label(e, ast, "repeat"); return repeat(e, seq, scope, ast, in);
-    case AST_FOR: no_label(e, ast, "for"); return for_each(e, seq, scope, ast, in);
-    case AST_IF: no_label(e, ast, "if"); return if_else(e, seq, scope, ast, in);
+    case AST_LAYER:
+        return layer(e, seq, scope, ast, in);
+    case AST_SEQUENTIAL:
+        return sequential(e, seq, scope, ast, in);
+    case AST_RESIDUAL:
+        return residual(e, seq, scope, ast, in);
+    case AST_CONCAT:
+        return concat(e, seq, scope, ast, in);
+    case AST_PRINTED:
+        return printed_class(e, seq, ast);
+    case AST_LET:
+        let(e, scope, ast);
+        return in;
+    case AST_ASSIGN:
+        return assign(e, seq, scope, ast, in);
+    case AST_BLOCK:
+        define_block(e, ast);
+        return in;
+    case AST_REPEAT:
+        no_label(e, ast, "repeat");
+        return repeat(e, seq, scope, ast, in);
+    case AST_FOR:
+        no_label(e, ast, "for");
+        return for_each(e, seq, scope, ast, in);
+    case AST_IF:
+        no_label(e, ast, "if");
+        return if_else(e, seq, scope, ast, in);
     case AST_TRAIN:
         no_label(e, ast, "train");
         if (scope == e->globals)
@@ -364,8 +403,10 @@ static ValueId item(Elab *e, Seq *seq, Scope *scope, const Ast *ast, ValueId in)
         else
             diag_error(e->diags, ast->span, "E0207", "train { } stands at the top of the file, not inside a block");
         return in;
-    case AST_ERROR: return unknown_value(e);
-    default: BUG("an item of kind %d", ast->kind);
+    case AST_ERROR:
+        return unknown_value(e);
+    default:
+        BUG("an item of kind %d", ast->kind);
     }
 }
 
@@ -423,7 +464,8 @@ static void check_file(Elab *e, const Ast *file)
         diag_error(e->diags, e->past_input ? e->first_layer : start, "E0207", "no input(...) stands before the first layer");
         diag_help(e->diags, "write input(1, 28, 28) at the top: channels, height, width; or give --input-shape 1,28,28");
     } else if (!e->past_input && !e->diags->errors) {
-        diag_error(e->diags, file->kids.len ? file->kids.at[file->kids.len - 1]->span : start, "E0208", "the model has no layers");
+        diag_error(e->diags, file->kids.len ? file->kids.at[file->kids.len - 1]->span : start, "E0208",
+                   "the model has no layers");
     }
 }
 

@@ -9,14 +9,18 @@
 
 enum { MAX_LAYERS = 100000 };
 
-typedef struct { const char *name, *text; bool used; } Define;   /* -D name=text */
 typedef struct {
-    const char *name;             /* of the model: the file's stem */
+    const char *name, *text;
+    bool used;
+} Define; /* -D name=text */
+typedef struct {
+    const char *name; /* of the model: the file's stem */
     int64_t batch;
-    Define *defines; int n_defines;   /* `used` is set for those that replaced a let */
-    const Shape *input;           /* --input-shape, or NULL */
-    const char *folder;           /* paths in the file are relative to it; NULL: as they are */
-    bool broken;                  /* parts of the file were not read: what misses may have stood there */
+    Define *defines;
+    int n_defines;      /* `used` is set for those that replaced a let */
+    const Shape *input; /* --input-shape, or NULL */
+    const char *folder; /* paths in the file are relative to it; NULL: as they are */
+    bool broken;        /* parts of the file were not read: what misses may have stood there */
 } ElaborateOptions;
 
 /* False: errors were reported. The module is usable by passes that report more (shape, lint) in any case. */

@@ -9,15 +9,18 @@
 #include <inttypes.h>
 #include <string.h>
 
+/* clang-format off */
 #define ARG(name, kind, def) {name, ARG_##kind, def, false}
 #define KEY(name, kind, def) {name, ARG_##kind, def, true}
-#define LAYER(name, state, build, nd, ...)                                                                    \
-    {name, LAYER_##state, build, nd, (const ArgSpec[]){__VA_ARGS__ __VA_OPT__(,) {NULL, ARG_ANY, NULL, false}},   \
-     (int)(sizeof((const ArgSpec[]){__VA_ARGS__ __VA_OPT__(,) {NULL, ARG_ANY, NULL, false}}) / sizeof(ArgSpec)) - 1},
+#define ARGS(...) (const ArgSpec[]){__VA_ARGS__ __VA_OPT__(,) {NULL, ARG_ANY, NULL, false}}
+#define LAYER(name, state, build, nd, ...) \
+    {name, LAYER_##state, build, nd, ARGS(__VA_ARGS__), (int)(sizeof(ARGS(__VA_ARGS__)) / sizeof(ArgSpec)) - 1},
+/* clang-format on */
 static const LayerSpec specs[] = {
 #include "ir/layers.def"
 };
 #undef LAYER
+#undef ARGS
 #undef ARG
 #undef KEY
 
@@ -44,7 +47,8 @@ const char *signature_text(Arena *a, const LayerSpec *spec)
     for (int i = spec->state == LAYER_LAZY; i < spec->n_args; i++) {
         const ArgSpec *arg = &spec->args[i];
         const char *comma = i > (spec->state == LAYER_LAZY) ? ", " : "";
-        text = arg->def ? arena_printf(a, "%s%s%s=%s", text, comma, arg->name, arg->def) : arena_printf(a, "%s%s%s", text, comma, arg->name);
+        text = arg->def ? arena_printf(a, "%s%s%s=%s", text, comma, arg->name, arg->def)
+                        : arena_printf(a, "%s%s%s", text, comma, arg->name);
     }
     return arena_printf(a, "%s)", text);
 }
@@ -75,11 +79,29 @@ static Val default_value(Elab *e, const ArgSpec *arg, const Ast *at)
 
 /* ---- which argument a keyword means ---- */
 
-static const struct { const char *theirs, *ours; } foreign_words[] = {
-    {"filters", "out_channels"}, {"strides", "stride"}, {"pool_size", "kernel_size"}, {"units", "out_features"}, {"rate", "p"},
-    {"dilation_rate", "dilation"}, {"use_bias", "bias"}, {"pad", "padding"}, {"k", "kernel_size"}, {"s", "stride"},
-    {"num_filters", "out_channels"}, {"axis", "dim"}, {"epsilon", "eps"}, {"alpha", "negative_slope"}, {"kernel", "kernel_size"}, {"kernal", "kernel_size"},
-    {"slope", "negative_slope"}, {"channels", "out_channels"}, {"in", "in_channels"}, {"out", "out_channels"},
+static const struct {
+    const char *theirs, *ours;
+} foreign_words[] = {
+    {"filters", "out_channels"},
+    {"strides", "stride"},
+    {"pool_size", "kernel_size"},
+    {"units", "out_features"},
+    {"rate", "p"},
+    {"dilation_rate", "dilation"},
+    {"use_bias", "bias"},
+    {"pad", "padding"},
+    {"k", "kernel_size"},
+    {"s", "stride"},
+    {"num_filters", "out_channels"},
+    {"axis", "dim"},
+    {"epsilon", "eps"},
+    {"alpha", "negative_slope"},
+    {"kernel", "kernel_size"},
+    {"kernal", "kernel_size"},
+    {"slope", "negative_slope"},
+    {"channels", "out_channels"},
+    {"in", "in_channels"},
+    {"out", "out_channels"},
 };
 
 static int find_arg(const LayerSpec *spec, const char *name)
@@ -107,13 +129,15 @@ static int guess_arg(const LayerSpec *spec, const char *name)
 
 /* ---- kinds ---- */
 
-typedef struct { Elab *e; LayerCall *c; const ArgSpec *arg; Val *v; } Checked;
+typedef struct {
+    Elab *e;
+    LayerCall *c;
+    const ArgSpec *arg;
+    Val *v;
+} Checked;
 
 /* "kernel_size of Conv2d" */
-static const char *subject(const Checked *k)
-{
-    return arena_printf(k->e->arena, "%s of %s", k->arg->name, k->c->spec->name);
-}
+static const char *subject(const Checked *k) { return arena_printf(k->e->arena, "%s of %s", k->arg->name, k->c->spec->name); }
 
 static bool wrong_kind(const Checked *k, const char *wants)
 {
@@ -121,13 +145,15 @@ static bool wrong_kind(const Checked *k, const char *wants)
     if (v->kind == VK_CALL)
         return diag_error(k->e->diags, v->span, "E0211", "unknown function '%s'", v->ast->text);
     if (v->kind == VK_INFER) {
-        diag_error(k->e->diags, v->span, "E0225", "%s cannot be inferred: '_' stands only for sizes that the input decides", subject(k));
+        diag_error(k->e->diags, v->span, "E0225", "%s cannot be inferred: '_' stands only for sizes that the input decides",
+                   subject(k));
         if (k->c->spec->n_args && k->c->spec->args[0].kind == ARG_CHANNELS)
             diag_help(k->e->diags, "give %s; %s may be _", k->arg->name, k->c->spec->args[0].name);
         return false;
     }
     const char *shown = v->kind == VK_FLOAT || v->kind == VK_STR ? val_text(k->e->arena, v) : "";
-    diag_error(k->e->diags, v->span, "E0224", "%s must be %s, not %s%s%s", subject(k), wants, val_kind_text(v), shown[0] ? " " : "", shown);
+    diag_error(k->e->diags, v->span, "E0224", "%s must be %s, not %s%s%s", subject(k), wants, val_kind_text(v),
+               shown[0] ? " " : "", shown);
     if (v->kind == VK_FLOAT && v->f == (double)(int64_t)v->f && v->f > -1e15 && v->f < 1e15) {
         if (v->ast && v->ast->kind == AST_BINARY && v->ast->op == AO_DIV)
             diag_help(k->e->diags, "'/' gives a float; write // for whole numbers");
@@ -139,10 +165,7 @@ static bool wrong_kind(const Checked *k, const char *wants)
     return false;
 }
 
-static bool check_size(const Checked *k, const char *wants)
-{
-    return k->v->kind == VK_INT || wrong_kind(k, wants);
-}
+static bool check_size(const Checked *k, const char *wants) { return k->v->kind == VK_INT || wrong_kind(k, wants); }
 
 /* One size, or nd of them (PyTorch takes one in brackets too), each an integer (or None). */
 static bool check_sizes(const Checked *k, bool none_inside)
@@ -198,22 +221,35 @@ static bool check_kind(const Checked *k)
     if (v->kind == VK_WORD && k->arg->kind != ARG_PADDING && k->arg->kind != ARG_WORD)
         return diag_error(k->e->diags, v->span, "E0211", "unknown name '%s'", v->s);
     switch (k->arg->kind) {
-    case ARG_CHANNELS: return v->kind == VK_INFER || check_size(k, "an integer or _");
-    case ARG_SIZE: return check_size(k, "an integer");
-    case ARG_SIZES: return check_sizes(k, false);
-    case ARG_SIZES_OR_NONE: return v->kind == VK_NONE || check_sizes(k, false);
-    case ARG_OUT_SIZES: return v->kind == VK_NONE || check_sizes(k, true);
-    case ARG_PADDING: return check_padding(k);
-    case ARG_INT: return check_size(k, "an integer");
-    case ARG_INT_OR_NONE: return v->kind == VK_NONE || check_size(k, "an integer or None");
-    case ARG_NUMBER: return check_number(k);
-    case ARG_NUMBER_OR_NONE: return v->kind == VK_NONE || check_number(k);
-    case ARG_BOOL: return v->kind == VK_BOOL || (v->kind == VK_INT && (v->i == 0 || v->i == 1)) || wrong_kind(k, "True or False");
+    case ARG_CHANNELS:
+        return v->kind == VK_INFER || check_size(k, "an integer or _");
+    case ARG_SIZE:
+        return check_size(k, "an integer");
+    case ARG_SIZES:
+        return check_sizes(k, false);
+    case ARG_SIZES_OR_NONE:
+        return v->kind == VK_NONE || check_sizes(k, false);
+    case ARG_OUT_SIZES:
+        return v->kind == VK_NONE || check_sizes(k, true);
+    case ARG_PADDING:
+        return check_padding(k);
+    case ARG_INT:
+        return check_size(k, "an integer");
+    case ARG_INT_OR_NONE:
+        return v->kind == VK_NONE || check_size(k, "an integer or None");
+    case ARG_NUMBER:
+        return check_number(k);
+    case ARG_NUMBER_OR_NONE:
+        return v->kind == VK_NONE || check_number(k);
+    case ARG_BOOL:
+        return v->kind == VK_BOOL || (v->kind == VK_INT && (v->i == 0 || v->i == 1)) || wrong_kind(k, "True or False");
     case ARG_WORD:
         if (v->kind == VK_WORD)
             v->kind = VK_STR;
         return v->kind == VK_STR || wrong_kind(k, "a string");
-    case ARG_FILTER: case ARG_ANY: return true;
+    case ARG_FILTER:
+    case ARG_ANY:
+        return true;
     }
     return true;
 }
@@ -233,7 +269,8 @@ static bool common_keyword(Elab *e, Scope *scope, LayerCall *c, const Ast *arg)
     }
     if (!strcmp(arg->text, "dtype")) {
         const Ast *a = arg->a;
-        bool fine = a->kind == AST_NONE || (a->kind == AST_NAME && (strstr(a->text, "float32") || !strcmp(a->text, "torch.float")));
+        bool fine =
+            a->kind == AST_NONE || (a->kind == AST_NAME && (strstr(a->text, "float32") || !strcmp(a->text, "torch.float")));
         if (!fine)
             diag_error(e->diags, a->span, "E0224", "dtype of %s must be torch.float32", c->spec->name);
         return true;
@@ -292,10 +329,7 @@ static bool too_many(Elab *e, LayerCall *c, const Ast *arg)
     return false;
 }
 
-static bool is_zero(const Ast *ast)
-{
-    return ast->kind == AST_INT && ast->i == 0;
-}
+static bool is_zero(const Ast *ast) { return ast->kind == AST_INT && ast->i == 0; }
 
 /* The layer as written with `_` put in front, where that would be right; NULL otherwise. */
 static const char *with_blank(Elab *e, const LayerCall *c)
@@ -308,7 +342,8 @@ static const char *with_blank(Elab *e, const LayerCall *c)
     for (uint32_t i = 0; i < ast->kids.len; i++)
         if (ast->kids.at[i]->kind == AST_ARG && !strcmp(ast->kids.at[i]->text, c->spec->args[0].name))
             return NULL;
-    if (c->spec->state == LAYER_LAZY || !c->spec->n_args || c->spec->args[0].kind != ARG_CHANNELS || !ast->kids.len || ast->kids.len + 1 < required)
+    if (c->spec->state == LAYER_LAZY || !c->spec->n_args || c->spec->args[0].kind != ARG_CHANNELS || !ast->kids.len ||
+        ast->kids.len + 1 < required)
         return NULL;
     Span args = span_join(ast->kids.at[0]->span, ast->kids.at[ast->kids.len - 1]->span);
     if (args.end - args.start > 80 || memchr(src->text + args.start, '\n', args.end - args.start))
@@ -324,7 +359,8 @@ static bool report_missing(Elab *e, LayerCall *c, int first, const char *all, in
         diag_help(e->diags, "write %s to have %s inferred", blank, c->spec->args[0].name);
     else
         diag_help(e->diags, "its arguments are %s", signature_text(e->arena, c->spec));
-    diag_torch(e->diags, "%s.__init__() missing %d required positional argument%s: '%s'", c->spec->name, n, n == 1 ? "" : "s", c->spec->args[first].name);
+    diag_torch(e->diags, "%s.__init__() missing %d required positional argument%s: '%s'", c->spec->name, n, n == 1 ? "" : "s",
+               c->spec->args[first].name);
     return false;
 }
 
@@ -360,7 +396,7 @@ bool layer_arguments(Elab *e, Scope *scope, LayerCall *c)
     int position = lazy;
     c->arg_span = NEWN(e->arena, Span, MAX_ARGS);
     if (!strcmp(c->spec->name, "Identity"))
-        return true;                                  /* takes anything, uses nothing */
+        return true; /* takes anything, uses nothing */
     for (uint32_t i = 0; i < ast->kids.len; i++) {
         const Ast *arg = ast->kids.at[i];
         if (arg->kind == AST_ARG) {
@@ -373,7 +409,7 @@ bool layer_arguments(Elab *e, Scope *scope, LayerCall *c)
             continue;
         }
         if (lazy && i == 0 && is_zero(arg))
-            continue;                                 /* a printed lazy layer: 0 stands for "not known yet" */
+            continue; /* a printed lazy layer: 0 stands for "not known yet" */
         int at = next_positional(c->spec, &position);
         if (after_keyword)
             fine &= diag_error(e->diags, arg->span, "E0228", "an argument without a name follows one with a name");

@@ -53,11 +53,12 @@ static bool match_parameters(Elab *e, const Ast *block, const Ast *use, const As
         if (at == NO_PARAMETER)
             fine = false;
         else if (given[at])
-            fine = diag_error(e->diags, arg->span, "E0222", "%s of block %s is given twice", block->kids.at[at]->text, block->text);
+            fine =
+                diag_error(e->diags, arg->span, "E0222", "%s of block %s is given twice", block->kids.at[at]->text, block->text);
         else
             given[at] = arg;
         if (at == NO_PARAMETER && arg->kind != AST_ARG)
-            break;                                    /* too many: told once */
+            break; /* too many: told once */
     }
     return fine;
 }
@@ -114,13 +115,15 @@ void define_block(Elab *e, const Ast *ast)
     no_label(e, ast, "block");
     const Ast *other = find_block(e, ast->text);
     if (other != ast && other)
-        diag_error(e->diags, ast->text_span, "E0218", "block '%s' is already defined", ast->text), diag_note(e->diags, other->text_span, "the first time is here");
+        diag_error(e->diags, ast->text_span, "E0218", "block '%s' is already defined", ast->text),
+            diag_note(e->diags, other->text_span, "the first time is here");
     if (layer_spec(ast->text) || is_keyword(ast->text))
         diag_error(e->diags, ast->text_span, "E0218", "'%s' is the name of a layer", ast->text);
     for (uint32_t i = 0; i < ast->kids.len; i++)
         for (uint32_t k = 0; k < i; k++)
             if (!strcmp(ast->kids.at[i]->text, ast->kids.at[k]->text))
-                diag_error(e->diags, ast->kids.at[i]->span, "E0218", "block %s has two parameters called '%s'", ast->text, ast->kids.at[i]->text);
+                diag_error(e->diags, ast->kids.at[i]->span, "E0218", "block %s has two parameters called '%s'", ast->text,
+                           ast->kids.at[i]->text);
 }
 
 /* Blocks may be used above their definition, and in each other. */

@@ -63,7 +63,7 @@ void elaborate_input(Elab *e, Scope *scope, const Ast *ast)
     Shape sizes;
     bool fine = input_sizes(e, scope, ast, &sizes);
     Graph *g = e->graph;
-    if (e->options->input) {                          /* --input-shape replaces it */
+    if (e->options->input) { /* --input-shape replaces it */
         graph_def(g, g->input)->span = ast->span;
         return;
     }
@@ -100,7 +100,9 @@ static void check_channels(Elab *e, const Normalize *z)
 }
 
 static const ArgSpec normalize_args[] = {
-    {"mean", ARG_FILTER, NULL, false}, {"std", ARG_FILTER, NULL, false}, {"inplace", ARG_ANY, "False", false},
+    {"mean", ARG_FILTER, NULL, false},
+    {"std", ARG_FILTER, NULL, false},
+    {"inplace", ARG_ANY, "False", false},
 };
 static const LayerSpec normalize_spec = {"normalize", LAYER_SETTING, NULL, 0, normalize_args, ARRAY_LEN(normalize_args)};
 
@@ -133,15 +135,16 @@ void elaborate_normalize(Elab *e, Scope *scope, const Ast *ast)
     }
     Val v[2];
     int n_std;
-    if (!normalize_arguments(e, scope, ast, v) || !channel_numbers(e, &v[0], "mean", new.mean, &new.n) || !channel_numbers(e, &v[1], "std", new.std, &n_std))
+    if (!normalize_arguments(e, scope, ast, v) || !channel_numbers(e, &v[0], "mean", new.mean, &new.n) ||
+        !channel_numbers(e, &v[1], "std", new.std, &n_std))
         return;
-    if (new.n != n_std && new.n != 1 && n_std != 1) {
+    if (new.n != n_std &&new.n != 1 && n_std != 1) {
         diag_error(e->diags, ast->span, "E0405", "mean has %d numbers, std has %d", new.n, n_std);
         return;
     }
     for (int i = 1; i < n_std && new.n == 1; i++)
         new.mean[i] = new.mean[0];
-    for (int i = 1; i < new.n && n_std == 1; i++)
+    for (int i = 1; i < new.n &&n_std == 1; i++)
         new.std[i] = new.std[0];
     new.n = new.n > n_std ? new.n : n_std;
     *z = new;

@@ -26,10 +26,7 @@ static int64_t int_arg(const LayerCall *c, const char *name)
     return v->kind == VK_INFER ? INFER : v->i;
 }
 
-static bool bool_arg(const LayerCall *c, const char *name)
-{
-    return layer_arg(c, name)->i != 0;
-}
+static bool bool_arg(const LayerCall *c, const char *name) { return layer_arg(c, name)->i != 0; }
 
 static double number_arg(const LayerCall *c, const char *name)
 {
@@ -50,7 +47,8 @@ static bool bad_word(Elab *e, const LayerCall *c, const Val *v, const char *arg,
 {
     const char *all = words[0];
     for (int i = 1; words[i]; i++)
-        all = arena_printf(e->arena, "%s%s'%s'", i == 1 ? arena_printf(e->arena, "'%s'", all) : all, words[i + 1] ? ", " : " or ", words[i]);
+        all = arena_printf(e->arena, "%s%s'%s'", i == 1 ? arena_printf(e->arena, "'%s'", all) : all, words[i + 1] ? ", " : " or ",
+                           words[i]);
     diag_error(e->diags, v->span, "E0227", "%s of %s must be %s, not '%s'", arg, c->spec->name, all, v->s);
     const char *near = nearest_word(v->s, words);
     if (near)
@@ -97,7 +95,11 @@ static Attrs blank(void)
 
 /* ---- fixed filters: weight=[[...]], Sobel(), TopEdge() ---- */
 
-typedef struct { Vec(double) numbers; int rank; int64_t dim[8]; } Nested;
+typedef struct {
+    Vec(double) numbers;
+    int rank;
+    int64_t dim[8];
+} Nested;
 
 /* Collects the numbers of a nested list and checks that it is rectangular. */
 static bool flatten_list(Elab *e, const Val *v, int depth, Nested *out)
@@ -110,14 +112,17 @@ static bool flatten_list(Elab *e, const Val *v, int depth, Nested *out)
         return true;
     }
     if (!val_is_list(v) || v->n == 0)
-        return diag_error(e->diags, v->span, "E0229", "weight must hold numbers, not %s", val_is_list(v) ? "an empty list" : val_kind_text(v));
+        return diag_error(e->diags, v->span, "E0229", "weight must hold numbers, not %s",
+                          val_is_list(v) ? "an empty list" : val_kind_text(v));
     if (depth >= out->rank) {
         if (depth > 3 || out->numbers.len)
-            return diag_error(e->diags, v->span, "E0229", "weight must be a list of rows, all equally deep and at most four levels");
+            return diag_error(e->diags, v->span, "E0229",
+                              "weight must be a list of rows, all equally deep and at most four levels");
         out->rank = depth + 1;
         out->dim[depth] = v->n;
     } else if (out->dim[depth] != v->n) {
-        return diag_error(e->diags, v->span, "E0229", "this row of weight has %u items, the others %" PRId64, v->n, out->dim[depth]);
+        return diag_error(e->diags, v->span, "E0229", "this row of weight has %u items, the others %" PRId64, v->n,
+                          out->dim[depth]);
     }
     for (uint32_t i = 0; i < v->n; i++)
         if (!flatten_list(e, &v->at[i], depth + 1, out))
@@ -127,7 +132,10 @@ static bool flatten_list(Elab *e, const Val *v, int depth, Nested *out)
 
 static bool named_filter(Elab *e, const Val *v, Nested *out)
 {
-    static const struct { const char *name; double at[9]; } filters[] = {
+    static const struct {
+        const char *name;
+        double at[9];
+    } filters[] = {
         {"Sobel", {-1, 0, 1, -2, 0, 2, -1, 0, 1}},
         {"TopEdge", {-1, -1, -1, 0, 0, 0, 1, 1, 1}},
     };
@@ -157,13 +165,15 @@ static bool conv_weight(Elab *e, const LayerCall *c, const ConvAttrs *conv, Para
     Nested n = {.rank = 0};
     if (v->kind == VK_CALL ? !named_filter(e, v, &n) : !val_is_list(v)) {
         if (v->kind != VK_CALL)
-            diag_error(e->diags, v->span, "E0224", "weight of %s must be a list of rows, Sobel() or TopEdge(), not %s", c->spec->name, val_kind_text(v));
+            diag_error(e->diags, v->span, "E0224", "weight of %s must be a list of rows, Sobel() or TopEdge(), not %s",
+                       c->spec->name, val_kind_text(v));
         return false;
     }
     if (v->kind != VK_CALL && !flatten_list(e, v, 0, &n))
         return false;
     if (n.rank != conv->nd && n.rank != conv->nd + 2)
-        return diag_error(e->diags, v->span, "E0229", "weight of %s needs %d levels of lists, not %d", c->spec->name, conv->nd, n.rank);
+        return diag_error(e->diags, v->span, "E0229", "weight of %s needs %d levels of lists, not %d", c->spec->name, conv->nd,
+                          n.rank);
     for (int i = 0; i < conv->nd; i++) {
         int64_t got = n.dim[n.rank - conv->nd + i];
         if (got != conv->kernel[i])
@@ -187,7 +197,7 @@ static ValueId add_pad(Elab *e, const LayerCall *c, ConvAttrs *conv, ValueId in)
         int64_t total;
         if (conv->padding == PADDING_SAME) {
             if (__builtin_mul_overflow(conv->dilation[i], conv->kernel[i] - 1, &total))
-                total = 0;                            /* shape reports such a kernel */
+                total = 0; /* shape reports such a kernel */
             a.pad.lo[i] = total / 2;
             a.pad.hi[i] = total - total / 2;
         } else {
@@ -249,7 +259,8 @@ static bool indices_wanted(Elab *e, const LayerCall *c)
 {
     if (!bool_arg(c, "return_indices"))
         return false;
-    diag_error(e->diags, layer_arg(c, "return_indices")->span, "E0206", "return_indices=True gives %s two results, which the next layer cannot take", c->spec->name);
+    diag_error(e->diags, layer_arg(c, "return_indices")->span, "E0206",
+               "return_indices=True gives %s two results, which the next layer cannot take", c->spec->name);
     return true;
 }
 
@@ -300,10 +311,11 @@ ValueId build_adaptive(Elab *e, LayerCall *c, ValueId in)
     a.adaptive.nd = c->spec->nd;
     sizes_arg(c, "output_size", a.adaptive.out);
     const Val *v = layer_arg(c, "output_size");
-    for (int i = 0; i < a.adaptive.nd; i++) {         /* 0 means None in the graph, and nothing to PyTorch */
+    for (int i = 0; i < a.adaptive.nd; i++) { /* 0 means None in the graph, and nothing to PyTorch */
         const Val *item = val_is_list(v) ? &v->at[v->n == 1 ? 0 : i] : v;
         if (item->kind == VK_INT && item->i <= 0) {
-            diag_error(e->diags, item->span, "E0306", "%s's output_size must be at least 1, not %" PRId64, c->spec->name, item->i);
+            diag_error(e->diags, item->span, "E0306", "%s's output_size must be at least 1, not %" PRId64, c->spec->name,
+                       item->i);
             return unknown_value(e);
         }
     }
@@ -325,12 +337,15 @@ ValueId build_batchnorm(Elab *e, LayerCall *c, ValueId in)
 {
     Attrs a = blank();
     const Val *momentum = layer_arg(c, "momentum");
-    a.norm = (NormAttrs){.features = int_arg(c, "num_features"), .eps = number_arg(c, "eps"), .affine = bool_arg(c, "affine"),
-                         .momentum = momentum->kind == VK_NONE ? -1 : number_arg(c, "momentum"), .track = bool_arg(c, "track_running_stats")};
+    a.norm = (NormAttrs){.features = int_arg(c, "num_features"),
+                         .eps = number_arg(c, "eps"),
+                         .affine = bool_arg(c, "affine"),
+                         .momentum = momentum->kind == VK_NONE ? -1 : number_arg(c, "momentum"),
+                         .track = bool_arg(c, "track_running_stats")};
     if (a.norm.eps < 0 || (momentum->kind != VK_NONE && a.norm.momentum < 0)) {
         bool eps = a.norm.eps < 0;
-        diag_error(e->diags, layer_arg(c, eps ? "eps" : "momentum")->span, "E0306", "%s of %s must be %s", eps ? "eps" : "momentum", c->spec->name,
-                   eps ? "positive" : "at least 0");
+        diag_error(e->diags, layer_arg(c, eps ? "eps" : "momentum")->span, "E0306", "%s of %s must be %s",
+                   eps ? "eps" : "momentum", c->spec->name, eps ? "positive" : "at least 0");
         return unknown_value(e);
     }
     ValueId inputs[5] = {in};
@@ -338,7 +353,7 @@ ValueId build_batchnorm(Elab *e, LayerCall *c, ValueId in)
         inputs[1] = add_param(e, c, "weight", (ParamAttrs){.init = INIT_ONES});
     if (a.norm.affine && bool_arg(c, "bias"))
         inputs[2] = add_param(e, c, "bias", (ParamAttrs){.init = INIT_ZEROS});
-    if (a.norm.track) {     /* without, it takes the statistics of each batch, in evaluation too */
+    if (a.norm.track) { /* without, it takes the statistics of each batch, in evaluation too */
         inputs[3] = add_param(e, c, "running_mean", (ParamAttrs){.init = INIT_ZEROS, .buffer = true});
         inputs[4] = add_param(e, c, "running_var", (ParamAttrs){.init = INIT_ONES, .buffer = true});
         add_tracked_count(e, c);
@@ -356,10 +371,7 @@ ValueId build_dropout(Elab *e, LayerCall *c, ValueId in)
 /* ---- shape and axes ---- */
 
 /* An axis as 32 bits; what does not fit is out of range for shape to report. */
-static int32_t axis_number(int64_t i)
-{
-    return i > INT32_MAX ? INT32_MAX : i < INT32_MIN ? INT32_MIN : (int32_t)i;
-}
+static int32_t axis_number(int64_t i) { return i > INT32_MAX ? INT32_MAX : i < INT32_MIN ? INT32_MIN : (int32_t)i; }
 
 ValueId build_flatten(Elab *e, LayerCall *c, ValueId in)
 {
@@ -416,7 +428,8 @@ ValueId build_act(Elab *e, LayerCall *c, ValueId in)
         if (c->spec->args[i].kind == ARG_NUMBER)
             val_number(&c->arg[i], &a.act.p[p++]);
     if (a.act.kind == ACT_HARDTANH && a.act.p[0] >= a.act.p[1]) {
-        diag_error(e->diags, c->ast->span, "E0306", "Hardtanh's max_val %g must be greater than its min_val %g", a.act.p[1], a.act.p[0]);
+        diag_error(e->diags, c->ast->span, "E0306", "Hardtanh's max_val %g must be greater than its min_val %g", a.act.p[1],
+                   a.act.p[0]);
         diag_torch(e->diags, "max_val (%g) must be greater than min_val (%g)", a.act.p[1], a.act.p[0]);
         return unknown_value(e);
     }

@@ -38,8 +38,9 @@ static void grow_names(Elab *e)
 
 bool is_keyword(const char *word)
 {
-    static const char *const words[] = {"let", "block", "repeat", "for", "in", "if", "elif", "else", "residual", "shortcut", "concat",
-                                        "branch", "train", "and", "or", "not", "True", "False", "None", "_", "input", "normalize", "labels"};
+    static const char *const words[] = {"let",      "block",    "repeat", "for",    "in",    "if",        "elif",  "else",
+                                        "residual", "shortcut", "concat", "branch", "train", "and",       "or",    "not",
+                                        "True",     "False",    "None",   "_",      "input", "normalize", "labels"};
     for (size_t i = 0; i < ARRAY_LEN(words); i++)
         if (!strcmp(words[i], word))
             return true;
@@ -94,7 +95,13 @@ Seq inner_sequence(Elab *e, const Seq *outer, const char *prefix, const Ast *at)
 
 LayerId add_layer(Elab *e, const char *name, const char *type, const Ast *ast, const Span *arg_span, ValueId in)
 {
-    Layer layer = {.name = name, .type = type, .span = ast->span, .used_at = e->in_block ? e->used_at : ast->span, .arg_span = arg_span, .in = in, .out = in};
+    Layer layer = {.name = name,
+                   .type = type,
+                   .span = ast->span,
+                   .used_at = e->in_block ? e->used_at : ast->span,
+                   .arg_span = arg_span,
+                   .in = in,
+                   .out = in};
     if (e->graph->layers.len >= MAX_LAYERS && !e->stop) {
         e->stop = true;
         diag_error(e->diags, ast->span, "E0231", "this file expands to more than %d layers", MAX_LAYERS);

@@ -10,6 +10,7 @@
 
 /* ---- calls with signatures ---- */
 
+/* clang-format off */
 #define REQ(name, kind) {name, ARG_##kind, NULL, false}
 #define OPT(name, kind, def) {name, ARG_##kind, def, false}
 #define SETTING(name, nd, ...) {name, LAYER_SETTING, NULL, nd, (const ArgSpec[]){__VA_ARGS__}, (int)(sizeof((const ArgSpec[]){__VA_ARGS__}) / sizeof(ArgSpec))}
@@ -56,6 +57,7 @@ static const LayerSpec augment_specs[] = {   /* in the order of CnncAugmentKind 
     SETTING("RandomHorizontalFlip", 0, OPT("p", NUMBER, "0.5")),
     SETTING("RandomVerticalFlip", 0, OPT("p", NUMBER, "0.5")),
 };
+/* clang-format on */
 
 /* Matches a setting's value with one of the calls. Returns its index; -1: reported. */
 static int match_call(Elab *e, const Val *v, const char *what, const LayerSpec *specs, int n, LayerCall *out)
@@ -66,7 +68,7 @@ static int match_call(Elab *e, const Val *v, const char *what, const LayerSpec *
         all = arena_printf(e->arena, "%s%s%s", all, i == 0 ? "" : i == n - 1 ? " or " : ", ", specs[i].name);
         if (!name || strcmp(specs[i].name, name) != 0)
             continue;
-        Ast *call = NEW(e->arena, Ast);               /* a bare name is a call without arguments */
+        Ast *call = NEW(e->arena, Ast); /* a bare name is a call without arguments */
         *call = v->kind == VK_CALL ? *v->ast : (Ast){.kind = AST_CALL, .text = name, .span = v->span, .text_span = v->span};
         *out = (LayerCall){.spec = &specs[i], .ast = call};
         return layer_arguments(e, e->globals, out) ? i : -1;
@@ -97,8 +99,10 @@ static bool ranged(Elab *e, const LayerCall *c, const char *name, double low, do
         *out = x;
         return true;
     }
-    const char *limits = high >= INT32_MAX ? arena_printf(e->arena, "at least %g", low) : arena_printf(e->arena, "between %g and %g", low, high);
-    return diag_error(e->diags, v->span, "E0403", "%s of %s must be %s, not %s", name, c->spec->name, limits, val_text(e->arena, v));
+    const char *limits =
+        high >= INT32_MAX ? arena_printf(e->arena, "at least %g", low) : arena_printf(e->arena, "between %g and %g", low, high);
+    return diag_error(e->diags, v->span, "E0403", "%s of %s must be %s, not %s", name, c->spec->name, limits,
+                      val_text(e->arena, v));
 }
 
 /* ---- data ---- */
@@ -134,8 +138,11 @@ static void set_data(Elab *e, const Val *v)
     if (t->data == CNNC_DATA_FOLDER) {
         const Val *size = layer_arg(&c, "size");
         for (int k = 0; k < 2; k++)
-            t->data_size[k] = size->kind == VK_NONE ? (g->input_shape.rank == 3 ? g->input_shape.dim[1 + k] : 0) : val_is_list(size) ? size->at[size->n == 1 ? 0 : k].i : size->i;
-        if (size->kind != VK_NONE && (t->data_size[0] < 1 || t->data_size[1] < 1 || t->data_size[0] > 65536 || t->data_size[1] > 65536))
+            t->data_size[k] = size->kind == VK_NONE ? (g->input_shape.rank == 3 ? g->input_shape.dim[1 + k] : 0)
+                              : val_is_list(size)   ? size->at[size->n == 1 ? 0 : k].i
+                                                    : size->i;
+        if (size->kind != VK_NONE &&
+            (t->data_size[0] < 1 || t->data_size[1] < 1 || t->data_size[0] > 65536 || t->data_size[1] > 65536))
             diag_error(e->diags, size->span, "E0403", "size of ImageFolder must be from 1 to 65536");
     }
 }
@@ -200,7 +207,8 @@ static void set_betas(Elab *e, const LayerCall *c, CnncTrain *t)
         }
         if (!(b[0] >= 0 && b[0] < 1 && b[1] >= 0 && b[1] < 1)) {
             diag_error(e->diags, v.span, "E0403", "betas of %s must be at least 0 and less than 1", c->spec->name);
-            diag_torch(e->diags, "Invalid beta parameter at index %d: %g", b[0] >= 0 && b[0] < 1, b[0] >= 0 && b[0] < 1 ? b[1] : b[0]);
+            diag_torch(e->diags, "Invalid beta parameter at index %d: %g", b[0] >= 0 && b[0] < 1,
+                       b[0] >= 0 && b[0] < 1 ? b[1] : b[0]);
             return;
         }
         t->beta1 = b[0];
@@ -256,7 +264,7 @@ static void set_milestones(Elab *e, const LayerCall *c, CnncTrain *t)
             diag_error(e->diags, one->span, "E0224", "a milestone is an epoch's number, not %s", val_text(e->arena, one));
             return;
         }
-        uint32_t k = i;                               /* kept in order, as torch's counter of them is */
+        uint32_t k = i; /* kept in order, as torch's counter of them is */
         for (; k > 0 && at[k - 1] > (int32_t)one->i; k--)
             at[k] = at[k - 1];
         at[k] = (int32_t)one->i;
@@ -270,7 +278,8 @@ static bool either(Elab *e, const LayerCall *c, const char *name, const char *ze
 {
     const Val *v = layer_arg(c, name);
     if (strcmp(v->s, zero) != 0 && strcmp(v->s, one) != 0)
-        return diag_error(e->diags, v->span, "E0227", "%s of %s must be '%s' or '%s', not '%s'", name, c->spec->name, zero, one, v->s);
+        return diag_error(e->diags, v->span, "E0227", "%s of %s must be '%s' or '%s', not '%s'", name, c->spec->name, zero, one,
+                          v->s);
     *out = !strcmp(v->s, one);
     return true;
 }
@@ -299,7 +308,8 @@ static void set_plateau(Elab *e, const LayerCall *c, CnncTrain *t)
 {
     double rel = 0;
     if (ranged(e, c, "factor", 0, 1, &t->sched[0]) && t->sched[0] >= 1)
-        diag_error(e->diags, layer_arg(c, "factor")->span, "E0403", "factor of ReduceLROnPlateau must be less than 1"), diag_torch(e->diags, "Factor should be < 1.0.");
+        diag_error(e->diags, layer_arg(c, "factor")->span, "E0403", "factor of ReduceLROnPlateau must be less than 1"),
+            diag_torch(e->diags, "Factor should be < 1.0.");
     ranged(e, c, "patience", 0, HUGE_VAL, &t->sched[1]);
     ranged(e, c, "threshold", 0, HUGE_VAL, &t->sched[2]);
     ranged(e, c, "min_lr", 0, HUGE_VAL, &t->sched[3]);
@@ -332,14 +342,19 @@ static void set_schedule(Elab *e, const Val *v)
         set_milestones(e, &c, t);
         ranged(e, &c, "gamma", 0, HUGE_VAL, &t->sched[0]);
         break;
-    case CNNC_SCHED_EXPONENTIAL: ranged(e, &c, "gamma", 0, HUGE_VAL, &t->sched[0]); break;
-    case CNNC_SCHED_COSINE:                           /* T_max 0: all epochs, filled in at the end of the block */
+    case CNNC_SCHED_EXPONENTIAL:
+        ranged(e, &c, "gamma", 0, HUGE_VAL, &t->sched[0]);
+        break;
+    case CNNC_SCHED_COSINE: /* T_max 0: all epochs, filled in at the end of the block */
         if (layer_arg(&c, "T_max")->kind != VK_NONE)
             ranged(e, &c, "T_max", 1, INT32_MAX, &t->sched[0]);
         ranged(e, &c, "eta_min", 0, HUGE_VAL, &t->sched[1]);
         break;
-    case CNNC_SCHED_ONECYCLE: set_one_cycle(e, &c, t); break;
-    default: set_plateau(e, &c, t);
+    case CNNC_SCHED_ONECYCLE:
+        set_one_cycle(e, &c, t);
+        break;
+    default:
+        set_plateau(e, &c, t);
     }
 }
 
@@ -393,7 +408,8 @@ static void set_seed(Elab *e, const Val *v)
     if (v->kind == VK_INT && v->i >= 0)
         e->module->train.train.seed = (uint64_t)v->i;
     else
-        diag_error(e->diags, v->span, "E0224", "seed must be an integer of at least 0, not %s", v->kind == VK_INT ? val_text(e->arena, v) : val_kind_text(v));
+        diag_error(e->diags, v->span, "E0224", "seed must be an integer of at least 0, not %s",
+                   v->kind == VK_INT ? val_text(e->arena, v) : val_kind_text(v));
 }
 
 static void set_shuffle(Elab *e, const Val *v)
@@ -404,15 +420,27 @@ static void set_shuffle(Elab *e, const Val *v)
         diag_error(e->diags, v->span, "E0224", "shuffle must be True or False, not %s", val_kind_text(v));
 }
 
-static const struct { const char *name; void (*set)(Elab *, const Val *); } settings[] = {
-    {"data", set_data}, {"valid", set_valid}, {"epochs", set_epochs}, {"batch_size", set_batch}, {"loss", set_loss},
-    {"optimizer", set_optimizer}, {"schedule", set_schedule}, {"augment", set_augment}, {"seed", set_seed}, {"shuffle", set_shuffle},
+static const struct {
+    const char *name;
+    void (*set)(Elab *, const Val *);
+} settings[] = {
+    {"data", set_data}, {"valid", set_valid},         {"epochs", set_epochs},     {"batch_size", set_batch},
+    {"loss", set_loss}, {"optimizer", set_optimizer}, {"schedule", set_schedule}, {"augment", set_augment},
+    {"seed", set_seed}, {"shuffle", set_shuffle},
 };
 
-static const struct { const char *theirs, *help; } foreign_settings[] = {
-    {"lr", "write optimizer = SGD(lr=...)"}, {"learning_rate", "write optimizer = SGD(lr=...)"}, {"momentum", "write optimizer = SGD(lr=..., momentum=...)"},
-    {"weight_decay", "write optimizer = SGD(lr=..., weight_decay=...)"}, {"scheduler", "did you mean schedule?"}, {"criterion", "did you mean loss?"},
-    {"batch", "did you mean batch_size?"}, {"dataset", "did you mean data?"}, {"transforms", "did you mean augment?"},
+static const struct {
+    const char *theirs, *help;
+} foreign_settings[] = {
+    {"lr", "write optimizer = SGD(lr=...)"},
+    {"learning_rate", "write optimizer = SGD(lr=...)"},
+    {"momentum", "write optimizer = SGD(lr=..., momentum=...)"},
+    {"weight_decay", "write optimizer = SGD(lr=..., weight_decay=...)"},
+    {"scheduler", "did you mean schedule?"},
+    {"criterion", "did you mean loss?"},
+    {"batch", "did you mean batch_size?"},
+    {"dataset", "did you mean data?"},
+    {"transforms", "did you mean augment?"},
 };
 
 static void setting(Elab *e, const Ast *arg)
@@ -423,8 +451,9 @@ static void setting(Elab *e, const Ast *arg)
         if (strcmp(settings[i].name, arg->text) != 0)
             continue;
         Val v = eval_word(e, e->globals, arg->a);
-        if (v.kind == VK_WORD && (settings[i].set == set_epochs || settings[i].set == set_batch || settings[i].set == set_seed || settings[i].set == set_shuffle))
-            v = eval(e, e->globals, arg->a);          /* a number: the name must be known */
+        if (v.kind == VK_WORD && (settings[i].set == set_epochs || settings[i].set == set_batch || settings[i].set == set_seed ||
+                                  settings[i].set == set_shuffle))
+            v = eval(e, e->globals, arg->a); /* a number: the name must be known */
         if (v.kind != VK_ERROR)
             settings[i].set(e, &v);
         return;
@@ -441,13 +470,21 @@ static void setting(Elab *e, const Ast *arg)
         diag_help(e->diags, "did you mean %s?", near);
         diag_fix(e->diags, "%s", near);
     } else {
-        diag_help(e->diags, "its settings are data, valid, epochs, batch_size, loss, optimizer, schedule, augment, seed and shuffle");
+        diag_help(e->diags,
+                  "its settings are data, valid, epochs, batch_size, loss, optimizer, schedule, augment, seed and shuffle");
     }
 }
 
 CnncTrain train_defaults(void)
 {
-    return (CnncTrain){.epochs = 1, .batch_size = 64, .shuffle = 1, .optimizer = CNNC_OPT_SGD, .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8,
+    return (CnncTrain){.epochs = 1,
+                       .batch_size = 64,
+                       .shuffle = 1,
+                       .optimizer = CNNC_OPT_SGD,
+                       .lr = 1e-3,
+                       .beta1 = 0.9,
+                       .beta2 = 0.999,
+                       .eps = 1e-8,
                        .alpha = 0.99};
 }
 
@@ -467,7 +504,8 @@ void elaborate_train(Elab *e, const Ast *ast)
         for (uint32_t k = 0; k < i && !twice; k++) {
             twice = !strcmp(ast->kids.at[k]->text, arg->text);
             if (twice)
-                diag_error(e->diags, arg->text_span, "E0222", "%s is set twice", arg->text), diag_note(e->diags, ast->kids.at[k]->text_span, "the first time is here");
+                diag_error(e->diags, arg->text_span, "E0222", "%s is set twice", arg->text),
+                    diag_note(e->diags, ast->kids.at[k]->text_span, "the first time is here");
         }
         if (!twice)
             setting(e, arg);

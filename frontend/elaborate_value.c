@@ -24,9 +24,9 @@ void scope_bind(Elab *e, Scope *scope, const char *name, Val value, Span span)
 const char *val_kind_text(const Val *v)
 {
     static const char *const text[] = {
-        [VK_ERROR] = "an error", [VK_NONE] = "None", [VK_BOOL] = "True or False", [VK_INT] = "an integer", [VK_FLOAT] = "a float",
-        [VK_STR] = "a string", [VK_LIST] = "a list", [VK_TUPLE] = "a tuple", [VK_RANGE] = "a range", [VK_INFER] = "_",
-        [VK_CALL] = "a call", [VK_WORD] = "a name",
+        [VK_ERROR] = "an error", [VK_NONE] = "None",    [VK_BOOL] = "True or False", [VK_INT] = "an integer",
+        [VK_FLOAT] = "a float",  [VK_STR] = "a string", [VK_LIST] = "a list",        [VK_TUPLE] = "a tuple",
+        [VK_RANGE] = "a range",  [VK_INFER] = "_",      [VK_CALL] = "a call",        [VK_WORD] = "a name",
     };
     if (v->kind == VK_BOOL)
         return v->i ? "True" : "False";
@@ -49,16 +49,28 @@ static const char *float_text(Arena *a, double f)
 const char *val_text(Arena *a, const Val *v)
 {
     switch (v->kind) {
-    case VK_INT: return arena_printf(a, "%" PRId64, v->i);
-    case VK_BOOL: return v->i ? "True" : "False";
-    case VK_FLOAT: return float_text(a, v->f);
-    case VK_STR: return arena_printf(a, "'%.60s'", v->s);
-    case VK_WORD: return v->s;
-    case VK_NONE: return "None";
-    case VK_INFER: return "_";
-    case VK_CALL: return arena_printf(a, "%s(...)", v->ast->text);
-    case VK_LIST: case VK_TUPLE: case VK_RANGE: break;
-    case VK_ERROR: return "?";
+    case VK_INT:
+        return arena_printf(a, "%" PRId64, v->i);
+    case VK_BOOL:
+        return v->i ? "True" : "False";
+    case VK_FLOAT:
+        return float_text(a, v->f);
+    case VK_STR:
+        return arena_printf(a, "'%.60s'", v->s);
+    case VK_WORD:
+        return v->s;
+    case VK_NONE:
+        return "None";
+    case VK_INFER:
+        return "_";
+    case VK_CALL:
+        return arena_printf(a, "%s(...)", v->ast->text);
+    case VK_LIST:
+    case VK_TUPLE:
+    case VK_RANGE:
+        break;
+    case VK_ERROR:
+        return "?";
     }
     const char *text = "";
     for (uint32_t i = 0; i < v->n && i < 6; i++)
@@ -79,25 +91,28 @@ bool val_number(const Val *v, double *out)
     return true;
 }
 
-bool val_is_list(const Val *v)
-{
-    return v->kind == VK_LIST || v->kind == VK_TUPLE || v->kind == VK_RANGE;
-}
+bool val_is_list(const Val *v) { return v->kind == VK_LIST || v->kind == VK_TUPLE || v->kind == VK_RANGE; }
 
-bool val_is_integer(const Val *v)
-{
-    return v->kind == VK_INT || v->kind == VK_BOOL;
-}
+bool val_is_integer(const Val *v) { return v->kind == VK_INT || v->kind == VK_BOOL; }
 
 bool val_is_true(const Val *v)
 {
     switch (v->kind) {
-    case VK_BOOL: case VK_INT: return v->i != 0;
-    case VK_FLOAT: return v->f != 0;
-    case VK_STR: return v->s[0] != 0;
-    case VK_LIST: case VK_TUPLE: case VK_RANGE: return v->n > 0;
-    case VK_NONE: return false;
-    default: return true;
+    case VK_BOOL:
+    case VK_INT:
+        return v->i != 0;
+    case VK_FLOAT:
+        return v->f != 0;
+    case VK_STR:
+        return v->s[0] != 0;
+    case VK_LIST:
+    case VK_TUPLE:
+    case VK_RANGE:
+        return v->n > 0;
+    case VK_NONE:
+        return false;
+    default:
+        return true;
     }
 }
 

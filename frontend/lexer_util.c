@@ -17,10 +17,7 @@ static Token *push(Tokens *t, int kind, Span span)
     return &t->raw.at[t->raw.len - 1];
 }
 
-void lexer_push(Tokens *t, int kind, Span span)
-{
-    push(t, kind, span);
-}
+void lexer_push(Tokens *t, int kind, Span span) { push(t, kind, span); }
 
 /* The text without the underscores of 1_000. */
 static char *digits(Tokens *t, const char *text)
@@ -47,10 +44,7 @@ void lexer_int(Tokens *t, const char *text, Span span)
     push(t, T_INT, span)->i = v;
 }
 
-void lexer_float(Tokens *t, const char *text, Span span)
-{
-    push(t, T_FLOAT, span)->f = strtod(digits(t, text), NULL);
-}
+void lexer_float(Tokens *t, const char *text, Span span) { push(t, T_FLOAT, span)->f = strtod(digits(t, text), NULL); }
 
 void lexer_bad_number(Tokens *t, const char *text, Span span)
 {
@@ -106,17 +100,32 @@ void lexer_label(Tokens *t, const char *text, Span span)
     push(t, T_LABEL, span)->text = arena_strndup(t->arena, text + 1, (size_t)(end - text - 1));
 }
 
-static const struct { const char *word; int kind; } keywords[] = {
-    {"let", T_LET}, {"block", T_BLOCK}, {"repeat", T_REPEAT}, {"for", T_FOR}, {"in", T_IN}, {"if", T_IF}, {"elif", T_ELIF},
-    {"else", T_ELSE}, {"residual", T_RESIDUAL}, {"shortcut", T_SHORTCUT}, {"concat", T_CONCAT}, {"branch", T_BRANCH},
-    {"train", T_TRAIN}, {"and", T_AND}, {"or", T_OR}, {"not", T_NOT}, {"True", T_TRUE}, {"False", T_FALSE}, {"None", T_NONE},
-    {"_", T_UNDERSCORE},
+static const struct {
+    const char *word;
+    int kind;
+} keywords[] = {
+    {"let", T_LET},       {"block", T_BLOCK},   {"repeat", T_REPEAT}, {"for", T_FOR},           {"in", T_IN},
+    {"if", T_IF},         {"elif", T_ELIF},     {"else", T_ELSE},     {"residual", T_RESIDUAL}, {"shortcut", T_SHORTCUT},
+    {"concat", T_CONCAT}, {"branch", T_BRANCH}, {"train", T_TRAIN},   {"and", T_AND},           {"or", T_OR},
+    {"not", T_NOT},       {"True", T_TRUE},     {"False", T_FALSE},   {"None", T_NONE},         {"_", T_UNDERSCORE},
 };
 
 /* Module paths that PyTorch users write in front of names that are plain here. */
 static const char *const prefixes[] = {
-    "torch.nn.modules.", "torch.nn.", "nn.modules.", "nn.", "torch.optim.lr_scheduler.", "optim.lr_scheduler.", "lr_scheduler.",
-    "torch.optim.", "optim.", "torchvision.transforms.", "transforms.", "torchvision.datasets.", "datasets.", "collections.",
+    "torch.nn.modules.",
+    "torch.nn.",
+    "nn.modules.",
+    "nn.",
+    "torch.optim.lr_scheduler.",
+    "optim.lr_scheduler.",
+    "lr_scheduler.",
+    "torch.optim.",
+    "optim.",
+    "torchvision.transforms.",
+    "transforms.",
+    "torchvision.datasets.",
+    "datasets.",
+    "collections.",
 };
 
 void lexer_word(Tokens *t, const char *text, Span span)
@@ -145,20 +154,22 @@ void lexer_method(Tokens *t, const char *text, Span span)
 }
 
 /* Typographic quotes, dashes, multiplication signs and hard spaces get in by copying from web pages. */
-static const struct { const char *bytes, *write; } lookalikes[] = {
-    {"\xC3\x97", "*"}, {"\xE2\x80\x98", "'"}, {"\xE2\x80\x99", "'"}, {"\xE2\x80\x9C", "\""}, {"\xE2\x80\x9D", "\""},
-    {"\xE2\x80\x93", "-"}, {"\xE2\x80\x94", "-"}, {"\xE2\x88\x92", "-"}, {"\xEF\xBC\x8C", ","}, {"\xEF\xBC\x88", "("},
-    {"\xEF\xBC\x89", ")"},
+static const struct {
+    const char *bytes, *write;
+} lookalikes[] = {
+    {"\xC3\x97", "*"},      {"\xE2\x80\x98", "'"}, {"\xE2\x80\x99", "'"}, {"\xE2\x80\x9C", "\""},
+    {"\xE2\x80\x9D", "\""}, {"\xE2\x80\x93", "-"}, {"\xE2\x80\x94", "-"}, {"\xE2\x88\x92", "-"},
+    {"\xEF\xBC\x8C", ","},  {"\xEF\xBC\x88", "("}, {"\xEF\xBC\x89", ")"},
 };
 
 void lexer_bad_char(Tokens *t, const char *text, size_t n, Span span)
 {
     if (n == 2 && !memcmp(text, "\xC2\xA0", 2))
-        return;                                       /* a hard space is a space */
+        return; /* a hard space is a space */
     if (n == 3 && !memcmp(text, "\xEF\xBB\xBF", 3) && span.start == 0)
-        return;                                       /* a byte order mark */
+        return; /* a byte order mark */
     if (t->raw.len && t->raw.at[t->raw.len - 1].kind == T_BAD && t->raw.at[t->raw.len - 1].span.end == span.start) {
-        t->raw.at[t->raw.len - 1].span.end = span.end;  /* one message for a run of them */
+        t->raw.at[t->raw.len - 1].span.end = span.end; /* one message for a run of them */
         return;
     }
     unsigned char c = (unsigned char)text[0];

@@ -8,9 +8,9 @@ void lexer_int(Tokens *t, const char *text, Span span);
 void lexer_float(Tokens *t, const char *text, Span span);
 void lexer_bad_number(Tokens *t, const char *text, Span span);
 void lexer_string(Tokens *t, const char *text, size_t n, Span span, bool closed);
-bool lexer_is_label(const Tokens *t, Span span);      /* "(conv1):" as print(model) writes it, not the end of "f(x):" */
+bool lexer_is_label(const Tokens *t, Span span); /* "(conv1):" as print(model) writes it, not the end of "f(x):" */
 void lexer_label(Tokens *t, const char *text, Span span);
 void lexer_word(Tokens *t, const char *text, Span span);
-void lexer_method(Tokens *t, const char *text, Span span);    /* .to(device) after a bracket */
+void lexer_method(Tokens *t, const char *text, Span span); /* .to(device) after a bracket */
 void lexer_bad_char(Tokens *t, const char *text, size_t n, Span span);
 #endif

@@ -7,8 +7,14 @@
 #include <signal.h>
 #include <string.h>
 
-typedef struct { const char *name; unsigned bit; int (*run)(Options *); const char *usage, *does; } Command;
+typedef struct {
+    const char *name;
+    unsigned bit;
+    int (*run)(Options *);
+    const char *usage, *does;
+} Command;
 
+/* clang-format off */
 static const Command commands[] = {
     {"check", CMD_CHECK, command_check, "MODEL.cnn", "errors and warnings only"},
     {"report", CMD_REPORT, command_report, "MODEL.cnn", "layers, shapes, parameters, MACs, receptive fields, memory"},
@@ -22,6 +28,7 @@ static const Command commands[] = {
     {"build", CMD_BUILD, command_build, "MODEL.cnn [-o OUT]", "an executable, a library, an object, a trainer"},
     {"bench", CMD_BENCH, command_bench, "MODEL.cnn", "time per call and per layer"},
 };
+/* clang-format on */
 static const char *const planned[] = {"find-lr", "import", "export", "fmt", "lsp"};
 
 static void print_help(FILE *to)
@@ -89,7 +96,7 @@ static int run_command(const Command *c, int argc, char **argv, int first)
     } else {
         o.command = c->bit;
         if (c->bit == CMD_TRAIN)
-            signal(SIGPIPE, SIG_IGN);                 /* a closed terminal must not cost the weights */
+            signal(SIGPIPE, SIG_IGN); /* a closed terminal must not cost the weights */
         status = c->run(&o);
     }
     if (status == EXIT_FINE && (fflush(stdout) != 0 || ferror(stdout)))

@@ -13,8 +13,17 @@
 #include <string.h>
 
 typedef enum { OPT_FLAG, OPT_INT, OPT_SEED, OPT_NUMBER, OPT_TEXT, OPT_DEFINE, OPT_WARNING, OPT_UNSUPPORTED } OptKind;
-typedef struct { const char *name; char letter; OptKind kind; size_t offset; double least; unsigned commands; const char *meta, *help; } Opt;
+typedef struct {
+    const char *name;
+    char letter;
+    OptKind kind;
+    size_t offset;
+    double least;
+    unsigned commands;
+    const char *meta, *help;
+} Opt;
 
+/* clang-format off */
 #define AT(field) offsetof(Options, field)
 static const Opt table[] = {
     {"--define", 'D', OPT_DEFINE, 0, 0, CMD_ALL, "NAME=VALUE", "replaces a let of the file"},
@@ -71,8 +80,14 @@ static const Opt table[] = {
     {"--dist", 0, OPT_UNSUPPORTED, 0, 0, CMD_TRAIN, "mpi|nccl", "not yet"},
     {"--gpu", 0, OPT_UNSUPPORTED, 0, 0, CMD_BUILD, "sm_90", "not yet"},
 };
+/* clang-format on */
 
-typedef struct { Arena *a; Options *o; OptionsError *e; unsigned command; } Parsing;
+typedef struct {
+    Arena *a;
+    Options *o;
+    OptionsError *e;
+    unsigned command;
+} Parsing;
 
 static bool fail(Parsing *p, const char *help, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 static bool fail(Parsing *p, const char *help, const char *fmt, ...)
@@ -140,19 +155,31 @@ static bool store_warning(Parsing *p, const char *value)
         return true;
     }
     const char *near = nearest_word(name, names);
-    return fail(p, near ? arena_printf(p->a, "did you mean -W no-%s?", near) : "cnnc explain warnings lists them", "no warning is called '%s'", name);
+    return fail(p, near ? arena_printf(p->a, "did you mean -W no-%s?", near) : "cnnc explain warnings lists them",
+                "no warning is called '%s'", name);
 }
 
 static bool store(Parsing *p, const Opt *opt, const char *value)
 {
     switch (opt->kind) {
-    case OPT_FLAG: *(bool *)((char *)p->o + opt->offset) = true; return true;
-    case OPT_INT: case OPT_SEED: return store_int(p, opt, value);
-    case OPT_NUMBER: return store_number(p, opt, value);
-    case OPT_TEXT: *(const char **)((char *)p->o + opt->offset) = value; return true;
-    case OPT_DEFINE: return store_define(p, value);
-    case OPT_WARNING: return store_warning(p, value);
-    case OPT_UNSUPPORTED: p->o->unsupported = opt->name; return true;
+    case OPT_FLAG:
+        *(bool *)((char *)p->o + opt->offset) = true;
+        return true;
+    case OPT_INT:
+    case OPT_SEED:
+        return store_int(p, opt, value);
+    case OPT_NUMBER:
+        return store_number(p, opt, value);
+    case OPT_TEXT:
+        *(const char **)((char *)p->o + opt->offset) = value;
+        return true;
+    case OPT_DEFINE:
+        return store_define(p, value);
+    case OPT_WARNING:
+        return store_warning(p, value);
+    case OPT_UNSUPPORTED:
+        p->o->unsupported = opt->name;
+        return true;
     }
     return true;
 }
@@ -202,7 +229,7 @@ static bool option(Parsing *p, int argc, char **argv, int *i)
         name = arena_strndup(p->a, arg, (size_t)(equals - arg));
         value = equals + 1;
     } else if (!is_long && arg[2]) {
-        value = arg[2] == '=' ? arg + 3 : arg + 2;    /* -Dwidth=6, -o=x */
+        value = arg[2] == '=' ? arg + 3 : arg + 2; /* -Dwidth=6, -o=x */
         name = arena_strndup(p->a, arg, 2);
     }
     const Opt *opt = is_long ? find(p, name, 0) : find(p, NULL, arg[1]);

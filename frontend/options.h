@@ -8,30 +8,45 @@ enum { EXIT_FINE = 0, EXIT_MODEL = 1, EXIT_USAGE = 2, EXIT_FILE = 3, EXIT_DEVICE
 
 /* Commands, as bits: which options each takes. */
 enum {
-    CMD_CHECK = 1, CMD_REPORT = 2, CMD_EXPLAIN = 4, CMD_INIT = 8, CMD_TRAIN = 16, CMD_EVAL = 32, CMD_RUN = 64, CMD_PREDICT = 128,
-    CMD_VERIFY = 256, CMD_BUILD = 512, CMD_BENCH = 1024,
-    CMD_ALL = 2047, CMD_CODE = CMD_TRAIN | CMD_EVAL | CMD_RUN | CMD_PREDICT | CMD_VERIFY | CMD_BUILD | CMD_BENCH,
+    CMD_CHECK = 1,
+    CMD_REPORT = 2,
+    CMD_EXPLAIN = 4,
+    CMD_INIT = 8,
+    CMD_TRAIN = 16,
+    CMD_EVAL = 32,
+    CMD_RUN = 64,
+    CMD_PREDICT = 128,
+    CMD_VERIFY = 256,
+    CMD_BUILD = 512,
+    CMD_BENCH = 1024,
+    CMD_ALL = 2047,
+    CMD_CODE = CMD_TRAIN | CMD_EVAL | CMD_RUN | CMD_PREDICT | CMD_VERIFY | CMD_BUILD | CMD_BENCH,
     CMD_WEIGHTS = CMD_CODE | CMD_EXPLAIN
 };
 
 typedef Vec(const char *) Words;
 typedef struct Options {
-    unsigned command;                 /* CMD_... */
-    Words args;                       /* what is no option, after the command */
-    Vec(Define) defines;              /* -D */
-    Words warnings_off;               /* -W no-NAME */
-    bool warnings_are_errors;         /* -W error */
+    unsigned command;         /* CMD_... */
+    Words args;               /* what is no option, after the command */
+    Vec(Define) defines;      /* -D */
+    Words warnings_off;       /* -W no-NAME */
+    bool warnings_are_errors; /* -W error */
     bool help, quiet, verbose, time_passes, verify_each, json, partial, no_shuffle, trainer, all, weights_of, train_bench;
-    Words no_pass;                    /* --no-PASS */
-    int64_t batch, threads, top, epochs, steps;    /* 0: not given */
-    int64_t seed; bool has_seed;
-    double lr, rtol, atol; bool has_lr;
-    const char *device, *color, *error_format, *input_shape, *weights, *out, *format, *memory, *dump, *data, *resume, *log, *html, *best;
+    Words no_pass;                              /* --no-PASS */
+    int64_t batch, threads, top, epochs, steps; /* 0: not given */
+    int64_t seed;
+    bool has_seed;
+    double lr, rtol, atol;
+    bool has_lr;
+    const char *device, *color, *error_format, *input_shape, *weights, *out, *format, *memory, *dump, *data, *resume, *log, *html,
+        *best;
     const char *input, *output, *expect, *layer, *all_layers, *emit, *target, *cpu, *name, *inputs, *pixel, *image;
-    const char *unsupported;          /* an option that is known and does nothing yet */
+    const char *unsupported; /* an option that is known and does nothing yet */
 } Options;
 
-typedef struct { const char *text, *help; } OptionsError;   /* help: NULL or a hint */
+typedef struct {
+    const char *text, *help;
+} OptionsError; /* help: NULL or a hint */
 
 /* Takes argv[first..argc) apart. False: *e says what is wrong; the exit status is EXIT_USAGE. */
 bool options_parse(Arena *a, int argc, char **argv, int first, unsigned command, Options *out, OptionsError *e);

@@ -116,7 +116,7 @@ void parse_report_syntax_error(Parse *p, Span at, const char *const *expected, i
         ts->resync = true;
         return;
     }
-    bool put_in = t->kind != T_END && t->span.start == t->span.end;   /* a bracket that was reported as missing */
+    bool put_in = t->kind != T_END && t->span.start == t->span.end; /* a bracket that was reported as missing */
     if (t->kind != T_BAD && !(before && before->kind == T_BAD) && !again && !put_in && !report_special(p, t, before)) {
         const char *found = found_text(p, t), *want = expected_text(p, expected, n);
         bool comma = expects(expected, n, "','") && starts_value(t->kind) && expects(expected, n, "')'");

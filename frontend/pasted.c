@@ -9,8 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct { const char *name, *layer; } Field;              /* self.conv1 = nn.Conv2d(1, 6, 5) */
-typedef struct { const char *name, *args; uint32_t at, close; } Called;
+typedef struct {
+    const char *name, *layer;
+} Field; /* self.conv1 = nn.Conv2d(1, 6, 5) */
+typedef struct {
+    const char *name, *args;
+    uint32_t at, close;
+} Called;
 typedef struct {
     Arena *a;
     const char *text;
@@ -151,13 +156,33 @@ static const char *rest_arguments(const char *args)
     return "";
 }
 
-static const struct { const char *call, *layer; bool takes_rest; } functional[] = {
-    {"relu", "ReLU", false}, {"relu6", "ReLU6", false}, {"leaky_relu", "LeakyReLU", true}, {"elu", "ELU", true}, {"selu", "SELU", false},
-    {"gelu", "GELU", false}, {"silu", "SiLU", false}, {"mish", "Mish", false}, {"sigmoid", "Sigmoid", false}, {"tanh", "Tanh", false},
-    {"max_pool2d", "MaxPool2d", true}, {"avg_pool2d", "AvgPool2d", true}, {"adaptive_avg_pool2d", "AdaptiveAvgPool2d", true},
-    {"adaptive_max_pool2d", "AdaptiveMaxPool2d", true}, {"dropout", "Dropout", false}, {"dropout2d", "Dropout2d", false},
-    {"softmax", "Softmax", true}, {"log_softmax", "LogSoftmax", true}, {"hardtanh", "Hardtanh", true}, {"softplus", "Softplus", true},
-    {"flatten", "Flatten", false}, {"view", "Flatten", false}, {"reshape", "Flatten", false},
+static const struct {
+    const char *call, *layer;
+    bool takes_rest;
+} functional[] = {
+    {"relu", "ReLU", false},
+    {"relu6", "ReLU6", false},
+    {"leaky_relu", "LeakyReLU", true},
+    {"elu", "ELU", true},
+    {"selu", "SELU", false},
+    {"gelu", "GELU", false},
+    {"silu", "SiLU", false},
+    {"mish", "Mish", false},
+    {"sigmoid", "Sigmoid", false},
+    {"tanh", "Tanh", false},
+    {"max_pool2d", "MaxPool2d", true},
+    {"avg_pool2d", "AvgPool2d", true},
+    {"adaptive_avg_pool2d", "AdaptiveAvgPool2d", true},
+    {"adaptive_max_pool2d", "AdaptiveMaxPool2d", true},
+    {"dropout", "Dropout", false},
+    {"dropout2d", "Dropout2d", false},
+    {"softmax", "Softmax", true},
+    {"log_softmax", "LogSoftmax", true},
+    {"hardtanh", "Hardtanh", true},
+    {"softplus", "Softplus", true},
+    {"flatten", "Flatten", false},
+    {"view", "Flatten", false},
+    {"reshape", "Flatten", false},
 };
 
 /* One call of forward() as a layer; NULL: no layer (len, size, super ...). */

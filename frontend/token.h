@@ -6,30 +6,30 @@
 #include "ir/base/vec.h"
 
 typedef struct {
-    int kind;              /* a token number of parser.h */
+    int kind; /* a token number of parser.h */
     Span span;
-    const char *text;      /* NAME, CALLNAME, LABEL, STRING: the word, prefix and quotes removed */
-    int64_t i;             /* INT */
-    double f;              /* FLOAT */
-    uint32_t match;        /* opening bracket: the index of its closing one */
-    bool layer_list;       /* opening bracket that holds items: the parser resumes inside it after an error */
+    const char *text; /* NAME, CALLNAME, LABEL, STRING: the word, prefix and quotes removed */
+    int64_t i;        /* INT */
+    double f;         /* FLOAT */
+    uint32_t match;   /* opening bracket: the index of its closing one */
+    bool layer_list;  /* opening bracket that holds items: the parser resumes inside it after an error */
 } Token;
 
 typedef struct Tokens {
     Arena *arena;
     const Source *src;
     Diags *diags;
-    Vec(Token) raw;        /* as flex found them */
-    Vec(uint32_t) repaired;/* offsets of brackets that had to be closed */
-    Vec(Token) list;       /* as the parser reads them; ends with END */
-    uint32_t offset;       /* flex: bytes read so far */
-    uint32_t next;         /* parser: index of the next token */
-    uint32_t last;         /* parser: index of the token read last */
-    uint32_t failed_at;    /* parser: where it resumed after the last error: failing there again, it must move on */
-    bool resync;           /* parser: deliver RESYNC next, after leaving the broken item */
+    Vec(Token) raw;         /* as flex found them */
+    Vec(uint32_t) repaired; /* offsets of brackets that had to be closed */
+    Vec(Token) list;        /* as the parser reads them; ends with END */
+    uint32_t offset;        /* flex: bytes read so far */
+    uint32_t next;          /* parser: index of the next token */
+    uint32_t last;          /* parser: index of the token read last */
+    uint32_t failed_at;     /* parser: where it resumed after the last error: failing there again, it must move on */
+    bool resync;            /* parser: deliver RESYNC next, after leaving the broken item */
 } Tokens;
 
-enum { MAX_NESTING = 200 };   /* brackets within brackets */
+enum { MAX_NESTING = 200 }; /* brackets within brackets */
 
 /* Reads the whole source. Reports unknown characters, unclosed strings and unmatched brackets. */
 void tokens_read(Tokens *t, Arena *a, const Source *src, Diags *d);

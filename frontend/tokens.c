@@ -5,8 +5,8 @@
  * out, so that one forgotten bracket is one message.
  * The idea: three walks. pair_brackets finds partners with a stack; close_open_ones decides where a forgotten bracket
  * should have been closed (at the end of its line); rewrite copies, dropping line ends inside ( and [. */
-#include "frontend/token.h"
 #include "frontend/ast.h"
+#include "frontend/token.h"
 #include "parser.h"
 #include <string.h>
 
@@ -14,10 +14,10 @@ enum { NO_MATCH = UINT32_MAX };
 
 typedef struct {
     Tokens *t;
-    uint32_t *match;         /* per raw token: its partner, or NO_MATCH */
-    uint32_t *close_here;    /* per raw token: how many brackets to close in front of it */
-    bool *drop;              /* per raw token: leave it out */
-    Vec(uint32_t) open;      /* stack of raw indices */
+    uint32_t *match;      /* per raw token: its partner, or NO_MATCH */
+    uint32_t *close_here; /* per raw token: how many brackets to close in front of it */
+    bool *drop;           /* per raw token: leave it out */
+    Vec(uint32_t) open;   /* stack of raw indices */
 } Pairing;
 
 static bool is_open(int k) { return k == '(' || k == '[' || k == '{'; }
@@ -44,7 +44,7 @@ static uint32_t end_of_line(const Pairing *w, uint32_t open)
         if (is_open(raw_at(w, i)->kind) && w->match[i] != NO_MATCH && !w->drop[i])
             i = w->match[i];
         else if (is_close(raw_at(w, i)->kind) && !w->drop[i])
-            return i;                                 /* the partner of an outer one */
+            return i; /* the partner of an outer one */
     }
     return w->t->raw.len;
 }
@@ -58,7 +58,7 @@ static void report_unclosed(Pairing *w, uint32_t open, uint32_t at)
     else
         diag_help(w->t->diags, "put '%c' where it ends", partner(o->kind));
     vec_push(w->t->arena, &w->t->repaired, o->span.start);
-    w->match[open] = at;                              /* no real partner, but a place to jump to */
+    w->match[open] = at; /* no real partner, but a place to jump to */
     w->close_here[at]++;
 }
 
@@ -135,7 +135,7 @@ static bool pair_brackets(Pairing *w)
 
 typedef struct {
     Pairing *w;
-    Vec(uint32_t) open;      /* stack of indices into Tokens.list */
+    Vec(uint32_t) open; /* stack of indices into Tokens.list */
 } Rewriting;
 
 static Token *emit(Rewriting *r, Token token)
@@ -173,7 +173,9 @@ static void emit_word(Rewriting *r, uint32_t i)
     Token token = t->raw.at[i];
     bool called = i + 1 < t->raw.len && t->raw.at[i + 1].kind == '(';
     if (called)
-        token.kind = !strcmp(token.text, "Sequential") ? T_SEQUENTIAL : !strcmp(token.text, "OrderedDict") ? T_ORDEREDDICT : T_CALLNAME;
+        token.kind = !strcmp(token.text, "Sequential")    ? T_SEQUENTIAL
+                     : !strcmp(token.text, "OrderedDict") ? T_ORDEREDDICT
+                                                          : T_CALLNAME;
     emit(r, token);
 }
 
@@ -221,7 +223,7 @@ static void rewrite(Pairing *w)
             emit(&r, token);
         }
     }
-    while (r.open.len)                                /* after "nested too deeply" */
+    while (r.open.len) /* after "nested too deeply" */
         emit_close(&r, (Token){.span = {end, end}});
     emit(&r, (Token){.kind = T_END, .span = {end, end}});
 }
@@ -234,7 +236,7 @@ void tokens_read(Tokens *t, Arena *a, const Source *src, Diags *d)
     Pairing w = {.t = t, .match = NEWN(a, uint32_t, n + 1), .close_here = NEWN(a, uint32_t, n + 1), .drop = NEWN(a, bool, n + 1)};
     for (uint32_t i = 0; i < n; i++)
         w.match[i] = NO_MATCH;
-    if (!pair_brackets(&w)) {                         /* nothing sensible can be read any more */
+    if (!pair_brackets(&w)) { /* nothing sensible can be read any more */
         t->raw.len = 0;
         w.close_here[0] = 0;
     }
@@ -290,7 +292,7 @@ void tokens_recover(Tokens *t)
     /* The innermost list of items around the error, and the outermost bracket in it that the error is in, if any. */
     uint32_t at = t->last, outer = NO_MATCH, i = at;
     if (at == t->list.len - 1 && t->failed_at == at) {
-        t->next = t->list.len;                        /* nothing is left to resume with: the parser ends */
+        t->next = t->list.len; /* nothing is left to resume with: the parser ends */
         return;
     }
     for (uint32_t k = 0; k < at; k++) {
@@ -307,7 +309,7 @@ void tokens_recover(Tokens *t)
     else if (is_open(t->list.at[at].kind))
         i = t->list.at[at].match + 1;
     else if (!is_boundary(t->list.at[at].kind) || t->failed_at == at)
-        i = at + 1;                                   /* the word itself is in the way */
+        i = at + 1; /* the word itself is in the way */
     uint32_t header = t->list.at[at].kind == ':' ? tokens_control_line(t, at) : NO_MATCH;
     if (header != NO_MATCH && i == at + 1)
         i = skip_indented(t, header, i);

@@ -9,9 +9,12 @@
 #include <string.h>
 
 typedef enum { EMIT_EXE, EMIT_LIB, EMIT_SHARED, EMIT_OBJ, EMIT_HEADER, EMIT_IR, EMIT_ASM, EMIT_KINDS } Emit;
-static const struct { const char *name, *ending; } emits[EMIT_KINDS] = {
-    [EMIT_EXE] = {"exe", ""}, [EMIT_LIB] = {"lib", ".a"}, [EMIT_SHARED] = {"shared", ".so"}, [EMIT_OBJ] = {"obj", ".o"},
-    [EMIT_HEADER] = {"header", ".h"}, [EMIT_IR] = {"llvm-ir", ".ll"}, [EMIT_ASM] = {"asm", ".s"},
+static const struct {
+    const char *name, *ending;
+} emits[EMIT_KINDS] = {
+    [EMIT_EXE] = {"exe", ""},   [EMIT_LIB] = {"lib", ".a"},       [EMIT_SHARED] = {"shared", ".so"},
+    [EMIT_OBJ] = {"obj", ".o"}, [EMIT_HEADER] = {"header", ".h"}, [EMIT_IR] = {"llvm-ir", ".ll"},
+    [EMIT_ASM] = {"asm", ".s"},
 };
 
 typedef struct {
@@ -20,8 +23,8 @@ typedef struct {
     bool want[EMIT_KINDS];
     int n;
     unsigned inputs;
-    const char *stem;        /* of the files */
-    Bytes object[2];         /* [1]: with the library's functions */
+    const char *stem; /* of the files */
+    Bytes object[2];  /* [1]: with the library's functions */
 } Build;
 
 /* --emit exe,lib */
@@ -64,10 +67,7 @@ static const char *out_path(const Build *b, Emit kind)
     return arena_printf(b->cc->arena, "%s%s", b->stem, emits[kind].ending);
 }
 
-static int artifact_status(const ArtifactError *e)
-{
-    return driver_error(e->exit_code, "%s", e->text);
-}
+static int artifact_status(const ArtifactError *e) { return driver_error(e->exit_code, "%s", e->text); }
 
 static int object_of(Build *b, bool library, Bytes *out)
 {
@@ -89,7 +89,8 @@ static const char *beside(const Build *b, const char *path, const char *ending)
 
 static int link_artifact(Build *b, Emit kind)
 {
-    static const ArtifactKind kinds[] = {[EMIT_EXE] = ARTIFACT_EXE, [EMIT_LIB] = ARTIFACT_LIB, [EMIT_SHARED] = ARTIFACT_SHARED, [EMIT_OBJ] = ARTIFACT_OBJ};
+    static const ArtifactKind kinds[] = {
+        [EMIT_EXE] = ARTIFACT_EXE, [EMIT_LIB] = ARTIFACT_LIB, [EMIT_SHARED] = ARTIFACT_SHARED, [EMIT_OBJ] = ARTIFACT_OBJ};
     Arena *a = b->cc->arena;
     const Program *p = b->code.program;
     const char *out = out_path(b, kind);
@@ -101,7 +102,8 @@ static int link_artifact(Build *b, Emit kind)
     ArtifactJob job = {.program = p, .object = object.data, .object_size = object.size, .out = out, .inputs = b->inputs};
     bool fine = artifact_link(a, b->cc->o->trainer ? ARTIFACT_TRAINER : kinds[kind], &job, &e);
     if (fine && (kind == EMIT_LIB || kind == EMIT_SHARED))
-        fine = artifact_write_header(a, p, beside(b, out, ".h"), &e) && artifact_write_pkgconfig(a, p, out, beside(b, out, ".pc"), &e) &&
+        fine = artifact_write_header(a, p, beside(b, out, ".h"), &e) &&
+               artifact_write_pkgconfig(a, p, out, beside(b, out, ".pc"), &e) &&
                (kind == EMIT_LIB || artifact_write_python(a, p, out, beside(b, out, ".py"), &e));
     return fine ? EXIT_FINE : artifact_status(&e);
 }
@@ -110,7 +112,8 @@ static int write_text(Build *b, Emit kind)
 {
     Bytes text;
     ArtifactError e = {0};
-    int status = code_object(&b->code, kind == EMIT_IR ? CPU_LLVM_IR : CPU_ASM, b->want[EMIT_LIB] || b->want[EMIT_SHARED] || b->want[EMIT_OBJ], &text);
+    int status = code_object(&b->code, kind == EMIT_IR ? CPU_LLVM_IR : CPU_ASM,
+                             b->want[EMIT_LIB] || b->want[EMIT_SHARED] || b->want[EMIT_OBJ], &text);
     if (status)
         return status;
     bool fine = artifact_write_file(b->cc->arena, out_path(b, kind), text.data, text.size, &e);

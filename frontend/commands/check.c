@@ -9,7 +9,8 @@ int command_check(Options *o)
     bool done;
     int status = driver_load(&cc, o, o->args.at[0], &done);
     if (!status && !done && o->verbose)
-        fprintf(stderr, "%s: %u layers, %d warning%s\n", o->args.at[0], cc.module.graph->layers.len, cc.diags.warnings, cc.diags.warnings == 1 ? "" : "s");
+        fprintf(stderr, "%s: %u layers, %d warning%s\n", o->args.at[0], cc.module.graph->layers.len, cc.diags.warnings,
+                cc.diags.warnings == 1 ? "" : "s");
     driver_free(&cc);
     return status;
 }

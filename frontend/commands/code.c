@@ -17,10 +17,7 @@ int code_runtime_error(const void *rt_error)
     return e->kind;
 }
 
-uint64_t code_seed(const Compile *cc)
-{
-    return cc->o->has_seed ? (uint64_t)cc->o->seed : cc->module.train.train.seed;
-}
+uint64_t code_seed(const Compile *cc) { return cc->o->has_seed ? (uint64_t)cc->o->seed : cc->module.train.train.seed; }
 
 void code_tell_initial(const CodeGen *c)
 {
@@ -42,7 +39,11 @@ int code_open(CodeGen *c, Compile *cc)
         return driver_error(EXIT_USAGE, "%s", why);
     c->options = (CompileOptions){
         .target = {.lanes = c->target.lanes, .registers = c->target.registers, .l1 = c->target.l1, .l2 = c->target.l2},
-        .dump = o->dump, .dump_to = stdout, .name = o->name, .cpu = c->target.cpu, .features = c->target.features};
+        .dump = o->dump,
+        .dump_to = stdout,
+        .name = o->name,
+        .cpu = c->target.cpu,
+        .features = c->target.features};
     return EXIT_FINE;
 }
 
@@ -78,13 +79,14 @@ static int load_weights(CodeGen *c, const CnncTensor *tensors, int32_t n, char *
     RtError e = {0};
     if (!weights_read(o->weights, &file, &e))
         return code_runtime_error(&e);
-    bool fine = weights_load(&file, o->weights, tensors, n, o->partial, false, state, &match, &e) && stored_facts_read(&file, &facts, &e);
+    bool fine =
+        weights_load(&file, o->weights, tensors, n, o->partial, false, state, &match, &e) && stored_facts_read(&file, &facts, &e);
     if (fine) {
         keep_names(c->cc->arena, &c->cc->module, &facts);
         c->options.weights_checksum = file.checksum;
         if (o->partial && !o->quiet)
-            fprintf(stderr, "cnnc: note: %d tensors loaded, %d missing, %d left over, %d of another shape\n", match.loaded, match.missing, match.extra,
-                    match.misshapen);
+            fprintf(stderr, "cnnc: note: %d tensors loaded, %d missing, %d left over, %d of another shape\n", match.loaded,
+                    match.missing, match.extra, match.misshapen);
         stored_facts_free(&facts);
     }
     weights_free(&file);
@@ -213,7 +215,8 @@ int code_dump(Compile *cc)
 {
     CodeGen c;
     const char *stage = cc->o->dump;
-    bool training = !strcmp(stage, "train_step") || !strcmp(stage, "eval_graph") || (driver_trains(cc->o) && cc->o->command != CMD_EVAL);
+    bool training =
+        !strcmp(stage, "train_step") || !strcmp(stage, "eval_graph") || (driver_trains(cc->o) && cc->o->command != CMD_EVAL);
     if (!strcmp(stage, "eval_graph"))
         return passes_run(&cc->passes, PIPELINE_EVAL) ? EXIT_FINE : EXIT_MODEL;
     if (pass_find(stage) != PASS_COUNT && !cc->diags.errors) {

@@ -11,26 +11,27 @@ typedef struct CodeGen {
     const CpuBackend *backend;
     CpuTarget target;
     CompileOptions options;
-    RefNamed *weights; int32_t n_weights;   /* by state_dict name */
-    bool initial;                           /* no --weights: initial ones */
+    RefNamed *weights;
+    int32_t n_weights; /* by state_dict name */
+    bool initial;      /* no --weights: initial ones */
     Program *program;
     CpuJit *jit;
-    const CnncModel *model;                 /* after code_jit */
+    const CnncModel *model; /* after code_jit */
 } CodeGen;
 
 /* Each returns an exit status; what went wrong has been printed. */
-int code_open(CodeGen *c, Compile *cc);                       /* back end and target */
-int code_weights(CodeGen *c);                                 /* --weights, or initial values; class names and normalisation from the file */
-int code_inference(CodeGen *c, bool selftest);                /* c->program */
+int code_open(CodeGen *c, Compile *cc);        /* back end and target */
+int code_weights(CodeGen *c);                  /* --weights, or initial values; class names and normalisation from the file */
+int code_inference(CodeGen *c, bool selftest); /* c->program */
 int code_training(CodeGen *c);
 int code_object(CodeGen *c, CpuOutput kind, bool library, Bytes *out);
-int code_jit(CodeGen *c);                                     /* c->model */
-int code_session_model(CodeGen *c, Compile *cc);              /* open, weights, inference, jit */
+int code_jit(CodeGen *c);                        /* c->model */
+int code_session_model(CodeGen *c, Compile *cc); /* open, weights, inference, jit */
 void code_free(CodeGen *c);
-int code_dump(Compile *cc);                                /* --dump of a stage behind the checks */
+int code_dump(Compile *cc); /* --dump of a stage behind the checks */
 /* Prints an error of the runtime; returns its exit status. */
 int code_runtime_error(const void *rt_error);
-uint64_t code_seed(const Compile *cc);                     /* --seed, or the train block's */
+uint64_t code_seed(const Compile *cc); /* --seed, or the train block's */
 /* "uses initial weights" on stderr, once, unless quiet. */
 void code_tell_initial(const CodeGen *c);
 #endif

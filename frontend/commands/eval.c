@@ -23,8 +23,14 @@ static int run(Compile *cc)
         status = code_jit(&c);
     }
     if (!status) {
-        EvalOptions v = {.data = o->data, .seed = (uint64_t)o->seed, .has_seed = o->has_seed, .threads = (int)o->threads, .json = o->json, .top_losses = 5,
-                         .to = stdout, .notes = o->quiet ? NULL : stderr};
+        EvalOptions v = {.data = o->data,
+                         .seed = (uint64_t)o->seed,
+                         .has_seed = o->has_seed,
+                         .threads = (int)o->threads,
+                         .json = o->json,
+                         .top_losses = 5,
+                         .to = stdout,
+                         .notes = o->quiet ? NULL : stderr};
         if (!eval_model(c.model, &v, &e))
             status = code_runtime_error(&e);
     }

@@ -13,7 +13,9 @@
 static bool looks_like_code(const char *word)
 {
     size_t n = strlen(word);
-    return !strcmp(word, "warnings") || (n > 1 && (toupper((unsigned char)word[0]) == 'E' || toupper((unsigned char)word[0]) == 'W') && isdigit((unsigned char)word[1]));
+    return !strcmp(word, "warnings") ||
+           (n > 1 && (toupper((unsigned char)word[0]) == 'E' || toupper((unsigned char)word[0]) == 'W') &&
+            isdigit((unsigned char)word[1]));
 }
 
 static int explain_a_code(Options *o)
@@ -56,7 +58,8 @@ static void print_weights(const CodeGen *c, LayerId layer, FILE *to)
     }
 }
 
-/* What arrives at the layer, or leaves it, for the sample in --image (or a sample of zeros), computed by the reference interpreter. */
+/* What arrives at the layer, or leaves it, for the sample in --image (or a sample of zeros), computed by the reference
+ * interpreter. */
 static int layer_value(CodeGen *c, ValueId want, const double **x)
 {
     Arena *a = c->cc->arena;
@@ -152,7 +155,8 @@ static int explain_numbers(Compile *cc, const char *name, FILE *to)
     if (name && layer < 0)
         return explain_layer(&cc->module, name, to, &near) ? EXIT_FINE : unknown_layer(name, near);
     if (!name && (cc->o->pixel || cc->o->image))
-        return driver_error(EXIT_USAGE, "%s needs a layer: cnnc explain MODEL LAYER %s", cc->o->pixel ? "--pixel" : "--image", cc->o->pixel ? "--pixel Y,X" : "--image FILE");
+        return driver_error(EXIT_USAGE, "%s needs a layer: cnnc explain MODEL LAYER %s", cc->o->pixel ? "--pixel" : "--image",
+                            cc->o->pixel ? "--pixel Y,X" : "--image FILE");
     int status = code_weights(&c);
     if (status)
         return status;

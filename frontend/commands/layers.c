@@ -42,7 +42,7 @@ RefRun *layers_run(CodeGen *c, const Samples *s)
         if (z->given && z->n > 0)
             in[i] = (in[i] - z->mean[channel]) / z->std[channel];
     }
-    Graph copy = *g;                                  /* the batch is a maximum: here, all samples at once */
+    Graph copy = *g; /* the batch is a maximum: here, all samples at once */
     copy.batch = s->n > copy.batch ? s->n : copy.batch;
     RefInputs inputs = {.n = s->n, .input = in, .params = c->weights, .n_params = c->n_weights};
     RefRun *run = ref_run(a, &copy, &inputs);

@@ -19,7 +19,8 @@ int command_report(Options *o)
     Compile cc;
     Output out;
     bool done;
-    ReportOptions r = {.format = o->format ? report_format(o->format) : REPORT_TEXT, .memory = o->memory ? options_parse_bytes(o->memory) : 0};
+    ReportOptions r = {.format = o->format ? report_format(o->format) : REPORT_TEXT,
+                       .memory = o->memory ? options_parse_bytes(o->memory) : 0};
     if (r.format == REPORT_FORMATS)
         return unknown_format(o);
     if (r.memory < 0)

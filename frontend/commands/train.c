@@ -9,9 +9,23 @@
 static TrainOptions train_options(const Options *o, const Compile *cc, const char *out)
 {
     (void)cc;
-    return (TrainOptions){.out = out, .best = o->best, .resume = o->resume, .log = o->log, .weights = o->weights, .partial = o->partial, .data = o->data,
-                          .epochs = o->epochs, .batch = o->batch, .steps = o->steps, .lr = o->lr, .has_lr = o->has_lr, .seed = (uint64_t)o->seed,
-                          .has_seed = o->has_seed, .no_shuffle = o->no_shuffle, .threads = (int)o->threads, .progress = o->quiet ? NULL : stderr};
+    return (TrainOptions){.out = out,
+                          .best = o->best,
+                          .resume = o->resume,
+                          .log = o->log,
+                          .weights = o->weights,
+                          .partial = o->partial,
+                          .data = o->data,
+                          .epochs = o->epochs,
+                          .batch = o->batch,
+                          .steps = o->steps,
+                          .lr = o->lr,
+                          .has_lr = o->has_lr,
+                          .seed = (uint64_t)o->seed,
+                          .has_seed = o->has_seed,
+                          .no_shuffle = o->no_shuffle,
+                          .threads = (int)o->threads,
+                          .progress = o->quiet ? NULL : stderr};
 }
 
 static int no_train_block(const Compile *cc)

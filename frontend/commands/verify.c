@@ -12,7 +12,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-typedef struct { double absolute, relative; int64_t worst, beyond, n; } Difference;
+typedef struct {
+    double absolute, relative;
+    int64_t worst, beyond, n;
+} Difference;
 
 static Difference compare(const float *got, const float *want, int64_t n, const Options *o)
 {
@@ -35,9 +38,11 @@ static Difference compare(const float *got, const float *want, int64_t n, const 
 
 static int print_difference(const char *what, const Difference *d, const Options *o)
 {
-    printf("%s: %lld numbers, largest absolute error %.3g, largest relative error %.3g", what, (long long)d->n, d->absolute, d->relative);
+    printf("%s: %lld numbers, largest absolute error %.3g, largest relative error %.3g", what, (long long)d->n, d->absolute,
+           d->relative);
     if (d->beyond)
-        printf("; %lld beyond atol=%g rtol=%g, the worst at index %lld", (long long)d->beyond, o->atol, o->rtol, (long long)d->worst);
+        printf("; %lld beyond atol=%g rtol=%g, the worst at index %lld", (long long)d->beyond, o->atol, o->rtol,
+               (long long)d->worst);
     putchar('\n');
     return d->beyond ? EXIT_MODEL : EXIT_FINE;
 }

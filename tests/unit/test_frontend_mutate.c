@@ -12,31 +12,110 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
 #include <cmocka.h>
 
 enum { TEXTS = 1500, ROOM = 20000 };
 
 static const char *const seeds[] = {
-    "examples/lenet.cnn", "examples/cifar_vgg.cnn", "examples/googlenet.cnn", "examples/mobilenet.cnn", "examples/resnet18.cnn",
-    "examples/tinyvgg.cnn", "examples/simple_cnn.cnn", "tests/unit/data/front/all.cnn", "tests/unit/data/front/printed.cnn",
-    "tests/unit/data/front/ordered.cnn", "tests/unit/data/front/class.cnn",
+    "examples/lenet.cnn",
+    "examples/cifar_vgg.cnn",
+    "examples/googlenet.cnn",
+    "examples/mobilenet.cnn",
+    "examples/resnet18.cnn",
+    "examples/tinyvgg.cnn",
+    "examples/simple_cnn.cnn",
+    "tests/unit/data/front/all.cnn",
+    "tests/unit/data/front/printed.cnn",
+    "tests/unit/data/front/ordered.cnn",
+    "tests/unit/data/front/class.cnn",
 };
 static const char *const words[] = {
-    "(", ")", "[", "]", "{", "}", ",", ";", ":", "=", "\n", "_", "*", "**", "//", "/", "%", "-", "==", "<", "not in", "in", "if ", "else ", "elif ",
-    "for ", "repeat ", "let ", "block ", "residual ", "shortcut ", "concat ", "branch ", "train ", "input(", "normalize(", "labels(", "None", "True",
-    "9223372036854775807", "-1", "0", "1e308", "2147483648", "1000000", "0.5", "'same'", "\"", "'", "#", "\\", "range(1000000)", "Sequential(",
-    "OrderedDict([", "(0): ", "self.x = nn.ReLU()\n", "class A(nn.Module):\n", "padding_mode='reflect'", "stride=0", "groups=3", "ceil_mode=True",
-    "Conv2d(", "Linear(_, 10)", "Softmax()", "BatchNorm2d()", "\xC3\x97", "\xFF", "\x01", "@", "[[1,2],[3,4]]", "weight=Sobel()", "dim=-9",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    ";",
+    ":",
+    "=",
+    "\n",
+    "_",
+    "*",
+    "**",
+    "//",
+    "/",
+    "%",
+    "-",
+    "==",
+    "<",
+    "not in",
+    "in",
+    "if ",
+    "else ",
+    "elif ",
+    "for ",
+    "repeat ",
+    "let ",
+    "block ",
+    "residual ",
+    "shortcut ",
+    "concat ",
+    "branch ",
+    "train ",
+    "input(",
+    "normalize(",
+    "labels(",
+    "None",
+    "True",
+    "9223372036854775807",
+    "-1",
+    "0",
+    "1e308",
+    "2147483648",
+    "1000000",
+    "0.5",
+    "'same'",
+    "\"",
+    "'",
+    "#",
+    "\\",
+    "range(1000000)",
+    "Sequential(",
+    "OrderedDict([",
+    "(0): ",
+    "self.x = nn.ReLU()\n",
+    "class A(nn.Module):\n",
+    "padding_mode='reflect'",
+    "stride=0",
+    "groups=3",
+    "ceil_mode=True",
+    "Conv2d(",
+    "Linear(_, 10)",
+    "Softmax()",
+    "BatchNorm2d()",
+    "\xC3\x97",
+    "\xFF",
+    "\x01",
+    "@",
+    "[[1,2],[3,4]]",
+    "weight=Sobel()",
+    "dim=-9",
 };
 
-static uint64_t state_;   /* of the random numbers; a test's own */
+static uint64_t state_; /* of the random numbers; a test's own */
 static uint32_t next(uint32_t n)
 {
     state_ = state_ * 6364136223846793005u + 1442695040888963407u;
     return (uint32_t)(state_ >> 33) % (n ? n : 1);
 }
 
-typedef struct { char at[ROOM + 1]; size_t n; } Text;
+typedef struct {
+    char at[ROOM + 1];
+    size_t n;
+} Text;
 
 static void insert(Text *t, size_t at, const char *s, size_t n)
 {
@@ -61,10 +140,21 @@ static void mutate(Text *t, const Text *other)
     size_t at = next((uint32_t)t->n + 1), from, n;
     const char *w;
     switch (next(7)) {
-    case 0: if (at < t->n) t->at[at] = (char)(32 + next(95)); break;
-    case 1: erase(t, at, 1 + next(3)); break;
-    case 2: erase(t, at, 1 + next(60)); break;
-    case 3: case 4: w = words[next(sizeof words / sizeof *words)]; insert(t, at, w, strlen(w)); break;
+    case 0:
+        if (at < t->n)
+            t->at[at] = (char)(32 + next(95));
+        break;
+    case 1:
+        erase(t, at, 1 + next(3));
+        break;
+    case 2:
+        erase(t, at, 1 + next(60));
+        break;
+    case 3:
+    case 4:
+        w = words[next(sizeof words / sizeof *words)];
+        insert(t, at, w, strlen(w));
+        break;
     case 5:
         from = next((uint32_t)other->n + 1);
         n = next(150);
@@ -150,7 +240,7 @@ static void test_mutations(void **unused)
             mutate(&t, &text[next((uint32_t)n_seeds)]);
         t.at[t.n] = 0;
         keep(getenv("CNNC_FUZZ_KEEP"), &t);
-        alarm(60);                                    /* a text that is never done with ends the test */
+        alarm(60); /* a text that is never done with ends the test */
         bool bad = check_text(t.at, t.n) > 0;
         broken += bad;
         if (!bad && valid) {

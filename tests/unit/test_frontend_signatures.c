@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+
 #include <cmocka.h>
 
 /* "stride=1", "*bias=True" or "in_channels", as the file has it. */
