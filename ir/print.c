@@ -79,9 +79,11 @@ static void print_act(FILE *to, const ActAttrs *a)
 #undef ACT
     };
     fputs(act_text(a->kind), to);
-    const char *s = signatures[a->kind] ? signatures[a->kind] : "";
+    const char *s = signatures[a->kind];
     for (int i = 0; *s && i < 4; i++) {
-        fprintf(to, ", %.*s=%g", (int)strcspn(s, "= "), s, a->p[i]);
+        fputs(", ", to);
+        fwrite(s, 1, strcspn(s, "= "), to);
+        fprintf(to, "=%g", a->p[i]);
         s += strcspn(s, " ");
         s += *s == ' ';
     }
