@@ -4,6 +4,7 @@
 #define TESTS_FAKE_MODEL_H
 #include "runtime/abi.h"
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 enum { F = 12, C = 4, BATCH = 16, PER_SLICE = 4, SLICES = BATCH / PER_SLICE, W_AT = 0, B_AT = 256, VW_AT = 320, VB_AT = 576, COUNT_AT = 640, STATE = 704 };
