@@ -5,7 +5,7 @@
  * Idea: the constants are an object of their own that defines SYMBOL_consts, aligned to 64 (artifacts_elf.c):
  *
  *   exe, trainer    cc  code.o weights.o main.a program.a [png jpeg] z m, cnnc_model = SYMBOL_model, unused sections dropped
- *   shared          cc -shared -nostdlib  code.o weights.o        (needs nothing, not even libc)
+ *   shared          cc -shared -nostdlib  code.o weights.o python.c   (needs nothing, not even libc)
  *   obj             cc -r -nostdlib       code.o weights.o
  *   lib             ar                    code.o weights.o */
 #include "codegen/artifacts_impl.h"
@@ -82,9 +82,13 @@ static const char *last_part(const char *path)
 
 static bool link_shared(Linker *l, const char *result)
 {
+    const char *source = python_entry_source(l->a, l->job->program), *entry;
+    if (!temp_put(l->a, &l->temp, "python.c", source, strlen(source), &entry, l->e))
+        return false;
     const char *name = arena_printf(l->a, "-Wl,-soname=%s", last_part(l->job->out));
     bool plain = !strchr(name + 4, ',');   /* a comma would split the option */
-    return link_parts(l, (const char *[]){"-shared", "-nostdlib", "-Wl,-Bsymbolic", "-Wl,-s", "-Wl,-z,noexecstack", plain ? name : NULL, NULL}, result);
+    return link_parts(l, (const char *[]){"-shared", "-nostdlib", "-fPIC", "-O1", "-w", "-fno-stack-protector", "-fno-asynchronous-unwind-tables",
+                                          "-Wl,-Bsymbolic", "-Wl,-s", "-Wl,-z,noexecstack", entry, plain ? name : "-shared", NULL}, result);
 }
 
 static bool make_archive(Linker *l, const char *result)

@@ -208,3 +208,48 @@ bool artifact_write_python(Arena *a, const Program *p, const char *library, cons
     put_named(f, module, p->symbol);
     return finish(a, f, &text, &size, out, e);
 }
+
+/* Python looks for NAME.so before NAME.py and takes it for an extension module. So the library is one, as far as it must: its
+ * create slot runs the NAME.py beside it and returns that module. All of Python's functions are weak: other programs never
+ * see them. The structures are those of Python's stable ABI (3.5 and later). */
+static const char python_entry[] =
+    "typedef struct { long refs; void *type, *init; long index; void *copy; } Base;\n"
+    "typedef struct { int slot; void *value; } Slot;\n"
+    "typedef struct { Base base; const char *name, *doc; long size; void *methods; Slot *slots; void *traverse, *clear, *free; } Def;\n"
+    "#define WEAK __attribute__((weak))\n"
+    "WEAK void *PyModuleDef_Init(Def *);\n"
+    "WEAK void *PyDict_New(void);\n"
+    "WEAK int PyDict_SetItemString(void *, const char *, void *);\n"
+    "WEAK void *PyDict_GetItemString(void *, const char *);\n"
+    "WEAK void *PyRun_String(const char *, int, void *, void *);\n"
+    "WEAK void Py_IncRef(void *);\n"
+    "WEAK void Py_DecRef(void *);\n"
+    "static void *create(void *spec, Def *def) {\n"
+    "    void *names = PyDict_New(), *done, *module = 0;\n"
+    "    (void)def;\n"
+    "    if (!names || PyDict_SetItemString(names, \"spec\", spec)) return 0;\n"
+    "    done = PyRun_String(\"import importlib.util as u, os\\n\"\n"
+    "        \"s = u.spec_from_file_location(spec.name, os.path.join(os.path.dirname(spec.origin), '@.py'))\\n\"\n"
+    "        \"module = u.module_from_spec(s)\\n\"\n"
+    "        \"s.loader.exec_module(module)\\n\", 257, names, names);\n"
+    "    if (done) { Py_DecRef(done); module = PyDict_GetItemString(names, \"module\"); if (module) Py_IncRef(module); }\n"
+    "    Py_DecRef(names);\n"
+    "    return module;\n"
+    "}\n"
+    "static Slot slots[] = {{1, (void *)create}, {0, 0}};   /* 1: Py_mod_create */\n"
+    "static Def def = {{1, 0, 0, 0, 0}, \"@\", 0, 0, 0, slots, 0, 0, 0};\n"
+    "void *PyInit_@(void);\n"
+    "void *PyInit_@(void) { return PyModuleDef_Init ? PyModuleDef_Init(&def) : 0; }\n";
+
+const char *python_entry_source(Arena *a, const Program *p)
+{
+    Vec(char) text = {0};
+    for (const char *c = python_entry; *c; c++)
+        if (*c == '@')
+            for (const char *n = p->symbol; *n; n++)
+                vec_push(a, &text, *n);
+        else
+            vec_push(a, &text, *c);
+    vec_push(a, &text, '\0');
+    return text.at;
+}

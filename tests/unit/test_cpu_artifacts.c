@@ -181,6 +181,19 @@ static void test_python(void **state)
     assert_string_equal(out, "2 (3,) ['a', 'b', 'c'] [102.0, 204.0, 306.0, 102.0, 204.0, 306.0, 102.0, 204.0, 306.0]");
 }
 
+/* NAME.so and NAME.py side by side: `import NAME` must mean the latter. */
+static void test_python_beside_library(void **state)
+{
+    Work *w = *state;
+    ArtifactError e = {0};
+    if (system("python3 -c 'import ctypes' 2>/dev/null") != 0)
+        skip();
+    make(w, ARTIFACT_SHARED, "net.so");
+    assert_true(artifact_write_python(w->a, &w->program, "net.so", in_dir(w, "net.py"), &e));
+    const char *out = shell(w, "PYTHONDONTWRITEBYTECODE=1 python3 -c 'import net, sys; print(net.infer([1, 2, 3]), sys.modules[\"net\"] is net)'");
+    assert_string_equal(out, "[102.0, 204.0, 306.0] True");
+}
+
 static void test_pkgconfig(void **state)
 {
     Work *w = *state;
@@ -270,6 +283,6 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {TEST(test_names), TEST(test_object), TEST(test_archive), TEST(test_shared), TEST(test_cplusplus_header),
-                                       TEST(test_python), TEST(test_pkgconfig), TEST(test_executable), TEST(test_failures_leave_nothing), TEST(test_interrupt_leaves_nothing)};
+                                       TEST(test_python), TEST(test_python_beside_library), TEST(test_pkgconfig), TEST(test_executable), TEST(test_failures_leave_nothing), TEST(test_interrupt_leaves_nothing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
