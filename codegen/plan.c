@@ -248,8 +248,6 @@ static void make_stages(Plan *p)
 }
 
 /* ---- lifetimes ---- */
-typedef struct { BufId buf; int64_t bytes, offset; int32_t first, last; Area area; int32_t stage; } Life;
-
 static int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
 
 static int64_t storage_bytes(const Plan *p, BufId b, bool one_slice)
@@ -339,6 +337,8 @@ static void place_work(Plan *p)
         if (end > *total)
             *total = end;
     }
+    p->f->lives = life;
+    p->f->n_lives = n;
 }
 
 static Place fixed_place(const Plan *p, BufId root)
@@ -436,19 +436,24 @@ void plan_print(const Function *f, FILE *to)
     }
 }
 
+static bool meet(const Life *a, const Life *b)
+{
+    return a->area == b->area && a->first <= b->last && b->first <= a->last && a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
+}
+
 bool plan_verify(const Function *f, const char **why)
 {
-    for (uint32_t b = 1; b < f->kernels->buffers.len; b++) {
-        const Buffer *x = &f->kernels->buffers.at[b];
-        int64_t end = f->place[b].offset + buffer_elements(x) * (int64_t)dtype_size(x->dtype);
-        if (f->place[b].area == AREA_WORK && end > f->work_bytes) {
-            *why = "a buffer reaches past the work area";
+    for (int i = 0; i < f->n_lives; i++) {
+        const Life *a = &f->lives[i];
+        if (a->offset % ALIGN || a->offset + a->bytes > (a->area == AREA_SCRATCH ? f->scratch_bytes : f->work_bytes)) {
+            *why = "a buffer is not aligned or reaches past its area";
             return false;
         }
-        if (f->place[b].offset % 4) {
-            *why = "a buffer is not aligned";
-            return false;
-        }
+        for (int j = 0; j < i; j++)
+            if (meet(a, &f->lives[j])) {
+                *why = "two buffers that live at the same time overlap";
+                return false;
+            }
     }
     return true;
 }

@@ -17,6 +17,6 @@ typedef struct {
 Function *plan(Arena *a, const char *name, const KernelList *l, const PlanInput *in);
 void plan_print(const Function *f, FILE *to);
 void stages_print(const Function *f, FILE *to);
-/* Checks that no two buffers that live at the same time overlap, and that all are inside work and scratch. */
+/* No two buffers that live at the same time overlap; all lie aligned inside work and scratch. */
 bool plan_verify(const Function *f, const char **why);
 #endif

@@ -18,6 +18,9 @@ typedef struct {
     int32_t first_layer, last_layer;
     double macs;
 } Stage;
+/* A buffer's stay in `work` or `scratch`: bytes at an offset from its first to its last kernel, counted in order of execution. */
+typedef struct { BufId buf; Area area; int64_t offset, bytes; int32_t first, last, stage; } Life;
+
 typedef struct {
     const char *name;                                   /* "infer", "eval", "step": symbols are NAME.stageK */
     const KernelList *kernels;
@@ -25,6 +28,7 @@ typedef struct {
     Stage *stages; int32_t n_stages;
     int32_t batch;
     int64_t work_bytes, scratch_bytes;
+    Life *lives; int32_t n_lives;                       /* what plan_verify holds the places against */
 } Function;
 
 typedef struct Program {

@@ -14,7 +14,7 @@ typedef struct Emit {
     LLVMValueRef fn;                        /* the function being built */
     LLVMBasicBlockRef entry;                /* its entry block: allocas go there, before its terminator */
     LLVMTypeRef f32, i1, i8, i32, i64, ptr, void_;
-    struct NestCode *nests;                 /* functions of nests so far, to be shared by equal ones (nest.c) */
+    struct NestCode *nests;                 /* functions of nests so far, to be shared by equal ones (stage.c) */
 } Emit;
 
 Emit *emit_new(Arena *a, const char *module_name, const CpuTarget *t);
@@ -56,6 +56,6 @@ void emit_if_end(Emit *e, If *i);
  * inf, NaN, signed zero; no library calls. */
 LLVMValueRef emit_scalar_op(Emit *e, ExprOp op, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c);
 
-/* nest.c: the function of type CnncStageFn that runs stage s of f. External linkage; returns it. */
+/* stage.c: the function of type CnncStageFn that runs stage s of f. External linkage; returns it. */
 LLVMValueRef emit_stage(Emit *e, const Function *f, int s);
 #endif

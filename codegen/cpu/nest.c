@@ -1,5 +1,5 @@
-/* Loops of a nest, and the function of a stage.
- * In: Nests (schedules) and Places. Out: one LLVM function per stage of type CnncStageFn.
+/* Loops of a nest.
+ * In: a Nest (schedule) and Places. Out: its code in the function being built.
  * Idea: for_axis opens one axis. Where guards (padding) depend on the axis, its range is cut: tiles wholly inside run in a
  * loop without guards, the few at the edges are emitted with constant indices, so that their out-of-range taps vanish at
  * compile time; a reduction loop whose guard is known when it opens is clipped to the taps in range. Nothing is padded
@@ -418,7 +418,7 @@ static void find_expression_axes(Ctx *c)
     }
 }
 
-static void emit_nest(Emit *e, const Function *f, const Stage *s, const Nest *nest)
+void emit_nest(Emit *e, const Function *f, const Stage *s, const Nest *nest)
 {
     Ctx c = {.e = e, .f = f, .l = f->kernels, .k = nest->k, .nest = nest};
     c.args = LLVMGetParam(e->fn, 0);
@@ -433,129 +433,4 @@ static void emit_nest(Emit *e, const Function *f, const Stage *s, const Nest *ne
     access_init(&c);
     int level = 0;
     par_level(&c, &level);
-}
-
-/* ---- equal nests share one function ---- */
-typedef struct { char *at; size_t len, cap; Arena *a; } Key;
-typedef struct NestCode { struct NestCode *next; Key key; LLVMValueRef fn; } NestCode;
-
-static void key_add(Key *k, const void *bytes, size_t n)
-{
-    if (k->len + n > k->cap) {
-        size_t cap = 2 * (k->len + n);
-        k->at = arena_grow(k->a, k->at, k->len, cap);
-        k->cap = cap;
-    }
-    memcpy(k->at + k->len, bytes, n);
-    k->len += n;
-}
-#define KEY(k, value) key_add((k), &(value), sizeof(value))
-
-static void key_affine(Key *key, const Kernel *k, const Affine *f)
-{
-    KEY(key, f->coef);
-    int32_t numbers[] = {f->offset, f->lo, f->hi, f->div, f->guarded, f->table ? f->table_axis : -2, f->table ? f->table_axis2 : -2};
-    KEY(key, numbers);
-    if (!f->table)
-        return;
-    int64_t rows = k->axis[f->table_axis].extent, cols = f->table_axis2 >= 0 ? k->axis[f->table_axis2].extent : 1;
-    int64_t stride = f->table_axis2 >= 0 ? f->table_stride : 1;
-    key_add(key, f->table, sizeof *f->table * (size_t)((rows - 1) * stride + cols));
-}
-
-static void key_access(Key *key, const Function *f, const Kernel *k, AccessId at)
-{
-    const Access *x = &k->access[at];
-    const Buffer *b = &f->kernels->buffers.at[x->buf];
-    int64_t numbers[] = {b->dtype, b->batched, b->strip_rows, b->layout.block_dim, b->layout.block_dim >= 0 ? b->layout.lanes : 1,
-                         f->place[x->buf].area, x->rank, b->shape.rank};
-    KEY(key, numbers);
-    KEY(key, x->fill);
-    key_add(key, b->layout.order, (size_t)b->shape.rank);
-    key_add(key, b->shape.dim, sizeof *b->shape.dim * (size_t)b->shape.rank);
-    for (int d = 0; d < x->rank; d++)
-        key_affine(key, k, &x->dim[d]);
-}
-
-/* Everything the code of a nest depends on, but the places of its buffers. */
-static Key nest_key(Arena *a, const Function *f, const Stage *s, const Nest *n)
-{
-    Key key = {.a = a};
-    const Kernel *k = n->k;
-    int32_t numbers[] = {k->n_axes, k->n_access, k->n_expr, k->n_out, s->samples_per_slice, n->lanes, n->vector_axis, n->n_par, n->n_red,
-                         n->slice_axis, n->slice_size, n->zero_tail};
-    KEY(&key, numbers);
-    KEY(&key, n->tile);
-    KEY(&key, n->unroll);
-    key_add(&key, n->par, (size_t)n->n_par);
-    key_add(&key, n->red, (size_t)n->n_red);
-    for (int i = 0; i < k->n_axes; i++) {
-        const Axis *x = &k->axis[i];
-        int32_t axis[] = {x->kind, x->extent, x->batch, x->batch_div, x->batch_base, x->batch_step};
-        KEY(&key, axis);
-    }
-    for (AccessId i = 0; i < k->n_access; i++)
-        key_access(&key, f, k, i);
-    for (ExprId i = 1; i < k->n_expr; i++) {
-        const Expr *x = &k->expr[i];
-        int32_t expr[] = {x->op, x->a, x->b, x->c, x->iimm, x->at, x->axis, (int32_t)x->axes, x->is_int, x->is_bool};
-        KEY(&key, expr);
-        KEY(&key, x->imm);
-    }
-    for (int i = 0; i < k->n_out; i++) {
-        int32_t out[] = {k->out[i].at, k->out[i].value};
-        KEY(&key, out);
-    }
-    return key;
-}
-
-static LLVMTypeRef nest_type(Emit *e)
-{
-    LLVMTypeRef params[4] = {e->ptr, e->ptr, e->i64, e->ptr};
-    return LLVMFunctionType(e->void_, params, 4, false);
-}
-
-static LLVMValueRef nest_function(Emit *e, const Function *f, const Stage *s, const Nest *n)
-{
-    Key key = nest_key(e->arena, f, s, n);
-    for (NestCode *c = e->nests; c; c = c->next)
-        if (c->key.len == key.len && memcmp(c->key.at, key.at, key.len) == 0)
-            return c->fn;
-    NestCode *c = NEW(e->arena, NestCode);
-    *c = (NestCode){e->nests, key, emit_function_begin(e, arena_printf(e->arena, "%s.%s", f->name, n->k->name), nest_type(e), false)};
-    e->nests = c;
-    emit_nest(e, f, s, n);
-    emit_function_end(e);
-    return c->fn;
-}
-
-/* The places of a nest's buffers, as constants. */
-static LLVMValueRef nest_offsets(Emit *e, const Function *f, const Nest *n)
-{
-    LLVMValueRef *v = NEWN(e->arena, LLVMValueRef, n->k->n_access + 1);
-    for (AccessId i = 0; i < n->k->n_access; i++)
-        v[i] = emit_i64(e, f->place[n->k->access[i].buf].offset);
-    LLVMValueRef init = LLVMConstArray2(e->i64, v, (uint64_t)n->k->n_access);
-    LLVMValueRef g = LLVMAddGlobal(e->mod, LLVMTypeOf(init), "places");
-    LLVMSetInitializer(g, init);
-    LLVMSetGlobalConstant(g, true);
-    LLVMSetLinkage(g, LLVMPrivateLinkage);
-    return g;
-}
-
-LLVMValueRef emit_stage(Emit *e, const Function *f, int s)
-{
-    const Stage *st = &f->stages[s];
-    LLVMTypeRef params[3] = {e->ptr, e->ptr, e->i64};
-    LLVMTypeRef type = LLVMFunctionType(e->void_, params, 3, false);
-    LLVMValueRef *kernels = NEWN(e->arena, LLVMValueRef, st->n_nests);
-    for (int i = 0; i < st->n_nests; i++)
-        kernels[i] = nest_function(e, f, st, st->nests[i]);
-    LLVMValueRef fn = emit_function_begin(e, arena_printf(e->arena, "%s.stage%d", f->name, s), type, true);
-    for (int i = 0; i < st->n_nests; i++) {
-        LLVMValueRef args[4] = {LLVMGetParam(fn, 0), LLVMGetParam(fn, 1), LLVMGetParam(fn, 2), nest_offsets(e, f, st->nests[i])};
-        LLVMBuildCall2(e->b, nest_type(e), kernels[i], args, 4, "");
-    }
-    emit_function_end(e);
-    return fn;
 }

@@ -1,5 +1,5 @@
-/* The emitter of nests, private part: its state, shared by nest.c (loops), nest_value.c (expressions and reductions) and
- * nest_access.c (addresses, guards, masks). One emitter serves MAP, REDUCE and CONTRACT: the schedule tells which axis is
+/* The emitter of nests, private part: its state, shared by nest.c (loops), nest_value.c (expressions and reductions),
+ * nest_index.c (indices, guards, masks) and nest_access.c (loads and stores); stage.c calls nests. One emitter serves MAP, REDUCE and CONTRACT: the schedule tells which axis is
  * in the lanes and which points are kept in registers.
  *
  * Terms: a tile point is one combination of the unrolled points of all axes (`pt`). An axis is bound when its loop is open:
@@ -51,7 +51,7 @@ typedef struct Ctx {
     Vec(Memo) memo;
 } Ctx;
 
-/* nest_access.c */
+/* nest_index.c and nest_access.c */
 void access_init(Ctx *c);
 void access_bind(Ctx *c, int axis, LLVMValueRef loop_var, int64_t indices_per_step);   /* adds loop_var * indices_per_step */
 void access_bind_static(Ctx *c, int axis, int64_t index);
@@ -75,7 +75,8 @@ LLVMValueRef as_lanes(Ctx *c, LLVMValueRef v);                 /* splats scalars
 uint32_t memo_mark(const Ctx *c);
 void memo_reset(Ctx *c, uint32_t mark);
 
-/* nest.c */
+/* nest.c: the body of the function being built: (args, scratch, slice, table of places) */
+void emit_nest(Emit *e, const Function *f, const Stage *s, const Nest *nest);
 typedef void (*Body)(Ctx *c, void *arg);
 void for_axis(Ctx *c, int axis, int32_t tile, bool unroll, Body body, void *arg);
 /* Calls body for every tile point of the axes in `mask` (sets c->pt). */

@@ -425,11 +425,8 @@ static void reduce_group(Ctx *c, const ExprId *group, int n)
     g.acc = NEWN(c->e->arena, LLVMValueRef, point_count(c, g.points) * n);
     int32_t saved[MAX_AXIS];
     memcpy(saved, c->pt, sizeof saved);
-    if (n == 1 && g.points)   /* on demand, at one point: only that point */
-        g.points = c->axis[__builtin_ctz(g.points)].bound ? g.points : 0;
-    bool was[256];
-    int n_was = c->k->n_access < 256 ? c->k->n_access : 256;
-    for (int i = 0; i < n_was; i++)
+    bool *was = NEWN(c->e->arena, bool, c->k->n_access + 1);   /* an outer reduction's, when this one is inside it */
+    for (int i = 0; i < c->k->n_access; i++)
         was[i] = c->acc[i].skippable;
     uint32_t mark = memo_mark(c);
     for_points(c, g.points, open_accumulator, &g);
@@ -437,7 +434,7 @@ static void reduce_group(Ctx *c, const ExprId *group, int n)
     RedLevel top = {&g, 0};
     red_level(c, &top);
     memo_reset(c, mark);
-    for (int i = 0; i < n_was; i++)
+    for (int i = 0; i < c->k->n_access; i++)
         c->acc[i].skippable = was[i];
     for_points(c, g.points, close_accumulator, &g);
     memcpy(c->pt, saved, sizeof saved);

@@ -1,0 +1,15 @@
+/* What nest_index.c and nest_access.c share: arithmetic on indices that are scalars or one value a lane. */
+#ifndef CNNC_CODEGEN_CPU_NEST_ACCESS_H
+#define CNNC_CODEGEN_CPU_NEST_ACCESS_H
+#include "codegen/cpu/nest.h"
+
+bool depends_on_lanes(const Ctx *c, uint32_t axes);              /* is the vector axis open and among these axes? */
+LLVMValueRef iota64(Ctx *c);                                            /* <0, 1, 2, ...> i64 */
+LLVMValueRef splat64(Ctx *c, int64_t v);
+/* Sum, product with a constant, and conjunction; a scalar beside lanes is spread over them. a of and_mixed may be NULL. */
+LLVMValueRef add_mixed(Ctx *c, LLVMValueRef a, LLVMValueRef b);
+LLVMValueRef scale_mixed(Ctx *c, LLVMValueRef a, int64_t k);
+LLVMValueRef and_mixed(Ctx *c, LLVMValueRef a, LLVMValueRef b);
+/* All guards of an access together: NULL when surely inside; *outside when surely out. */
+LLVMValueRef access_condition(Ctx *c, AccessId at, bool *outside);
+#endif
