@@ -2,7 +2,9 @@
 # From nothing to a program that reads digits: set up, build, report, train, build an executable, classify pictures.
 set -eu
 cd "$(dirname "$0")/.."
-say() { printf '\n\033[1m$ %s\033[0m\n' "$*"; "$@"; }
+bold='' plain=''
+[ ! -t 1 ] || bold=$(printf '\033[1m') plain=$(printf '\033[0m')
+say() { printf '\n%s$ %s%s\n' "$bold" "$*" "$plain"; "$@"; }
 
 sh .ci/setup build -DCMAKE_BUILD_TYPE=Release
 export PATH="$PWD/build:$PATH"
