@@ -44,10 +44,15 @@ static void put(char *to, DType t, int64_t index, double v)
 
 static void pack(const Buffer *b, const double *data, char *to)
 {
-    int64_t n = shape_elements(&b->shape), index[MAX_RANK] = {0};
+    int64_t n = shape_elements(&b->shape), index[MAX_RANK] = {0}, stride[MAX_RANK];
+    int rank = b->shape.rank, blocked = b->layout.block_dim, lanes = b->layout.lanes;
+    layout_strides(b, stride);
     for (int64_t i = 0; i < n; i++) {
-        put(to, b->dtype, layout_index(b, index), data[i]);
-        for (int d = b->shape.rank - 1; d >= 0 && ++index[d] == b->shape.dim[d]; d--)
+        int64_t at = 0;   /* layout_index with the strides computed once: weights are many */
+        for (int d = 0; d < rank; d++)
+            at += d == blocked ? index[d] / lanes * stride[d] + index[d] % lanes : index[d] * stride[d];
+        put(to, b->dtype, at, data[i]);
+        for (int d = rank - 1; d >= 0 && ++index[d] == b->shape.dim[d]; d--)
             index[d] = 0;
     }
 }
