@@ -79,8 +79,8 @@ class Calls:
 
     def peak(self):
         """Operations a second of float32 multiply-adds on one core, the best of some rounds."""
-        sink, n = ctypes.c_float(), 5_000_000
-        return self.lib.peak_flops(n) / min(self.lib.time_peak(n, ctypes.byref(sink)) for _ in range(20))
+        sink, n = ctypes.c_float(), 200_000   # short, so that some rounds are undisturbed
+        return self.lib.peak_flops(n) / min(self.lib.time_peak(n, ctypes.byref(sink)) for _ in range(500))
 
     def net(self, folder, model, batch, *options):
         """The net as a shared library, one thread, called from C."""
