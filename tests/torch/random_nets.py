@@ -45,7 +45,7 @@ class Concat(nn.Sequential):
 def int_text(v, maker):
     """An integer, now and then as an expression or a `let` name: PyTorch's module knows only the value."""
     rng = maker.rng
-    if not maker.expressions or rng.random() > 0.12:
+    if not maker.expressions or v < 0 or rng.random() > 0.12:
         return str(v)
     if rng.random() < 0.3:
         name = f"size{len(maker.lets)}"
