@@ -197,8 +197,8 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
     const NestTarget *t = &c->o->target;
     int64_t blocks = (g->batch + t->lanes - 1) / t->lanes, samples = t->lanes * ((blocks + MAX_SLICES - 1) / MAX_SLICES);
     LayoutPlan layouts = choose_plan(l, t, where == PARAMS_IN_STATE);
-    if (layouts == LAYOUT_CHANNELS && !c->o->no_winograd)
-        winograd(l, t);
+    if (!c->o->no_winograd)
+        winograd(l, t, layouts == LAYOUT_IMAGES);
     choose(l, layouts, t, samples);
     PlanInput in = {.target = t, .samples = layouts == LAYOUT_IMAGES ? samples : 0, .state_offset = state_offset, .const_offset = const_offset, .ctx = c};
     Function *fn = plan(c->a, name, l, &in);

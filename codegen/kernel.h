@@ -49,7 +49,7 @@ typedef struct {
     const double *data;      /* BUF_CONST: values in row-major order (a table); NULL: filled in at weights load from `value` */
     BufId alias_of;          /* the same storage as that buffer seen with another shape (reshape); 0 = own storage */
     BufId updates;           /* a new value of that BUF_STATE buffer: shares its storage (in place); 0 = no */
-    int32_t strip_rows;      /* > 0: made and read strip by strip: one slice needs that many indices of dim 0 (codegen/winograd.c) */
+    int64_t strip_elements;  /* > 0: made and read strip by strip (codegen/winograd.c): one slice needs that much storage */
     int8_t winograd;         /* > 0: BUF_CONST [(m+2)^2][K][C]: the 3x3 weights `value` transformed for F(m x m, 3 x 3) */
 } Buffer;
 
@@ -92,7 +92,7 @@ typedef struct { ExprOp op; ExprId a, b, c; double imm; int32_t iimm; AccessId a
                  uint32_t free_axes;   /* axes the value depends on (expr_axes); set by expr_add, so accesses are filled in before they are loaded */ } Expr;
 typedef struct { AccessId at; ExprId value; } Out;      /* SET, one write per point of the output's axes */
 
-typedef enum { WINOGRAD_NONE, WINOGRAD_INPUT, WINOGRAD_PRODUCT, WINOGRAD_OUTPUT } WinogradPart;
+typedef enum { WINOGRAD_NONE, WINOGRAD_WEIGHTS, WINOGRAD_INPUT, WINOGRAD_PRODUCT, WINOGRAD_OUTPUT } WinogradPart;
 typedef struct Kernel {
     const char *name;        /* "conv2.fwd", unique in the list */
     int32_t n_axes, n_access, n_out;
@@ -103,7 +103,7 @@ typedef struct Kernel {
     LayerId layer; Span span;
     double macs;             /* multiply-accumulates per sample (per call for optimizer kernels: 0) */
     WinogradPart part;       /* a part of a Winograd convolution */
-    int8_t strip_axis; int32_t strip_rows;   /* strip_rows > 0: cut along strip_axis, that many indices a slice */
+    int32_t n_strip; int8_t strip_axis[3]; int32_t strip_size[3];   /* cut into slices along these axes, outermost first, that many indices each */
 } Kernel;
 
 typedef struct KernelList {

@@ -78,6 +78,21 @@ int64_t access_lane_stride(const Linear *f, int axis)
     return f->unit[axis] + (f->block[axis] ? 1 : 0);
 }
 
+int32_t nest_parts(const Nest *n, int i)
+{
+    int axis = i == 0 ? n->slice_axis : n->inner_axis[i - 1];
+    int32_t size = i == 0 ? n->slice_size : n->inner_size[i - 1];
+    return axis < 0 ? 1 : (n->k->axis[axis].extent + size - 1) / size;
+}
+
+int32_t nest_slices(const Nest *n)
+{
+    int32_t count = nest_parts(n, 0);
+    for (int i = 1; i <= n->n_inner; i++)
+        count *= nest_parts(n, i);
+    return count;
+}
+
 void nest_print(const KernelList *l, const Nest *n, FILE *to)
 {
     const Kernel *k = n->k;
@@ -93,6 +108,9 @@ void nest_print(const KernelList *l, const Nest *n, FILE *to)
             fprintf(to, "/%d", n->tile[a]);
         if (a == n->slice_axis)
             fprintf(to, "[slices of %d]", n->slice_size);
+        for (int s = 0; s < n->n_inner; s++)
+            if (a == n->inner_axis[s])
+                fprintf(to, "[slices of %d]", n->inner_size[s]);
     }
     if (n->n_red) {
         fprintf(to, "\n    reduce");

@@ -16,6 +16,7 @@ typedef struct Nest {
     bool unroll[MAX_AXIS];         /* RED: all iterations are unrolled */
     int slice_axis;                /* PAR axis cut into slices, or -1: slice 0 does all */
     int32_t slice_size;            /* indices of slice_axis per slice (a multiple of its vector width) */
+    int n_inner; int8_t inner_axis[2]; int32_t inner_size[2];   /* slices are also cut along these; the last one runs fastest */
     bool zero_tail;                /* outputs blocked over the batch get 0 in lanes past n (gradients rely on it) */
 } Nest;
 
@@ -38,5 +39,8 @@ uint32_t access_axes(const Kernel *k, AccessId at);
 
 /* schedule.c: a schedule for kernel k; never fails. `batch_lanes`: buffers are blocked over the batch. */
 Nest *schedule_kernel(Arena *a, const KernelList *l, const Kernel *k, const NestTarget *t);
+/* Slices along the i-th sliced axis (0: slice_axis, then the inner ones), and in all. */
+int32_t nest_parts(const Nest *n, int i);
+int32_t nest_slices(const Nest *n);
 void nest_print(const KernelList *l, const Nest *n, FILE *to);
 #endif

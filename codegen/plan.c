@@ -44,7 +44,7 @@ static int sample_axis(const Kernel *k)
 static KernelKind kind_of(const Plan *p, const Kernel *k)
 {
     int s = sample_axis(k);
-    if (s < 0 || p->in->samples == 0)
+    if (s < 0 || k->n_strip > 0 || p->in->samples == 0)
         return ON_OUTPUTS;
     for (int o = 0; o < k->n_out; o++)
         if (!(access_axes(k, k->out[o].at) >> s & 1))
@@ -86,20 +86,20 @@ static void slice_outputs(Nest *n)
     }
 }
 
-static int32_t nest_slices(const Nest *n)
-{
-    return n->slice_axis < 0 ? 1 : (n->k->axis[n->slice_axis].extent + n->slice_size - 1) / n->slice_size;
-}
-
 static void schedule_all(Plan *p)
 {
     for (uint32_t i = 0; i < p->l->kernels.len; i++) {
         const Kernel *k = &p->l->kernels.at[i];
         Nest *n = p->nest[i] = schedule_kernel(p->a, p->l, k, p->in->target);
         p->kind[i] = kind_of(p, k);
-        if (k->strip_rows > 0) {
-            n->slice_axis = k->strip_axis;
-            n->slice_size = k->strip_rows;
+        if (k->n_strip > 0) {
+            n->slice_axis = k->strip_axis[0];
+            n->slice_size = k->strip_size[0];
+            n->n_inner = k->n_strip - 1;
+            for (int s = 0; s < n->n_inner; s++) {
+                n->inner_axis[s] = k->strip_axis[s + 1];
+                n->inner_size[s] = k->strip_size[s + 1];
+            }
         } else if (p->kind[i] == ON_OUTPUTS) {
             slice_outputs(n);
         } else {
@@ -149,11 +149,13 @@ static bool same_slice_only(const Plan *p, int i, int j, BufId root)
 {
     const Buffer *b = &p->l->buffers.at[root];
     const Nest *x = p->nest[i], *y = p->nest[j];
+    if (b->strip_elements > 0)   /* a strip's own values: its kernels are cut alike */
+        return x->k->n_strip == y->k->n_strip && nest_slices(x) == nest_slices(y);
     if (p->kind[i] == ON_SAMPLES)
         return b->batched;
     if (nest_slices(x) == 1 && nest_slices(y) == 1)
         return true;
-    if (x->slice_axis < 0 || y->slice_axis < 0 || x->slice_size != y->slice_size)
+    if (x->slice_axis < 0 || y->slice_axis < 0 || x->n_inner || y->n_inner || x->slice_size != y->slice_size)
         return false;
     const Nest *both[2] = {x, y};
     for (int s = 0; s < 2; s++)
@@ -254,8 +256,8 @@ static int64_t storage_bytes(const Plan *p, BufId b, bool one_slice)
 {
     const Buffer *x = &p->l->buffers.at[b];
     int64_t n = buffer_elements(x);
-    if (one_slice && x->strip_rows > 0)
-        n = n / x->shape.dim[0] * x->strip_rows;
+    if (one_slice && x->strip_elements > 0)
+        n = x->strip_elements;
     else if (one_slice)
         n = n / round_up(x->shape.dim[0], x->layout.block_dim == 0 ? x->layout.lanes : 1) * p->in->samples;
     return round_up(n * (int64_t)dtype_size(x->dtype), ALIGN) + ALIGN;   /* a vector may read past the last element */
@@ -281,7 +283,7 @@ static Life lifetime(const Plan *p, BufId root)
         return f;
     const Buffer *b = &p->l->buffers.at[root];
     bool per_sample = p->stage_kind.at[f.stage] == ON_SAMPLES && b->batched;
-    bool per_strip = b->strip_rows > 0 && p->stages.at[f.stage].slices > 1;
+    bool per_strip = b->strip_elements > 0 && p->stages.at[f.stage].slices > 1;
     f.area = one_stage && (per_sample || per_strip) ? AREA_SCRATCH : AREA_WORK;
     f.bytes = storage_bytes(p, root, f.area == AREA_SCRATCH);
     if (f.area == AREA_WORK) {

@@ -158,7 +158,7 @@ static void pick_vector_axis(Sched *s)
     const Kernel *k = s->k;
     double best = 0;
     s->n->lanes = s->t->lanes;
-    s->n->vector_axis = batch_lanes_axis(s);
+    s->n->vector_axis = k->part == WINOGRAD_WEIGHTS ? k->n_axes - 1 : batch_lanes_axis(s);   /* its channels: gathers, but straight stores */
     if (s->n->vector_axis >= 0)
         return;
     double scalar = scalar_cost(s);
@@ -434,8 +434,15 @@ static void order_contraction(Sched *s)
 {
     Nest *n = s->n;
     if (s->k->part == WINOGRAD_PRODUCT) {   /* per point and panel of filters: all tiles, so that a panel is read once a strip */
-        move_to(n, n->vector_axis, 0);
-        move_to(n, n->par[3], 0);           /* t n x u after the move: x goes first */
+        int filters = -1, point = -1;
+        for (int a = 0; a < s->k->n_axes; a++) {
+            if (!strcmp(s->k->axis[a].name, "k"))
+                filters = a;
+            if (!strcmp(s->k->axis[a].name, "x"))
+                point = a;
+        }
+        move_to(n, filters, 0);
+        move_to(n, point, 0);
         return;
     }
     uint32_t xa = access_axes(s->k, s->a), xb = access_axes(s->k, s->b);
@@ -480,7 +487,7 @@ Nest *schedule_kernel(Arena *arena, const KernelList *l, const Kernel *k, const 
     order_par(&s);
     order_red(&s);
     pick_unrolled(&s);
-    n->zero_tail = !s.contraction;
+    n->zero_tail = !s.contraction && k->part == WINOGRAD_NONE;   /* zeros in, zeros out: transforms are linear */
     if (s.contraction) {
         tile_filter_axis(&s);
         tile_contraction(&s);

@@ -14,7 +14,7 @@
 
 #include <string.h>
 
-enum { MIN_CHANNELS = 32, MIN_SIZE = 13, STRIP_TILES = 28, WHOLE_TILES = 49, MAX_A = 6 };
+enum { MIN_CHANNELS = 32, MIN_SIZE = 13, MIN_TILED = 6, STRIP_TILES = 28, WHOLE_TILES = 49, IMAGE_TILES = 4, MAX_A = 6 };
 static const double points4[2] = {0.625, 1.5}, points2[1] = {1};
 
 typedef struct {
@@ -27,6 +27,9 @@ typedef struct {
     int64_t channels, filters, height, width, pad_h, pad_w;
     int m, a;                         /* tile of outputs, tile of inputs */
     int64_t th, tw, rows;             /* tiles down and across; rows of tiles a slice, 0: not in strips */
+    bool images;                      /* images in the lanes */
+    bool flip;                        /* taps run backwards: a data gradient */
+    int filter_dim;                   /* of the weights: 0, or 1 in a data gradient */
     BufId v, u, prod;
 } Wino;
 
@@ -44,18 +47,25 @@ static int unit_axis(const Affine *f, int n_axes)
     return found;
 }
 
-/* x[.., p + r - pad, ..]: the tap axis beside output axis p, both with coefficient 1; -1 otherwise. */
-static int tap_axis(const Kernel *k, const Affine *f, int p)
+/* x[.., p +- r - pad, ..]: the tap axis beside output axis p; -1: another shape. *sign: of the tap (a data gradient's runs back). */
+static int tap_axis(const Kernel *k, const Affine *f, int p, int *sign)
 {
     int tap = -1;
     for (int a = 0; a < k->n_axes; a++) {
         if (!f->coef[a] || a == p)
             continue;
-        if (f->coef[a] != 1 || tap >= 0 || k->axis[a].extent != 3)
+        if ((f->coef[a] != 1 && f->coef[a] != -1) || tap >= 0 || k->axis[a].extent != 3)
             return -1;
         tap = a;
+        *sign = f->coef[a];
     }
     return f->coef[p] == 1 && !f->table && f->div <= 1 ? tap : -1;
+}
+
+static bool is_weights(const Wino *w, AccessId at)
+{
+    const Buffer *b = &w->l->buffers.at[w->k->access[at].buf];
+    return (b->kind == BUF_CONST && !b->data) || b->kind == BUF_STATE;
 }
 
 static bool find_product(Wino *w)
@@ -70,13 +80,13 @@ static bool find_product(Wino *w)
         w->sum = e;
         w->x = k->expr[m->a].at;
         w->w = k->expr[m->b].at;
-        if (w->l->buffers.at[k->access[w->x].buf].kind == BUF_CONST) {
+        if (is_weights(w, w->x)) {
             AccessId swap = w->x;
             w->x = w->w;
             w->w = swap;
         }
     }
-    return w->sum && w->l->buffers.at[k->access[w->w].buf].kind == BUF_CONST && !w->l->buffers.at[k->access[w->w].buf].data;
+    return w->sum && is_weights(w, w->w);
 }
 
 static bool recognise(Wino *w)
@@ -93,11 +103,17 @@ static bool recognise(Wino *w)
     w->q = unit_axis(&y->dim[3], k->n_axes);
     if (w->n < 0 || w->kk < 0 || w->p < 0 || w->q < 0)
         return false;
-    int c = unit_axis(&x->dim[1], k->n_axes), r = tap_axis(k, &x->dim[2], w->p), s = tap_axis(k, &x->dim[3], w->q);
-    bool weights = c >= 0 && r >= 0 && s >= 0 && unit_axis(&f->dim[0], k->n_axes) == w->kk && unit_axis(&f->dim[1], k->n_axes) == c &&
-                   unit_axis(&f->dim[2], k->n_axes) == r && unit_axis(&f->dim[3], k->n_axes) == s;
-    if (!weights || k->axis[c].kind != AXIS_RED || k->access[w->w].dim[0].offset || k->access[w->w].dim[1].offset)
+    int sign_r = 1, sign_s = 1;
+    int c = unit_axis(&x->dim[1], k->n_axes), r = tap_axis(k, &x->dim[2], w->p, &sign_r), t = tap_axis(k, &x->dim[3], w->q, &sign_s);
+    if (c < 0 || r < 0 || t < 0 || sign_r != sign_s || k->axis[c].kind != AXIS_RED)
         return false;
+    w->flip = sign_r < 0;
+    w->filter_dim = unit_axis(&f->dim[0], k->n_axes) == w->kk ? 0 : 1;
+    for (int d = 0; d < 4; d++) {
+        int want = d == w->filter_dim ? w->kk : d < 2 ? c : d == 2 ? r : t;
+        if (unit_axis(&f->dim[d], k->n_axes) != want || f->dim[d].offset)
+            return false;
+    }
     const Shape *xs = &w->l->buffers.at[x->buf].shape;
     if (x->dim[1].offset || y->dim[2].offset || y->dim[3].offset || k->axis[c].extent != xs->dim[1])
         return false;
@@ -105,20 +121,26 @@ static bool recognise(Wino *w)
     w->filters = k->axis[w->kk].extent;
     w->height = k->axis[w->p].extent;
     w->width = k->axis[w->q].extent;
-    w->pad_h = -x->dim[2].offset;
-    w->pad_w = -x->dim[3].offset;
+    w->pad_h = (w->flip ? 2 : 0) - x->dim[2].offset;   /* p - r + o is p + (2 - r) - (2 - o) */
+    w->pad_w = (w->flip ? 2 : 0) - x->dim[3].offset;
     return true;
 }
 
 /* Where it pays: enough channels to cover the transforms, and tiles that are not mostly border. */
+static int64_t products(const Wino *w, int m)
+{
+    return (w->height + m - 1) / m * ((w->width + m - 1) / m) * (m + 2) * (m + 2);
+}
+
 static bool pays(Wino *w)
 {
     int64_t lanes = w->t->lanes, smaller = w->height < w->width ? w->height : w->width;
-    if (lanes < 4 || w->channels < MIN_CHANNELS || w->filters < MIN_CHANNELS || w->channels % lanes || w->filters % lanes)
+    if (lanes < 4 || w->channels < MIN_CHANNELS || w->filters < MIN_CHANNELS || smaller < MIN_TILED)
         return false;
-    w->m = smaller >= MIN_SIZE ? 4 : 2;
-    if (smaller < 6)
+    if (!w->images && (w->channels % lanes || w->filters % lanes))
         return false;
+    /* One image reads as many transformed weights as it multiplies: the smaller tile has fewer of them. */
+    w->m = w->images ? (products(w, 4) < products(w, 2) ? 4 : 2) : smaller >= MIN_SIZE ? 4 : 2;
     w->a = w->m + 2;
     w->th = (w->height + w->m - 1) / w->m;
     w->tw = (w->width + w->m - 1) / w->m;
@@ -212,15 +234,26 @@ void winograd_weights(int m, const double *w, int64_t filters, int64_t channels,
 }
 
 /* ---- buffers ---- */
+/* Tiles across of one slice of images. */
+static int64_t strip_tiles(const Wino *w) { return w->tw < IMAGE_TILES ? w->tw : IMAGE_TILES; }
+
+/* Tiles of V or M. Channels in the lanes: [th, n, x, c, tw], blocks along c. Images in the lanes: [n, th, tw, x, c]. */
 static BufId tile_buffer(Wino *w, const char *suffix, int64_t channels)
 {
     const Buffer *x = &w->l->buffers.at[w->k->access[w->x].buf];
-    Buffer b = {.kind = BUF_WORK, .dtype = DT_F32, .strip_rows = (int32_t)w->rows};
+    int64_t batch = x->shape.dim[0], points = (int64_t)w->a * w->a;
+    Buffer b = {.kind = BUF_WORK, .dtype = DT_F32, .batched = w->images};
     b.name = arena_printf(w->l->arena, "%s.%s", w->k->name, suffix);
-    b.shape = shape_of(5, w->th, x->shape.dim[0], (int64_t)w->a * w->a, channels, w->tw);
     b.layout = layout_plain(5);
-    b.layout.block_dim = 3;
-    b.layout.lanes = (uint8_t)w->t->lanes;
+    if (w->images) {   /* `choose` blocks it over the batch */
+        b.shape = shape_of(5, batch, w->th, w->tw, points, channels);
+        b.strip_elements = w->t->lanes * strip_tiles(w) * points * channels;
+    } else {
+        b.shape = shape_of(5, w->th, batch, points, channels, w->tw);
+        b.strip_elements = w->rows * batch * points * channels * w->tw;
+        b.layout.block_dim = 3;
+        b.layout.lanes = (uint8_t)w->t->lanes;
+    }
     return kernels_add_buffer(w->l, &b);
 }
 
@@ -232,13 +265,21 @@ static void make_buffers(Wino *w)
     u.name = arena_printf(w->l->arena, "%s.U", w->k->name);
     u.shape = shape_of(3, (int64_t)w->a * w->a, w->filters, w->channels);
     u.layout = layout_plain(3);
-    u.layout.block_dim = 1;
-    u.layout.lanes = (uint8_t)w->t->lanes;
-    u.winograd = (int8_t)w->m;
+    u.updates = 0;
+    if (u.kind == BUF_CONST) {
+        u.winograd = (int8_t)w->m;
+    } else {
+        u.kind = BUF_WORK;
+        u.value = 0;
+    }
+    if (!w->images) {
+        u.layout.block_dim = 1;
+        u.layout.lanes = (uint8_t)w->t->lanes;
+    }
     w->u = kernels_add_buffer(w->l, &u);
 }
 
-/* ---- the three kernels ---- */
+/* ---- the kernels ---- */
 typedef struct { Kernel *k; int n, th, tw, c; } Axes;
 
 static Axes start(Wino *w, WinogradPart part, const char *suffix)
@@ -250,23 +291,81 @@ static Axes start(Wino *w, WinogradPart part, const char *suffix)
     a.tw = kernel_axis(a.k, AXIS_PAR, "u", w->tw, false);
     a.c = kernel_axis(a.k, AXIS_PAR, part == WINOGRAD_INPUT ? "c" : "k", part == WINOGRAD_INPUT ? w->channels : w->filters, false);
     a.k->part = part;
-    a.k->strip_axis = (int8_t)a.th;
-    a.k->strip_rows = (int32_t)w->rows;
+    const int images[3] = {a.n, a.th, a.tw}, sizes[3] = {w->t->lanes, 1, (int)strip_tiles(w)};
+    for (int i = 0; w->images && i < 3; i++) {
+        a.k->strip_axis[a.k->n_strip] = (int8_t)images[i];
+        a.k->strip_size[a.k->n_strip++] = sizes[i];
+    }
+    if (!w->images && w->rows > 0) {
+        a.k->strip_axis[0] = (int8_t)a.th;
+        a.k->strip_size[0] = (int32_t)w->rows;
+        a.k->n_strip = 1;
+    }
     return a;
 }
 
-/* buffer[th, n, x, c, tw] with x an axis, or the constant when axis < 0. */
+/* A tile buffer at (n, th, tw), point x (an axis, or the constant when axis < 0) and a channel axis. */
 static AccessId tile_access(Wino *w, const Axes *a, BufId b, int x_axis, int x_const, int channel)
 {
     AccessId at = kernel_access(w->l, a->k, b);
-    affine_axis(access_dim(a->k, at, 0), a->th, 1);
-    affine_axis(access_dim(a->k, at, 1), a->n, 1);
-    if (x_axis >= 0)
-        affine_axis(access_dim(a->k, at, 2), x_axis, 1);
-    access_dim(a->k, at, 2)->offset = x_const;
-    affine_axis(access_dim(a->k, at, 3), channel, 1);
-    affine_axis(access_dim(a->k, at, 4), a->tw, 1);
+    const int images[5] = {a->n, a->th, a->tw, x_axis, channel}, channels[5] = {a->th, a->n, x_axis, channel, a->tw};
+    for (int d = 0; d < 5; d++) {
+        int axis = w->images ? images[d] : channels[d];
+        if (axis >= 0)
+            affine_axis(access_dim(a->k, at, d), axis, 1);
+        else
+            access_dim(a->k, at, d)->offset = x_const;
+    }
     return at;
+}
+
+/* u = G f for one column of three taps. */
+static void weight_row(KernelList *l, Kernel *k, int m, const ExprId *f, ExprId *u)
+{
+    const double *p = m == 4 ? points4 : points2;
+    double z = m == 4 ? p[0] * p[0] * p[1] * p[1] : -1;
+    u[0] = scaled(l, k, 1 / z, f[0]);
+    for (int i = 0; i < m / 2; i++) {
+        double d = 2 * p[i] * p[i] * (m == 4 ? p[i] * p[i] - p[1 - i] * p[1 - i] : 1);
+        ExprId even = plus(l, k, scaled(l, k, 1 / d, f[0]), p[i] * p[i] / d, f[2]), odd = scaled(l, k, p[i] / d, f[1]);
+        u[1 + 2 * i] = plus(l, k, even, 1, odd);
+        u[2 + 2 * i] = plus(l, k, even, -1, odd);
+    }
+    u[m + 1] = f[2];
+}
+
+/* Weights that change from step to step are transformed in the step. */
+static Kernel *weights_kernel(Wino *w)
+{
+    Kernel *k = kernel_new(w->l, arena_printf(w->l->arena, "%s.weights", w->k->name), w->k->layer, w->k->span);
+    int f = kernel_axis(k, AXIS_PAR, "k", w->filters, false), c = kernel_axis(k, AXIS_PAR, "c", w->channels, false);
+    k->part = WINOGRAD_WEIGHTS;
+    ExprId half[MAX_A][3], u[MAX_A];
+    for (int s = 0; s < 3; s++) {
+        ExprId tap[3], col[MAX_A];
+        for (int r = 0; r < 3; r++) {
+            AccessId at = kernel_access(w->l, k, w->k->access[w->w].buf);
+            affine_axis(access_dim(k, at, w->filter_dim), f, 1);
+            affine_axis(access_dim(k, at, 1 - w->filter_dim), c, 1);
+            access_dim(k, at, 2)->offset = w->flip ? 2 - r : r;
+            access_dim(k, at, 3)->offset = w->flip ? 2 - s : s;
+            tap[r] = expr_load(w->l, k, at);
+        }
+        weight_row(w->l, k, w->m, tap, col);
+        for (int i = 0; i < w->a; i++)
+            half[i][s] = col[i];
+    }
+    for (int i = 0; i < w->a; i++) {
+        weight_row(w->l, k, w->m, half[i], u);
+        for (int j = 0; j < w->a; j++) {
+            AccessId at = kernel_access(w->l, k, w->u);
+            access_dim(k, at, 0)->offset = i * w->a + j;
+            affine_axis(access_dim(k, at, 1), f, 1);
+            affine_axis(access_dim(k, at, 2), c, 1);
+            kernel_out(k, at, u[j]);
+        }
+    }
+    return k;
 }
 
 static Kernel *input_kernel(Wino *w)
@@ -402,12 +501,12 @@ static bool plain_epilogue(const Wino *w)
     return true;
 }
 
-void winograd(KernelList *l, const NestTarget *t)
+void winograd(KernelList *l, const NestTarget *t, bool images)
 {
     Vec(Kernel) out = {0};
     for (uint32_t i = 0; i < l->kernels.len; i++) {
         Kernel k = l->kernels.at[i];
-        Wino w = {.l = l, .t = t, .k = &k};
+        Wino w = {.l = l, .t = t, .k = &k, .images = images};
         if (!recognise(&w) || !plain_epilogue(&w) || !pays(&w)) {
             vec_push(l->arena, &out, k);
             continue;
@@ -417,6 +516,8 @@ void winograd(KernelList *l, const NestTarget *t)
             w.rows = w.rows < 1 ? 1 : w.rows;
         }
         make_buffers(&w);
+        if (l->buffers.at[w.u].kind == BUF_WORK)
+            vec_push(l->arena, &out, *weights_kernel(&w));
         vec_push(l->arena, &out, *input_kernel(&w));
         vec_push(l->arena, &out, *product_kernel(&w));
         vec_push(l->arena, &out, *output_kernel(&w));

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { MAX_STATIC_TILES = 8 };
+enum { MAX_STATIC_TILES = 8, MAX_GUARDS = 96 };
 
 static LLVMValueRef min_max(Ctx *c, LLVMIntPredicate pred, LLVMValueRef a, LLVMValueRef b)
 {
@@ -138,9 +138,9 @@ static void run_tiles(Range *r, int64_t from_tile, int64_t to_tile)
 
 static void run_peeled(Range *r)
 {
-    GuardRef g[32];
+    GuardRef g[MAX_GUARDS];
     Ctx *c = r->c;
-    int n = find_peelable(c, r->a, g, 32);
+    int n = find_peelable(c, r->a, g, MAX_GUARDS);
     int64_t units = (r->extent + r->unit - 1) / r->unit, tiles = units / r->tile, rest = units % r->tile;
     int64_t whole = tiles;                                   /* tiles that need no lane mask */
     while (whole > 0 && unit_is_partial(r, whole * r->tile - 1))
@@ -283,6 +283,40 @@ static void for_split(Ctx *c, int a, LLVMValueRef from, LLVMValueRef to, bool dy
 }
 
 /* ---- run-time extents ---- */
+/* One index at a time, in two versions: inside lo..hi-1 the guards hold, elsewhere they are asked. */
+typedef struct { int a, n; const GuardRef *g; int64_t lo, hi; Body body; void *arg; } Versions;
+
+static void two_versions(Ctx *c, void *arg)
+{
+    const Versions *v = arg;
+    Emit *e = c->e;
+    LLVMValueRef i = axis_index(c, v->a);
+    LLVMValueRef in = LLVMBuildAnd(e->b, LLVMBuildICmp(e->b, LLVMIntSGE, i, emit_i64(e, v->lo), ""),
+                                   LLVMBuildICmp(e->b, LLVMIntSLT, i, emit_i64(e, v->hi), ""), "");
+    uint32_t mark = memo_mark(c);
+    If inside = emit_if_begin(e, in);
+    switch_guards(c, v->g, v->n, +1);
+    v->body(c, v->arg);
+    switch_guards(c, v->g, v->n, -1);
+    emit_if_end(e, &inside);
+    memo_reset(c, mark);
+    If outside = emit_if_begin(e, LLVMBuildNot(e->b, in, ""));
+    v->body(c, v->arg);
+    emit_if_end(e, &outside);
+    memo_reset(c, mark);
+}
+
+/* Indices of axis a at which all these guards hold: an interval, since they are affine. */
+static void interior(const Ctx *c, Versions *v)
+{
+    int64_t extent = c->k->axis[v->a].extent;
+    while (v->lo < extent && !all_inside(c, v->g, v->n, v->a, v->lo, v->lo))
+        v->lo++;
+    v->hi = v->lo;
+    while (v->hi < extent && all_inside(c, v->g, v->n, v->a, v->hi, v->hi))
+        v->hi++;
+}
+
 static void for_dynamic(Ctx *c, int a, LLVMValueRef from, LLVMValueRef to, int32_t tile, int32_t unit, Body body, void *arg)
 {
     Emit *e = c->e;
@@ -290,6 +324,13 @@ static void for_dynamic(Ctx *c, int a, LLVMValueRef from, LLVMValueRef to, int32
     bool partial = unit > 1 && !c->padded && (x->batch || x->extent % unit);   /* slices end at whole vectors, or at the extent */
     LLVMValueRef first = LLVMBuildSDiv(e->b, from, emit_i64(e, unit), "");
     LLVMValueRef end = LLVMBuildSDiv(e->b, emit_add(e, to, emit_i64(e, unit - 1)), emit_i64(e, unit), "");
+    GuardRef g[MAX_GUARDS];
+    Versions v = {.a = a, .g = g, .body = body, .arg = arg};
+    if (tile == 1 && unit == 1 && x->kind == AXIS_PAR && (v.n = find_peelable(c, a, g, MAX_GUARDS)) > 0) {
+        interior(c, &v);
+        run_loop(c, a, first, end, 1, 1, false, two_versions, &v);
+        return;
+    }
     if (tile > 1) {   /* tiles of whole vectors need no masks; what is left goes one vector at a time */
         LLVMValueRef full = partial ? LLVMBuildSDiv(e->b, to, emit_i64(e, unit), "") : end;
         LLVMValueRef count = min_max(c, LLVMIntSGT, LLVMBuildSub(e->b, full, first, ""), emit_i64(e, 0));
@@ -307,10 +348,27 @@ static void for_unrolled(Ctx *c, int a, Body body, void *arg)
         run_static(c, a, i, 1, 1, false, body, arg);
 }
 
+/* The slice's number along axis a, and its size there; NULL: a is not cut. */
+static LLVMValueRef slice_part(const Ctx *c, int a, int32_t *size)
+{
+    if (a == c->nest->slice_axis) {
+        *size = c->nest->slice_size;
+        return c->part[0];
+    }
+    for (int i = 0; i < c->nest->n_inner; i++)
+        if (a == c->nest->inner_axis[i]) {
+            *size = c->nest->inner_size[i];
+            return c->part[i + 1];
+        }
+    return NULL;
+}
+
 void for_axis(Ctx *c, int a, int32_t tile, bool unroll, Body body, void *arg)
 {
     const Axis *x = &c->k->axis[a];
-    bool vector = a == c->nest->vector_axis && c->nest->lanes > 1, sliced = a == c->nest->slice_axis;
+    int32_t size = 0;
+    LLVMValueRef part = slice_part(c, a, &size);
+    bool vector = a == c->nest->vector_axis && c->nest->lanes > 1, sliced = part != NULL;
     int32_t unit = vector ? c->nest->lanes : 1;
     if (unroll && !x->batch && !vector) {
         for_unrolled(c, a, body, arg);
@@ -318,8 +376,8 @@ void for_axis(Ctx *c, int a, int32_t tile, bool unroll, Body body, void *arg)
     }
     LLVMValueRef from = emit_i64(c->e, 0), to = x->batch || sliced ? axis_limit(c, a) : emit_i64(c->e, x->extent);
     if (sliced) {
-        from = emit_mul(c->e, c->slice, c->nest->slice_size);
-        to = min_max(c, LLVMIntSLT, to, emit_add(c->e, from, emit_i64(c->e, c->nest->slice_size)));
+        from = emit_mul(c->e, part, size);
+        to = min_max(c, LLVMIntSLT, to, emit_add(c->e, from, emit_i64(c->e, size)));
     }
     bool dynamic = x->batch || sliced;
     if (c->split[a] && !vector) {
@@ -330,8 +388,8 @@ void for_axis(Ctx *c, int a, int32_t tile, bool unroll, Body body, void *arg)
         for_dynamic(c, a, from, to, tile, unit, body, arg);
         return;
     }
-    GuardRef g[32];
-    int n = tile == 1 && !vector ? clip_axis(c, a, &from, &to, g, 32) : 0;
+    GuardRef g[MAX_GUARDS];
+    int n = tile == 1 && !vector ? clip_axis(c, a, &from, &to, g, MAX_GUARDS) : 0;
     if (n) {
         switch_guards(c, g, n, +1);
         run_loop(c, a, from, to, 1, 1, false, body, arg);
@@ -418,6 +476,18 @@ static void find_expression_axes(Ctx *c)
     }
 }
 
+/* The slice's number along each sliced axis, the last one fastest. */
+static void find_parts(Ctx *c)
+{
+    LLVMValueRef rest = c->slice;
+    for (int i = c->nest->n_inner; i > 0; i--) {
+        LLVMValueRef parts = emit_i64(c->e, nest_parts(c->nest, i));
+        c->part[i] = LLVMBuildSRem(c->e->b, rest, parts, "");
+        rest = LLVMBuildSDiv(c->e->b, rest, parts, "");
+    }
+    c->part[0] = rest;
+}
+
 void emit_nest(Emit *e, const Function *f, const Stage *s, const Nest *nest)
 {
     Ctx c = {.e = e, .f = f, .l = f->kernels, .k = nest->k, .nest = nest};
@@ -430,6 +500,7 @@ void emit_nest(Emit *e, const Function *f, const Stage *s, const Nest *nest)
     for (int a = 0; a < MAX_AXIS; a++)
         c.axis[a].points = 1;
     find_expression_axes(&c);
+    find_parts(&c);
     access_init(&c);
     int level = 0;
     par_level(&c, &level);

@@ -18,7 +18,26 @@ static LLVMValueRef args_field(Ctx *c, unsigned byte_offset)
     return emit_load(e, e->ptr, emit_gep(e, e->i8, c->args, emit_i64(e, byte_offset)), 8);
 }
 
-static int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
+/* Bytes from the buffer's first element to the first one that this slice touches. */
+static LLVMValueRef slice_start(Ctx *c, AccessId at)
+{
+    Emit *e = c->e;
+    const Access *x = &c->k->access[at];
+    const Buffer *b = &c->l->buffers.at[x->buf];
+    int64_t stride[MAX_RANK], size = (int64_t)dtype_size(b->dtype);
+    layout_strides(b, stride);
+    LLVMValueRef bytes = emit_i64(e, 0);
+    for (int i = 0; i <= c->nest->n_inner && c->nest->slice_axis >= 0; i++) {
+        int axis = i == 0 ? c->nest->slice_axis : c->nest->inner_axis[i - 1];
+        int64_t indices = i == 0 ? c->nest->slice_size : c->nest->inner_size[i - 1];
+        for (int d = 0; d < x->rank; d++) {
+            int64_t step = x->dim[d].coef[axis] * indices;   /* whole blocks along a blocked dim */
+            if (step)
+                bytes = emit_add(e, bytes, emit_mul(e, c->part[i], step / (d == b->layout.block_dim ? b->layout.lanes : 1) * stride[d] * size));
+        }
+    }
+    return bytes;
+}
 
 static LLVMValueRef buffer_pointer(Ctx *c, AccessId at)
 {
@@ -39,14 +58,10 @@ static LLVMValueRef buffer_pointer(Ctx *c, AccessId at)
     default: BUG("buffer %d of kernel %s has no place", buf, c->k->name);
     }
     base = emit_gep(e, e->i8, base, emit_load(e, e->i64, emit_gep(e, e->i64, c->offsets, emit_i64(e, at)), 8));
-    const Buffer *b = &c->l->buffers.at[buf];
-    int64_t rows = b->strip_rows > 0 ? b->strip_rows : b->batched ? c->slice_samples : 0;
-    if (p.area != AREA_SCRATCH || !rows)
+    if (p.area != AREA_SCRATCH)
         return base;
-    /* Scratch holds one slice of samples (or of a strip's rows): the pointer is moved back so that they keep their numbers. */
-    int64_t bytes = buffer_elements(b) / round_up(b->shape.dim[0], b->layout.block_dim == 0 ? b->layout.lanes : 1) * rows *
-                    (int64_t)dtype_size(b->dtype);
-    return emit_gep(e, e->i8, base, LLVMBuildNeg(e->b, emit_mul(e, c->slice, bytes), ""));
+    /* Scratch holds one slice: the pointer is moved back so that the slice's elements keep their indices. */
+    return emit_gep(e, e->i8, base, LLVMBuildNeg(e->b, slice_start(c, at), ""));
 }
 
 static bool area_is_aligned(Area a) { return a == AREA_STATE || a == AREA_WORK || a == AREA_CONST || a == AREA_SCRATCH; }

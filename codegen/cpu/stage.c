@@ -36,7 +36,7 @@ static void key_access(Key *key, const Function *f, const Kernel *k, AccessId at
 {
     const Access *x = &k->access[at];
     const Buffer *b = &f->kernels->buffers.at[x->buf];
-    int64_t numbers[] = {b->dtype, b->batched, b->strip_rows, b->layout.block_dim, b->layout.block_dim >= 0 ? b->layout.lanes : 1,
+    int64_t numbers[] = {b->dtype, b->batched, b->strip_elements, b->layout.block_dim, b->layout.block_dim >= 0 ? b->layout.lanes : 1,
                          f->place[x->buf].area, x->rank, b->shape.rank};
     KEY(key, numbers);
     KEY(key, x->fill);
@@ -52,7 +52,9 @@ static Key nest_key(Arena *a, const Function *f, const Stage *s, const Nest *n)
     Key key = {.a = a};
     const Kernel *k = n->k;
     int32_t numbers[] = {k->n_axes, k->n_access, k->n_expr, k->n_out, s->samples_per_slice, n->lanes, n->vector_axis, n->n_par, n->n_red,
-                         n->slice_axis, n->slice_size, n->zero_tail};
+                         n->slice_axis, n->slice_size, n->zero_tail, n->n_inner,
+                         n->n_inner > 0 ? n->inner_axis[0] : 0, n->n_inner > 0 ? n->inner_size[0] : 0,
+                         n->n_inner > 1 ? n->inner_axis[1] : 0, n->n_inner > 1 ? n->inner_size[1] : 0};
     KEY(&key, numbers);
     KEY(&key, n->tile);
     KEY(&key, n->unroll);

@@ -273,6 +273,26 @@ static void test_training(void **unused)
     }
 }
 
+/* Wide enough for Winograd in the forward pass and in data gradients: whole and cut tiles, weights that are transformed anew. */
+static void test_wide_training(void **unused)
+{
+    (void)unused;
+    static const struct { const char *net; int64_t c, h, w; } wide[] = {
+        {"conv out=32 k=3 p=1; act ReLU; conv out=40 k=3 p=1; bn; act ReLU; maxpool k=2; conv out=32 k=3; flatten; linear out=4", 3, 14, 13},
+        {"conv out=32 k=1; res{conv out=48 k=3 p=1; act SiLU; conv out=32 k=3 p=1}{}; act ReLU; aavg; flatten; linear out=4", 4, 16, 8},
+    };
+    static const int64_t batches[] = {4, 19};
+    for (size_t i = 0; i < ARRAY_LEN(wide) * ARRAY_LEN(batches); i++) {
+        Arena *a = arena_new();
+        Machine m;
+        size_t w = i / ARRAY_LEN(batches);
+        Case c = {.net = wide[w].net, .train = "train opt=sgd lr=0.05 momentum=0.9", .input = shape_of(3, wide[w].c, wide[w].h, wide[w].w)};
+        if (machine(a, levels[i == 0 ? 1 : 2], &m))
+            check_step(a, &c, &m, batches[i % ARRAY_LEN(batches)]);
+        arena_free(a);
+    }
+}
+
 static const struct { const char *net; int64_t c, h, w; } nets[] = {
     {"conv out=6 k=5 p=2; act ReLU; maxpool k=2; conv out=16 k=5; act ReLU; maxpool k=2; flatten; linear out=120; act ReLU; linear out=10", 1, 28, 28},
     {"conv out=20 k=5; act ReLU; maxpool k=2; flatten; linear out=7", 1, 20, 17},
@@ -351,6 +371,6 @@ static void test_dropout(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_programs), cmocka_unit_test(test_training), cmocka_unit_test(test_inference), cmocka_unit_test(test_dropout)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_wide_training), cmocka_unit_test(test_programs), cmocka_unit_test(test_training), cmocka_unit_test(test_inference), cmocka_unit_test(test_dropout)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
