@@ -8,6 +8,7 @@
 #include "frontend/backend.h"
 #include "frontend/commands/code.h"
 #include "frontend/pasted.h"
+#include "runtime/samples.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -198,6 +199,24 @@ static void prepare_passes(Compile *cc)
         cc->passes.off[pass_find(cc->o->no_pass.at[i])] = true;
 }
 
+/* A BatchNorm without running statistics normalises over the samples of a call: all of --input is one call then. */
+static void batch_of_input(Compile *cc)
+{
+    Graph *g = cc->module.graph;
+    bool needed = false;
+    for (NodeId n = 1; n < g->nodes.len; n++)
+        needed = needed || (graph_node(g, n)->op == OP_BATCHNORM && !graph_node(g, n)->attrs.norm.track);
+    if (!needed || cc->o->batch || !cc->o->input)
+        return;
+    RtError ignored = {0};   /* whoever reads the samples tells what is wrong with them */
+    Samples samples;
+    if (!samples_read(cc->o->input, g->input_shape.rank, g->input_shape.dim, &samples, &ignored))
+        return;
+    if (samples.n > 0)
+        g->batch = samples.n;
+    samples_free(&samples);
+}
+
 /* Text to checked module. True: a dump ended it. */
 static bool front_half(Compile *cc)
 {
@@ -215,6 +234,8 @@ static bool front_half(Compile *cc)
         cc->module.train.train.data_path = digits_folder(cc->arena);
     if (driver_trains(cc->o) && !cc->o->batch)
         cc->module.graph->batch = cc->module.train.train.batch_size;
+    if (cc->module.graph)
+        batch_of_input(cc);
     if (is_stage(cc, "graph") && fine && !cc->diags.errors) {
         graph_print(cc->module.graph, stdout);
         return true;

@@ -19,7 +19,8 @@ typedef enum {
 } CnncScalar;
 typedef enum { CNNC_RES_LOSS, CNNC_RES_CORRECT, CNNC_RES_COUNT } CnncResult;   /* float: mean loss of the batch, count of right answers */
 
-/* What every stage gets. All pointers aligned to 64 bytes except in/labels/out. */
+/* What every stage gets. All pointers aligned to 64 bytes except in/labels/out. Training steps and evaluation need work and
+ * scratch zeroed once before the first call: lanes past n are multiplied by zeros and must not hold NaN. */
 typedef struct CnncArgs {
     char *state;             /* parameters, running statistics, optimizer state */
     char *work;              /* values that cross stages */
