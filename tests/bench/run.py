@@ -247,7 +247,7 @@ class Table:
 
 
 def text_of(seconds):
-    return f"{1e6 * seconds:.1f} us" if seconds < 1e-3 else f"{1e3 * seconds:.3g} ms"
+    return f"{1e6 * seconds:.1f} us" if seconds < 1e-3 else f"{1e3 * seconds:.2f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
 def cpu_name():
@@ -284,7 +284,8 @@ def programs(table, folder):
 
 def nets(table, calls, folder):
     peak = calls.peak()
-    table.say(f"Peak of one core: {peak / 1e9:.1f} GFLOP/s of float32 multiply-adds.")
+    table.say(f"Peak of one core: {peak / 1e9:.1f} GFLOP/s of float32 multiply-adds. GFLOP/s count what a direct convolution does;"
+              " Winograd's does less, so that its share of the peak can pass 100 %.")
     table.say()
     table.head()
     one = ["--threads", "1"]

@@ -3,7 +3,8 @@
 #   includes go one way: ir <- passes <- codegen <- frontend; runtime sees runtime/ only; of it the
 #   compiler sees runtime/abi.h, and the commands, which run what they compile, all
 #   every header compiles alone
-#   the README's tables of layers and ops say what ir/layers.def and ir/ops.def say (tests/meta/tables.sh makes them)
+#   the README's tables of layers and ops say what ir/layers.def and ir/ops.def say, its numbers are those of tests/bench/results
+#   (tests/meta/tables.sh makes them)
 #   every op has a shape rule, a gradient or none, a lowering, a reference and a golden
 #   every folder and top-level file of the source has its line in the README
 #   no path of one machine, no exit but in a main, no generated file
@@ -51,8 +52,8 @@ done <"$tmp/headers" | xargs -P 2 -n 12 sh -c '
     done' sh "$prefix" >"$tmp/alone"
 rule "every header compiles alone" "$tmp/alone"
 
-# The README's tables, as made from the .def files.
-for table in layers ops; do
+# The README's tables, as made from the .def files and the results of tests/bench.
+for table in layers ops numbers; do
     sh tests/meta/tables.sh $table >"$tmp/want"
     sed -n "/<!-- $table -->/,/<!-- end of $table -->/p" README.md | sed '1d;$d' >"$tmp/have"
     diff -u "$tmp/have" "$tmp/want" >"$tmp/diff"

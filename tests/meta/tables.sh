@@ -1,6 +1,6 @@
 #!/bin/sh
-# Prints the README's table of layers or ops from ir/layers.def or ir/ops.def.
-#   tests/meta/tables.sh layers|ops      tests/meta/tables.sh -u   puts both into the README
+# Prints the README's table of layers or ops from ir/layers.def or ir/ops.def, or its numbers from tests/bench/results/.
+#   tests/meta/tables.sh layers|ops|numbers      tests/meta/tables.sh -u   puts all of them into the README
 cd "$(dirname "$0")/../.." || exit 2
 
 # The preprocessor expands the argument macros of layers.def; awk writes the rows.
@@ -47,10 +47,12 @@ ops() {
         }' ir/ops.def
 }
 
+numbers() { cat tests/bench/results/*.md; }
+
 case ${1:-} in
-layers | ops) $1 ;;
+layers | ops | numbers) $1 ;;
 -u)
-    for table in layers ops; do
+    for table in layers ops numbers; do
         $table >README.md.table
         awk -v table=$table '
             $0 == "<!-- " table " -->" { print; while ((getline line < "README.md.table") > 0) print line; skip = 1 }
@@ -59,5 +61,5 @@ layers | ops) $1 ;;
         rm -f README.md.table
     done
     ;;
-*) echo "usage: tests/meta/tables.sh layers|ops|-u" >&2; exit 2 ;;
+*) echo "usage: tests/meta/tables.sh layers|ops|numbers|-u" >&2; exit 2 ;;
 esac
