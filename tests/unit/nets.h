@@ -14,7 +14,7 @@
 typedef struct { Graph *g; const char *at; } NetText;
 
 /* key=NUMBER in the layer's text, or `otherwise`. */
-static double net_number(const char *layer, const char *key, double otherwise)
+static inline double net_number(const char *layer, const char *key, double otherwise)
 {
     size_t len = strlen(key);
     for (const char *p = layer; *p && *p != ';' && *p != '}' && *p != '{'; p++)
@@ -23,18 +23,18 @@ static double net_number(const char *layer, const char *key, double otherwise)
     return otherwise;
 }
 
-static ValueId net_param(Graph *g, const char *layer, const char *name, bool trainable)
+static inline ValueId net_param(Graph *g, const char *layer, const char *name, bool trainable)
 {
     ParamAttrs p = {.init = INIT_UNIFORM, .trainable = trainable, .buffer = !trainable};
     return graph_add_param(g, arena_printf(g->arena, "%s.%s", layer, name), &p, NULL, (LayerId)g->layers.len, (Span){0, 0});
 }
 
-static ValueId net_node(Graph *g, Op op, const ValueId *in, int n, const Attrs *attrs)
+static inline ValueId net_node(Graph *g, Op op, const ValueId *in, int n, const Attrs *attrs)
 {
     return node_out(g, graph_add_node(g, op, in, n, attrs, (LayerId)g->layers.len, (Span){0, 0}), 0);
 }
 
-static ValueId net_conv(Graph *g, const char *l, const char *name, ValueId x)
+static inline ValueId net_conv(Graph *g, const char *l, const char *name, ValueId x)
 {
     Attrs a = {.conv = {.nd = (int)net_number(l, "nd", 2), .in_channels = INFER, .out_channels = (int64_t)net_number(l, "out", 1),
                         .groups = (int64_t)net_number(l, "g", 1), .bias = net_number(l, "b", 1) != 0}};
@@ -52,14 +52,14 @@ static ValueId net_conv(Graph *g, const char *l, const char *name, ValueId x)
     return net_node(g, OP_CONV, (ValueId[]){x, w, b}, 3, &a);
 }
 
-static ValueId net_linear(Graph *g, const char *l, const char *name, ValueId x)
+static inline ValueId net_linear(Graph *g, const char *l, const char *name, ValueId x)
 {
     Attrs a = {.linear = {INFER, (int64_t)net_number(l, "out", 1), net_number(l, "b", 1) != 0}};
     ValueId w = net_param(g, name, "weight", true), b = a.linear.bias ? net_param(g, name, "bias", true) : 0;
     return net_node(g, OP_LINEAR, (ValueId[]){x, w, b}, 3, &a);
 }
 
-static ValueId net_bn(Graph *g, const char *l, const char *name, ValueId x)
+static inline ValueId net_bn(Graph *g, const char *l, const char *name, ValueId x)
 {
     Attrs a = {.norm = {INFER, net_number(l, "eps", 1e-5), net_number(l, "mom", 0.1), net_number(l, "aff", 1) != 0,
                         net_number(l, "track", 1) != 0}};
@@ -79,7 +79,7 @@ static ValueId net_bn(Graph *g, const char *l, const char *name, ValueId x)
     return net_node(g, OP_BATCHNORM, in, 5, &a);
 }
 
-static ValueId net_pool(Graph *g, const char *l, Op op, ValueId x)
+static inline ValueId net_pool(Graph *g, const char *l, Op op, ValueId x)
 {
     int64_t k = (int64_t)net_number(l, "k", 2);
     Attrs a = {.pool = {.nd = (int)net_number(l, "nd", 2), .ceil_mode = net_number(l, "ceil", 0) != 0,
@@ -93,7 +93,7 @@ static ValueId net_pool(Graph *g, const char *l, Op op, ValueId x)
     return net_node(g, op, &x, 1, &a);
 }
 
-static ValueId net_act(Graph *g, const char *l, const char *name, ValueId x)
+static inline ValueId net_act(Graph *g, const char *l, const char *name, ValueId x)
 {
     static const struct { const char *torch; ActKind kind; double p[2]; } acts[] = {
         {"ReLU ", ACT_RELU, {0}}, {"ReLU6", ACT_RELU6, {0}}, {"LeakyReLU", ACT_LEAKY_RELU, {0.01}}, {"PReLU", ACT_PRELU, {1, 0.25}},
@@ -120,7 +120,7 @@ static ValueId net_act(Graph *g, const char *l, const char *name, ValueId x)
     BUG("no activation %s", want);
 }
 
-static ValueId net_simple(Graph *g, const char *l, const char *name, ValueId x)
+static inline ValueId net_simple(Graph *g, const char *l, const char *name, ValueId x)
 {
     Attrs a = {0};
     size_t len = strcspn(l, " ;}{");
@@ -163,9 +163,9 @@ static ValueId net_simple(Graph *g, const char *l, const char *name, ValueId x)
     BUG("no layer %.*s", (int)len, l);
 }
 
-static ValueId net_sequence(NetText *t, const char *prefix, ValueId x);
+static inline ValueId net_sequence(NetText *t, const char *prefix, ValueId x);
 
-static ValueId net_branches(NetText *t, bool residual, const char *name, ValueId x)
+static inline ValueId net_branches(NetText *t, bool residual, const char *name, ValueId x)
 {
     ValueId out[8];
     int n = 0;
@@ -180,7 +180,7 @@ static ValueId net_branches(NetText *t, bool residual, const char *name, ValueId
     return net_node(t->g, OP_CONCAT, out, n, &(Attrs){.axis = {.axis = 1}});
 }
 
-static ValueId net_sequence(NetText *t, const char *prefix, ValueId x)
+static inline ValueId net_sequence(NetText *t, const char *prefix, ValueId x)
 {
     for (int i = 0;; i++) {
         t->at += strspn(t->at, " ;");
@@ -199,7 +199,7 @@ static ValueId net_sequence(NetText *t, const char *prefix, ValueId x)
 }
 
 /* The forward graph of the text, shaped. Layer names: the parameters' prefixes. Aborts on a mistake in the text. */
-static Graph *net_build(Arena *a, const char *text, int64_t batch, Shape input)
+static inline Graph *net_build(Arena *a, const char *text, int64_t batch, Shape input)
 {
     Graph *g = graph_new(a, "net", batch);
     g->input_shape = input;
@@ -220,7 +220,7 @@ static Graph *net_build(Arena *a, const char *text, int64_t batch, Shape input)
 }
 
 /* n numbers in [0, 1) that depend on `name` alone. */
-static void net_fill(const char *name, double *out, int64_t n)
+static inline void net_fill(const char *name, double *out, int64_t n)
 {
     uint64_t s = 1469598103934665603u;
     for (const char *p = name; *p; p++)
@@ -231,10 +231,10 @@ static void net_fill(const char *name, double *out, int64_t n)
     }
 }
 
-static bool net_ends(const char *s, const char *end) { return strlen(s) >= strlen(end) && strcmp(s + strlen(s) - strlen(end), end) == 0; }
+static inline bool net_ends(const char *s, const char *end) { return strlen(s) >= strlen(end) && strcmp(s + strlen(s) - strlen(end), end) == 0; }
 
 /* A parameter's starting values: what make_train.py gives the same name. */
-static void net_init(const char *name, const Shape *shape, double *out)
+static inline void net_init(const char *name, const Shape *shape, double *out)
 {
     int64_t n = shape_elements(shape), fan = shape->rank > 1 ? n / shape->dim[0] : 1;
     net_fill(name, out, n);

@@ -19,9 +19,9 @@ typedef struct {
     int n_tensors;
 } Case;
 
-static double case_option(const Case *c, const char *key, double otherwise) { return net_number(c->train, key, otherwise); }
+static inline double case_option(const Case *c, const char *key, double otherwise) { return net_number(c->train, key, otherwise); }
 
-static void case_read_tensor(Arena *a, Case *c, char *line)
+static inline void case_read_tensor(Arena *a, Case *c, char *line)
 {
     Expected *e = &c->tensor[c->n_tensors++];
     size_t len = strcspn(line, " ");
@@ -32,14 +32,14 @@ static void case_read_tensor(Arena *a, Case *c, char *line)
 }
 
 /* The committed cases, or those of the file that CNNC_TRAIN_CASES names (make_train.py FILE SEED COUNT makes more). */
-static FILE *case_open(void)
+static inline FILE *case_open(void)
 {
     const char *other = getenv("CNNC_TRAIN_CASES");
     return fopen(other ? other : "tests/unit/data/train.txt", "r");
 }
 
 /* The next case of the file; false at its end. */
-static bool case_next(Arena *a, FILE *f, Case *c)
+static inline bool case_next(Arena *a, FILE *f, Case *c)
 {
     char line[1 << 14];
     *c = (Case){0};
@@ -65,7 +65,7 @@ static bool case_next(Arena *a, FILE *f, Case *c)
     return c->net != NULL;
 }
 
-static TrainSpec case_spec(const Case *c)
+static inline TrainSpec case_spec(const Case *c)
 {
     TrainSpec s = {.present = true};
     const char *t = c->train;
@@ -82,7 +82,7 @@ static TrainSpec case_spec(const Case *c)
 }
 
 /* Storage for every state tensor of graph g with its starting values, by ValueId; NULL for other values. */
-static double **state_start(Arena *a, const Graph *g)
+static inline double **state_start(Arena *a, const Graph *g)
 {
     double **state = NEWN(a, double *, g->values.len);
     for (NodeId n = 1; n < g->nodes.len; n++) {
@@ -97,7 +97,7 @@ static double **state_start(Arena *a, const Graph *g)
 }
 
 /* What step k of a training graph gets. */
-static RefInputs step_inputs(Arena *a, const Graph *g, const CnncTrain *c, double **state, int k)
+static inline RefInputs step_inputs(Arena *a, const Graph *g, const CnncTrain *c, double **state, int k)
 {
     int64_t n = g->batch - (k == 2), per_sample = shape_elements(&g->input_shape);
     Shape out = graph_value(g, g->output)->shape;
@@ -121,7 +121,7 @@ static RefInputs step_inputs(Arena *a, const Graph *g, const CnncTrain *c, doubl
 }
 
 /* Writes the next values over the old ones. */
-static void state_advance(const Graph *g, double **state, const RefRun *run)
+static inline void state_advance(const Graph *g, double **state, const RefRun *run)
 {
     for (uint32_t i = 0; i < g->updates.len; i++) {
         const RefTensor *next = &run->value[g->updates.at[i].next];
