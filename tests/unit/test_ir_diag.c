@@ -15,7 +15,9 @@ static char *printed(Diags *d, DiagFormat format)
     FILE *f = open_memstream(&text, &n);
     diags_print(d, f, format, false);
     fclose(f);
-    return text;
+    char *copy = strdup(text);   /* gcc takes what an open_memstream made for a local of this function */
+    free(text);
+    return copy;
 }
 
 static void expect(Diags *d, DiagFormat format, const char *want)
