@@ -471,12 +471,34 @@ static void order_contraction(Sched *s)
     }
 }
 
+/* A copy from rows into batch lanes: along one axis the input is contiguous and the output moves by whole vectors, so a tile of
+ * lanes x lanes is loaded row by row and transposed, instead of gathered. */
+static void find_transpose(Sched *s)
+{
+    const Kernel *k = s->k;
+    Nest *n = s->n;
+    if (k->n_out != 1 || k->expr[k->out[0].value].op != EX_LOAD || n->lanes < 2 || n->vector_axis < 0)
+        return;
+    AccessId in = k->expr[k->out[0].value].at, out = k->out[0].at;
+    bool rows = s->lin[in].linear && s->lin[out].linear && !s->lin[in].block[n->vector_axis] && s->lin[out].block[n->vector_axis];
+    for (int d = 0; d < k->access[in].rank; d++)
+        rows = rows && !k->access[in].dim[d].guarded;
+    for (int a = 0; a < k->n_axes && rows; a++)
+        if (a != n->vector_axis && s->lin[in].unit[a] == 1 && s->lin[out].unit[a] == n->lanes && k->axis[a].extent >= n->lanes &&
+            !k->axis[a].batch) {
+            n->transposed = in;
+            n->transpose_axis = a;
+            n->tile[a] = n->lanes;
+        }
+}
+
 Nest *schedule_kernel(Arena *arena, const KernelList *l, const Kernel *k, const NestTarget *t)
 {
     Nest *n = NEW(arena, Nest);
     Sched s = {.l = l, .k = k, .t = t, .n = n};
     n->k = k;
-    n->slice_axis = -1;
+    n->slice_axis = n->transpose_axis = -1;
+    n->transposed = -1;
     for (int a = 0; a < MAX_AXIS; a++)
         n->tile[a] = 1;
     s.lin = NEWN(arena, Linear, k->n_access);
@@ -494,6 +516,8 @@ Nest *schedule_kernel(Arena *arena, const KernelList *l, const Kernel *k, const 
         order_contraction(&s);
     } else if (s.main) {
         tile_reduction(&s);
+    } else {
+        find_transpose(&s);
     }
     return n;
 }

@@ -167,7 +167,9 @@ static void run_peeled(Range *r)
     }
     for (int64_t t = whole; t < tiles; t++)
         run_tile(r, t * r->tile, r->tile);
-    if (rest)
+    if (rest && r->a == c->nest->transpose_axis)   /* a copy may write some elements twice: the last tile is whole and overlaps */
+        run_tile(r, units - r->tile, r->tile);
+    else if (rest)
         run_tile(r, tiles * r->tile, (int32_t)rest);
 }
 

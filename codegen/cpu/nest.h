@@ -66,6 +66,9 @@ LLVMValueRef lane_mask(Ctx *c);                                /* i1 lanes: inde
 /* The value, or its fill where out of range. *skip (may be NULL): set when it is out of range for certain. */
 LLVMValueRef access_load(Ctx *c, AccessId at, bool *skip);
 void access_store(Ctx *c, AccessId at, LLVMValueRef value);
+/* Is this load part of a full tile that is transposed (see Nest)? Then out[i] is the value at point i of the transposed axis. */
+bool access_transposes(const Ctx *c, AccessId at);
+void access_load_transposed(Ctx *c, AccessId at, LLVMValueRef *out);
 bool guard_is_inside(const Ctx *c, const Affine *f, int axis, int64_t first, int64_t last);
 
 /* nest_value.c */

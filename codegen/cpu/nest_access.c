@@ -277,6 +277,47 @@ static LLVMValueRef load_scalar(Ctx *c, AccessId at, LLVMValueRef ok)
     return LLVMBuildSelect(c->e->b, ok, v, fill_value(c, at), "");
 }
 
+bool access_transposes(const Ctx *c, AccessId at)
+{
+    return at == c->nest->transposed && vector_active(c) && c->axis[c->nest->transpose_axis].points == c->nest->lanes;
+}
+
+/* One of the log2(lanes) steps of a transposition: rows i and i + by exchange their off-diagonal blocks of `by` lanes. */
+static void exchange(Ctx *c, LLVMValueRef *row, int by)
+{
+    int lanes = c->nest->lanes;
+    for (int i = 0; i < lanes; i++) {
+        if (i & by)
+            continue;
+        LLVMValueRef a = row[i], b = row[i + by], low[32], high[32];
+        for (int k = 0; k < lanes; k++) {
+            low[k] = emit_i32(c->e, k & by ? lanes + k - by : k);
+            high[k] = emit_i32(c->e, k & by ? lanes + k : k + by);
+        }
+        row[i] = LLVMBuildShuffleVector(c->e->b, a, b, LLVMConstVector(low, (unsigned)lanes), "");
+        row[i + by] = LLVMBuildShuffleVector(c->e->b, a, b, LLVMConstVector(high, (unsigned)lanes), "");
+    }
+}
+
+void access_load_transposed(Ctx *c, AccessId at, LLVMValueRef *out)
+{
+    AccessState *s = &c->acc[at];
+    int lanes = c->nest->lanes, v = c->nest->vector_axis;
+    int32_t point = c->pt[c->nest->transpose_axis];
+    LLVMTypeRef type = emit_vec(c->e, s->elem, lanes);
+    LLVMValueRef left = LLVMBuildSub(c->e->b, axis_limit(c, v), axis_index(c, v), "");
+    c->pt[c->nest->transpose_axis] = 0;
+    LLVMValueRef first = fast_pointer(c, at);
+    c->pt[c->nest->transpose_axis] = point;
+    for (int i = 0; i < lanes; i++) {   /* one sample's row; samples that do not exist read as zeros */
+        LLVMValueRef exists = LLVMBuildICmp(c->e->b, LLVMIntSGT, left, emit_i64(c->e, i), "");
+        LLVMValueRef p = emit_gep(c->e, s->elem, first, emit_i64(c->e, i * s->lin.unit[v]));
+        out[i] = emit_masked_load(c->e, type, p, emit_splat(c->e, exists, lanes), LLVMConstNull(type), 4);
+    }
+    for (int by = 1; by < lanes; by *= 2)
+        exchange(c, out, by);
+}
+
 LLVMValueRef access_load(Ctx *c, AccessId at, bool *skip)
 {
     bool outside = false;

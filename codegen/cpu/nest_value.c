@@ -107,6 +107,19 @@ static LLVMValueRef eval_operation(Ctx *c, const Expr *x)
     return emit_scalar_op(c->e, x->op, v[0], v[1], v[2]);
 }
 
+/* A load of a transposed tile: the first point asked for computes all. */
+static LLVMValueRef eval_transposed(Ctx *c, ExprId e)
+{
+    LLVMValueRef rows[32];
+    int axis = c->nest->transpose_axis;
+    int32_t point = c->pt[axis];
+    access_load_transposed(c, c->k->expr[e].at, rows);
+    for (c->pt[axis] = 0; c->pt[axis] < c->nest->lanes; c->pt[axis]++)
+        memo_put(c, e, rows[c->pt[axis]]);
+    c->pt[axis] = point;
+    return rows[point];
+}
+
 static void reduce_group(Ctx *c, const ExprId *group, int n);
 
 static LLVMValueRef eval_reduction_here(Ctx *c, ExprId e)
@@ -126,7 +139,10 @@ LLVMValueRef eval(Ctx *c, ExprId e)
     if (v)
         return v;
     switch (x->op) {
-    case EX_LOAD: v = access_load(c, x->at, NULL); break;
+    case EX_LOAD:
+        if (access_transposes(c, x->at))
+            return eval_transposed(c, e);
+        v = access_load(c, x->at, NULL); break;
     case EX_INDEX: v = eval_index(c, x->axis); break;
     case EX_N: v = LLVMBuildTrunc(c->e->b, c->n, c->e->i32, ""); break;
     case EX_ROWINDEX: v = eval_row_index(c, x->at); break;
