@@ -4,13 +4,14 @@
  *
  * SUM[n,p,q](e) becomes   part[z, ...] = SUM[n',p,q](e with n = z * samples + n')      (axis z: slices)
  *                   and   SUM[z](part[z, ...])
- * A sum inside the operand of another (the mean inside the variance) is split first; the outer part reads
+ * Sums over the same axes share a sweep. A sum inside the operand of another (the mean inside the variance) is split first; the outer part reads
  * SUM[z](part) again, which costs a few additions per channel. */
 #include "codegen/split.h"
 #include "codegen/nest.h"
 
 #include <string.h>
 
+enum { MAX_SWEEP = 4 };
 typedef struct {
     KernelList *l;
     const Kernel *k;
@@ -184,28 +185,59 @@ static BufId part_buffer(Splitter *s, ExprId e)
     return kernels_add_buffer(s->l, &b);
 }
 
-static Kernel *part_kernel(Splitter *s, ExprId e)
+/* One sweep for the sums of `group`: equal axes, and none inside another. */
+static Kernel *part_kernel(Splitter *s, const ExprId *group, int n)
 {
-    Kernel *to = kernel_new(s->l, arena_printf(s->l->arena, "%s.part%d", s->k->name, part_number(s, e)), s->k->layer, s->k->span);
+    Kernel *to = kernel_new(s->l, arena_printf(s->l->arena, "%s.part%d", s->k->name, part_number(s, group[0])), s->k->layer, s->k->span);
     Copy c = copy_into(s, to);
     c.slice = kernel_axis(to, AXIS_PAR, "z", s->slices, true);
     to->axis[c.slice].batch_div = (int32_t)s->samples;
     c.inside = kernel_axis(to, AXIS_RED, "n", s->samples, true);
     to->axis[c.inside].batch_base = (int8_t)c.slice;
     to->axis[c.inside].batch_step = (int32_t)s->samples;
-    const Expr *x = &s->k->expr[e];
-    ExprId operand = copied_expr(&c, x->a);
-    ExprId sum = expr_reduce(s->l, to, EX_SUM, operand, 0, copied_mask(&c, x->axes));
-    s->part[e] = part_buffer(s, e);
-    AccessId at = kernel_access(s->l, to, s->part[e]);
-    affine_axis(access_dim(to, at, 0), c.slice, 1);
-    int d = 1;
-    for (int a = 0; a < s->k->n_axes; a++)
-        if (x->free_axes >> a & 1)
-            affine_axis(access_dim(to, at, d++), copied_axis(&c, a), 1);
-    kernel_out(to, at, sum);
+    ExprId sum[MAX_SWEEP];
+    for (int i = 0; i < n; i++) {
+        const Expr *x = &s->k->expr[group[i]];
+        ExprId operand = copied_expr(&c, x->a);
+        sum[i] = expr_reduce(s->l, to, EX_SUM, operand, 0, copied_mask(&c, x->axes));
+    }
+    for (int i = 0; i < n; i++) {
+        const Expr *x = &s->k->expr[group[i]];
+        s->part[group[i]] = part_buffer(s, group[i]);
+        AccessId at = kernel_access(s->l, to, s->part[group[i]]);
+        affine_axis(access_dim(to, at, 0), c.slice, 1);
+        int d = 1;
+        for (int a = 0; a < s->k->n_axes; a++)
+            if (x->free_axes >> a & 1)
+                affine_axis(access_dim(to, at, d++), copied_axis(&c, a), 1);
+        kernel_out(to, at, sum[i]);
+    }
     to->macs = s->k->macs;
     return to;
+}
+
+static bool reaches(const Kernel *k, ExprId from, ExprId e)
+{
+    if (from <= e)
+        return from == e;
+    const Expr *x = &k->expr[from];
+    return (x->a && reaches(k, x->a, e)) || (x->b && reaches(k, x->b, e)) || (x->c && reaches(k, x->c, e));
+}
+
+/* The sums over the batch that one sweep can take together with e, e first. */
+static int sweep_of(const Splitter *s, ExprId e, ExprId *group)
+{
+    int n = 0;
+    group[n++] = e;
+    for (ExprId o = e + 1; o < s->k->n_expr && n < MAX_SWEEP; o++) {
+        const Expr *x = &s->k->expr[o], *y = &s->k->expr[e];
+        bool joins = sums_over_batch(s->k, o) && !s->part[o] && x->axes == y->axes && x->free_axes == y->free_axes;
+        for (ExprId i = 1; i < o && joins; i++)   /* what is inside it must have been split before */
+            joins = !(sums_over_batch(s->k, i) && !s->part[i] && reaches(s->k, x->a, i));
+        if (joins)
+            group[n++] = o;
+    }
+    return n;
 }
 
 static Kernel *final_kernel(Splitter *s)
@@ -241,9 +273,13 @@ void split_batch_reductions(KernelList *l, int64_t samples, bool (*keep)(const K
             continue;
         }
         Splitter s = {l, k, samples, slices, NEWN(l->arena, BufId, k->n_expr)};
-        for (ExprId e = 1; e < k->n_expr; e++)
-            if (sums_over_batch(k, e))
-                vec_push(l->arena, &done.kernels, *part_kernel(&s, e));
+        for (ExprId e = 1; e < k->n_expr; e++) {
+            ExprId group[MAX_SWEEP];
+            if (sums_over_batch(k, e) && !s.part[e]) {
+                int n = sweep_of(&s, e, group);
+                vec_push(l->arena, &done.kernels, *part_kernel(&s, group, n));
+            }
+        }
         vec_push(l->arena, &done.kernels, *final_kernel(&s));
     }
     l->kernels.at = done.kernels.at;

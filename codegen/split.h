@@ -3,7 +3,7 @@
 #define CNNC_CODEGEN_SPLIT_H
 #include "codegen/kernel.h"
 
-/* Replaces every kernel that sums over the batch, and for which keep(l, k, arg) is false, by one kernel per sum that writes partial
+/* Replaces every kernel that sums over the batch, and for which keep(l, k, arg) is false, by kernels (one a sweep) that write partial
  * sums [slices][...] (slice axis first, `samples` per slice) and one that adds them in slice order and goes on. */
 void split_batch_reductions(KernelList *l, int64_t samples, bool (*keep)(const KernelList *, const Kernel *, void *), void *arg);
 #endif
