@@ -26,6 +26,9 @@ typedef struct {
     KernelKind *kind;           /* by kernel */
     int32_t *stage_of;          /* by kernel; -1 not placed */
     Nest **nest;                /* by kernel */
+    BufId *root;                /* by buffer: whose storage it is */
+    uint64_t *reads, *writes;   /* by kernel: bits of the roots it touches, `words` of them */
+    size_t words;
     int32_t *order;             /* kernels in order of execution */
     int32_t n_order;
     Vec(Stage) stages;
@@ -120,27 +123,40 @@ static bool is_out(const Kernel *k, int at)
 
 typedef enum { NO_TOUCH = 0, READS = 1, WRITES = 2 } Touch;
 
-static int touches(const Plan *p, const Kernel *k, BufId root)
+static bool bit(const uint64_t *set, BufId b) { return set[b / 64] >> (b % 64) & 1; }
+
+static int touches(const Plan *p, int kernel, BufId root)
 {
-    int t = NO_TOUCH;
-    for (int i = 0; i < k->n_access; i++)
-        if (buffer_root(p->l, k->access[i].buf) == root)
-            t |= is_out(k, i) ? WRITES : READS;
-    return t;
+    size_t at = (size_t)kernel * p->words;
+    return (bit(p->reads + at, root) ? READS : 0) | (bit(p->writes + at, root) ? WRITES : 0);
 }
 
-/* Later kernel j must wait for earlier kernel i because of some buffer; *shared is one such buffer. */
-static bool depends(const Plan *p, int i, int j, BufId *shared)
+/* Which storage every kernel reads and writes, found once: the stages are made by asking over and over. */
+static void find_touches(Plan *p)
 {
-    const Kernel *x = &p->l->kernels.at[i], *y = &p->l->kernels.at[j];
-    for (int a = 0; a < y->n_access; a++) {
-        BufId root = buffer_root(p->l, y->access[a].buf);
-        int before = touches(p, x, root), now = is_out(y, a) ? WRITES : READS;
-        if ((before & WRITES) || (before && now == WRITES)) {
-            *shared = root;
-            return true;
+    p->root = NEWN(p->a, BufId, p->l->buffers.len);
+    for (uint32_t b = 1; b < p->l->buffers.len; b++)
+        p->root[b] = buffer_root(p->l, (BufId)b);
+    p->words = p->l->buffers.len / 64 + 1;
+    p->reads = NEWN(p->a, uint64_t, p->words * p->l->kernels.len);
+    p->writes = NEWN(p->a, uint64_t, p->words * p->l->kernels.len);
+    for (uint32_t j = 0; j < p->l->kernels.len; j++) {
+        const Kernel *k = &p->l->kernels.at[j];
+        for (int i = 0; i < k->n_access; i++) {
+            BufId r = p->root[k->access[i].buf];
+            (is_out(k, i) ? p->writes : p->reads)[j * p->words + (size_t)r / 64] |= 1ull << (r % 64);
         }
     }
+}
+
+/* Later kernel j must wait for earlier kernel i because of some buffer. */
+static bool depends(const Plan *p, int i, int j)
+{
+    const uint64_t *ri = p->reads + (size_t)i * p->words, *wi = p->writes + (size_t)i * p->words;
+    const uint64_t *rj = p->reads + (size_t)j * p->words, *wj = p->writes + (size_t)j * p->words;
+    for (size_t w = 0; w < p->words; w++)
+        if ((wi[w] & (rj[w] | wj[w])) | (ri[w] & wj[w]))
+            return true;
     return false;
 }
 
@@ -161,7 +177,7 @@ static bool same_slice_only(const Plan *p, int i, int j, BufId root)
     for (int s = 0; s < 2; s++)
         for (int at = 0; at < both[s]->k->n_access; at++) {
             const Access *ac = &both[s]->k->access[at];
-            if (buffer_root(p->l, ac->buf) != root)
+            if (p->root[ac->buf] != root)
                 continue;
             if (ac->rank < 1 || ac->dim[0].coef[both[s]->slice_axis] != 1 || ac->dim[0].offset || ac->dim[0].table)
                 return false;
@@ -173,18 +189,17 @@ static bool same_slice_only(const Plan *p, int i, int j, BufId root)
 static bool ready(const Plan *p, int j, int32_t stage)
 {
     for (int i = 0; i < j; i++) {
-        BufId shared = 0;
         if (p->stage_of[i] >= 0 && p->stage_of[i] < stage)
             continue;
-        if (!depends(p, i, j, &shared))
+        if (!depends(p, i, j))
             continue;
         if (p->stage_of[i] < 0)
             return false;
         /* in the same stage: every buffer they share must stay within the slice */
         const Kernel *y = &p->l->kernels.at[j];
         for (int a = 0; a < y->n_access; a++) {
-            BufId root = buffer_root(p->l, y->access[a].buf);
-            int before = touches(p, &p->l->kernels.at[i], root);
+            BufId root = p->root[y->access[a].buf];
+            int before = touches(p, i, root);
             if (((before & WRITES) || (before && is_out(y, a))) && !same_slice_only(p, i, j, root))
                 return false;
         }
@@ -220,12 +235,12 @@ static void add_to_stage(Plan *p, Stage *s, int32_t index, int j)
     p->order[p->n_order++] = j;
 }
 
-static int count_ready(const Plan *p, KernelKind kind, int32_t stage)
+static bool any_ready(const Plan *p, KernelKind kind, int32_t stage)
 {
-    int n = 0;
     for (uint32_t j = 0; j < p->l->kernels.len; j++)
-        n += p->stage_of[j] < 0 && p->kind[j] == kind && ready(p, (int)j, stage);
-    return n;
+        if (p->stage_of[j] < 0 && p->kind[j] == kind && ready(p, (int)j, stage))
+            return true;
+    return false;
 }
 
 static void make_stages(Plan *p)
@@ -234,7 +249,7 @@ static void make_stages(Plan *p)
     while (left) {
         int32_t index = (int32_t)p->stages.len;
         Stage s = {.first_layer = -1, .last_layer = -1, .slices = 1};
-        KernelKind kind = count_ready(p, ON_SAMPLES, index) ? ON_SAMPLES : ON_OUTPUTS;
+        KernelKind kind = any_ready(p, ON_SAMPLES, index) ? ON_SAMPLES : ON_OUTPUTS;
         for (uint32_t j = 0; j < p->l->kernels.len; j++)
             if (p->stage_of[j] < 0 && joins(p, (int)j, &s, kind) && ready(p, (int)j, index))
                 add_to_stage(p, &s, index, (int)j);
@@ -270,7 +285,7 @@ static Life lifetime(const Plan *p, BufId root)
     bool one_stage = true;
     for (int32_t i = 0; i < p->n_order; i++) {
         int32_t j = p->order[i], stage = p->stage_of[j];
-        if (!touches(p, &p->l->kernels.at[j], root))
+        if (!touches(p, j, root))
             continue;
         if (f.first < 0) {
             f.first = i;
@@ -325,7 +340,7 @@ static void place_work(Plan *p)
     Life *life = NEWN(p->a, Life, p->l->buffers.len);
     int n = 0;
     for (uint32_t b = 1; b < p->l->buffers.len; b++) {
-        if (p->l->buffers.at[b].kind != BUF_WORK || buffer_root(p->l, (BufId)b) != (BufId)b)
+        if (p->l->buffers.at[b].kind != BUF_WORK || p->root[b] != (BufId)b)
             continue;
         Life f = lifetime(p, (BufId)b);
         if (f.first >= 0)
@@ -364,7 +379,7 @@ static bool *used_buffers(const Plan *p)
     bool *used = NEWN(p->a, bool, p->l->buffers.len);
     for (uint32_t k = 0; k < p->l->kernels.len; k++)
         for (int i = 0; i < p->l->kernels.at[k].n_access; i++)
-            used[buffer_root(p->l, p->l->kernels.at[k].access[i].buf)] = true;
+            used[p->root[p->l->kernels.at[k].access[i].buf]] = true;
     return used;
 }
 
@@ -377,7 +392,7 @@ static void place_all(Plan *p)
             p->f->place[b] = fixed_place(p, (BufId)b);
     place_work(p);
     for (uint32_t b = 1; b < p->l->buffers.len; b++)
-        p->f->place[b] = p->f->place[buffer_root(p->l, (BufId)b)];
+        p->f->place[b] = p->f->place[p->root[b]];
 }
 
 Function *plan(Arena *a, const char *name, const KernelList *l, const PlanInput *in)
@@ -393,6 +408,7 @@ Function *plan(Arena *a, const char *name, const KernelList *l, const PlanInput 
     p.order = NEWN(a, int32_t, l->kernels.len);
     memset(p.stage_of, -1, sizeof *p.stage_of * l->kernels.len);
     schedule_all(&p);
+    find_touches(&p);
     make_stages(&p);
     f->stages = p.stages.at;
     f->n_stages = (int32_t)p.stages.len;
