@@ -61,20 +61,20 @@ static Kernel *copy_kernel(KernelList *l, BufId from, BufId to, const Kernel *fo
     return k;
 }
 
+typedef struct { BufId from; Layout layout; BufId copy; } CopyOf;
 typedef struct {
     KernelList *l;
     const NestTarget *t;
     Vec(Kernel) out;          /* kernels in their new order */
-    struct CopyOf { BufId from; Layout layout; BufId copy; } *copies;
-    uint32_t n_copies, cap_copies;
+    Vec(CopyOf) copies;
 } Chooser;
 
 /* A buffer with the contents of `from` under another layout, made just before kernel for_. */
 static BufId copy_as(Chooser *c, BufId from, Layout layout, const Kernel *for_)
 {
-    for (uint32_t i = 0; i < c->n_copies; i++)
-        if (c->copies[i].from == from && !memcmp(&c->copies[i].layout, &layout, sizeof layout))
-            return c->copies[i].copy;
+    for (uint32_t i = 0; i < c->copies.len; i++)
+        if (c->copies.at[i].from == from && !memcmp(&c->copies.at[i].layout, &layout, sizeof layout))
+            return c->copies.at[i].copy;
     Buffer b = c->l->buffers.at[from];
     b.kind = BUF_WORK;
     b.layout = layout;
@@ -82,27 +82,18 @@ static BufId copy_as(Chooser *c, BufId from, Layout layout, const Kernel *for_)
     b.name = arena_printf(c->l->arena, "%s'", b.name);
     BufId to = kernels_add_buffer(c->l, &b);
     vec_push(c->l->arena, &c->out, *copy_kernel(c->l, from, to, for_));
-    if (c->n_copies == c->cap_copies) {
-        uint32_t cap = c->cap_copies ? 2 * c->cap_copies : 16;
-        c->copies = arena_grow(c->l->arena, c->copies, sizeof *c->copies * c->n_copies, sizeof *c->copies * cap);
-        c->cap_copies = cap;
-    }
-    c->copies[c->n_copies++] = (struct CopyOf){from, layout, to};
+    vec_push(c->l->arena, &c->copies, (CopyOf){from, layout, to});
     return to;
 }
 
 static bool same_layout(const Layout *a, const Layout *b) { return a->block_dim == b->block_dim && (a->block_dim < 0 || a->lanes == b->lanes); }
 
-static void redirect(Chooser *c, Kernel *k, BufId from, BufId to)
+/* The kernel reads `to` where it read `from`. */
+static void redirect(Kernel *k, BufId from, BufId to)
 {
-    (void)c;
-    for (int i = 0; i < k->n_access; i++) {
-        bool is_out = false;
-        for (int o = 0; o < k->n_out; o++)
-            is_out = is_out || k->out[o].at == i;
-        if (k->access[i].buf == from && !is_out)
+    for (AccessId i = 0; i < k->n_access; i++)
+        if (k->access[i].buf == from && !kernel_writes(k, i))
             k->access[i].buf = to;
-    }
 }
 
 static void finish(Chooser *c)
@@ -144,7 +135,7 @@ static void rows_for_linear_dw(Chooser *c, Kernel *k)
         }
     }
     if (best)
-        redirect(c, k, best, copy_as(c, best, layout_plain(2), k));
+        redirect(k, best, copy_as(c, best, layout_plain(2), k));
 }
 
 static void choose_images(KernelList *l, const NestTarget *t, int64_t samples)
@@ -182,6 +173,7 @@ static void choose_images(KernelList *l, const NestTarget *t, int64_t samples)
 /* ---- one or few images: channels or columns in the lanes ---- */
 typedef struct { AccessId x, w; int channel, column; } ConvShape;   /* channel, column: axes of the output's dims 1 and last; -1 */
 
+/* The axis with coefficient 1 (a group axis beside it has another); -1: none, or several. */
 static int sole_axis(const Affine *f, int n_axes)
 {
     int a = -1;
@@ -194,7 +186,7 @@ static int sole_axis(const Affine *f, int n_axes)
     return a;
 }
 
-/* The axis with coefficient 1 (a group axis beside it has another). */
+/* A sum of constant weights times an image. */
 static bool conv_shape(const KernelList *l, const Kernel *k, ConvShape *out)
 {
     for (ExprId e = 1; e < k->n_expr; e++) {
@@ -333,7 +325,7 @@ static void choose_channels_kernel(Chooser *c, Kernel *k)
     if (k->part == WINOGRAD_INPUT) {
         BufId x = k->access[0].buf;
         if (c->l->buffers.at[x].layout.block_dim != 1)
-            redirect(c, k, x, copy_as(c, x, blocked(&c->l->buffers.at[x], 1, c->t->lanes), k));
+            redirect(k, x, copy_as(c, x, blocked(&c->l->buffers.at[x], 1, c->t->lanes), k));
         return;
     }
     ConvShape s = {0};
@@ -342,7 +334,7 @@ static void choose_channels_kernel(Chooser *c, Kernel *k)
         block_weights(c, k, &s);
     if (conv && !channels && c->l->buffers.at[k->access[s.x].buf].layout.block_dim == 1) {
         BufId x = k->access[s.x].buf;
-        redirect(c, k, x, copy_as(c, x, layout_plain(c->l->buffers.at[x].shape.rank), k));
+        redirect(k, x, copy_as(c, x, layout_plain(c->l->buffers.at[x].shape.rank), k));
     }
     for (int o = 0; o < k->n_out; o++) {
         BufId y = k->access[k->out[o].at].buf;
@@ -351,17 +343,14 @@ static void choose_channels_kernel(Chooser *c, Kernel *k)
     }
     /* Other images read point by point get the layout of the output. */
     Layout want = c->l->buffers.at[k->access[k->out[0].at].buf].layout;
-    for (int i = 0; i < k->n_access; i++) {
+    for (AccessId i = 0; i < k->n_access; i++) {
         const Buffer *b = &c->l->buffers.at[k->access[i].buf];
-        bool is_out = false;
-        for (int o = 0; o < k->n_out; o++)
-            is_out = is_out || k->out[o].at == i;
-        if (is_out || !b->batched || b->alias_of || b->kind != BUF_WORK || same_layout(&b->layout, &want) || !reads_through_channel(k, &k->access[i]) ||
+        if (kernel_writes(k, i) || !b->batched || b->alias_of || b->kind != BUF_WORK || same_layout(&b->layout, &want) || !reads_through_channel(k, &k->access[i]) ||
             b->shape.rank < 3)
             continue;
         BufId from = k->access[i].buf;
         Layout y = want.block_dim == 1 ? blocked(b, 1, c->t->lanes) : layout_plain(b->shape.rank);
-        redirect(c, k, from, copy_as(c, from, y, k));
+        redirect(k, from, copy_as(c, from, y, k));
     }
 }
 

@@ -150,6 +150,14 @@ void kernels_add(KernelList *l, Kernel *k)
     vec_push(l->arena, &l->kernels, *k);
 }
 
+bool kernel_writes(const Kernel *k, AccessId at)
+{
+    for (int o = 0; o < k->n_out; o++)
+        if (k->out[o].at == at)
+            return true;
+    return false;
+}
+
 /* ---- axes and accesses ---- */
 int kernel_axis(Kernel *k, AxisKind kind, const char *name, int64_t extent, bool batch)
 {

@@ -132,6 +132,7 @@ ExprId expr_op(KernelList *l, Kernel *k, ExprOp op, ExprId a, ExprId b, ExprId c
 ExprId expr_reduce(KernelList *l, Kernel *k, ExprOp op, ExprId a, ExprId b, uint32_t axes);
 void kernel_out(Kernel *k, AccessId at, ExprId value);
 void kernels_add(KernelList *l, Kernel *k);
+bool kernel_writes(const Kernel *k, AccessId at);                                                 /* is the access an output? */
 uint32_t expr_axes(const Kernel *k, ExprId e);                                                   /* mask of axes the value depends on */
 
 /* Elements of storage the buffer needs under its layout (rounded lanes included). */

@@ -113,14 +113,6 @@ static void schedule_all(Plan *p)
 }
 
 /* ---- dependences ---- */
-static bool is_out(const Kernel *k, int at)
-{
-    for (int o = 0; o < k->n_out; o++)
-        if (k->out[o].at == at)
-            return true;
-    return false;
-}
-
 typedef enum { NO_TOUCH = 0, READS = 1, WRITES = 2 } Touch;
 
 static bool bit(const uint64_t *set, BufId b) { return set[b / 64] >> (b % 64) & 1; }
@@ -144,7 +136,7 @@ static void find_touches(Plan *p)
         const Kernel *k = &p->l->kernels.at[j];
         for (int i = 0; i < k->n_access; i++) {
             BufId r = p->root[k->access[i].buf];
-            (is_out(k, i) ? p->writes : p->reads)[j * p->words + (size_t)r / 64] |= 1ull << (r % 64);
+            (kernel_writes(k, (AccessId)i) ? p->writes : p->reads)[j * p->words + (size_t)r / 64] |= 1ull << (r % 64);
         }
     }
 }
@@ -200,7 +192,7 @@ static bool ready(const Plan *p, int j, int32_t stage)
         for (int a = 0; a < y->n_access; a++) {
             BufId root = p->root[y->access[a].buf];
             int before = touches(p, i, root);
-            if (((before & WRITES) || (before && is_out(y, a))) && !same_slice_only(p, i, j, root))
+            if (((before & WRITES) || (before && kernel_writes(y, (AccessId)a))) && !same_slice_only(p, i, j, root))
                 return false;
         }
     }
