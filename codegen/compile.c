@@ -194,6 +194,10 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
         keep_output_inside(l);
     if (wants(c->o, "kernels"))
         kernels_print(l, c->o->dump_to);
+    if (c->o->plan) {
+        PlanInput in = {.state_offset = state_offset, .const_offset = const_offset, .ctx = c};
+        return c->o->plan(c->a, name, l, &in, c->o->plan_ctx);
+    }
     const NestTarget *t = &c->o->target;
     int64_t blocks = (g->batch + t->lanes - 1) / t->lanes, samples = t->lanes * ((blocks + MAX_SLICES - 1) / MAX_SLICES);
     LayoutPlan layouts = choose_plan(l, t, where == PARAMS_IN_STATE);

@@ -8,6 +8,9 @@
 
 typedef struct {
     NestTarget target;              /* lanes, registers, caches of the CPU */
+    /* Another target's layouts, stages and addresses for a kernel list; NULL: the CPU's. */
+    Function *(*plan)(Arena *a, const char *name, KernelList *l, const PlanInput *in, const void *ctx);
+    const void *plan_ctx;
     const char *dump;               /* "kernels", "stages", "plan", "tile"; NULL: none */
     FILE *dump_to;
     bool dumped;                    /* set when that happened */

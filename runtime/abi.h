@@ -81,6 +81,26 @@ typedef struct CnncTrain {
     const CnncAugment *augment; int32_t n_augment;
 } CnncTrain;
 
+/* ---- GPU: CUDA C text and what to launch, in order. Every kernel is `extern "C" __global__ void ENTRY(CnncArgs a)`: one
+ * argument, a CnncArgs by value whose pointers are all device memory (in and out aligned to 16 bytes). `work` need not be zeroed.
+ * Launches of a function follow each other in one stream; any 1 <= n <= batch may be launched with the whole grid. */
+typedef struct {
+    const char *entry;       /* the kernel's name in the text */
+    const char *name;        /* the kernels of the network in it: "0.conv", "0.conv .. 7.linear" */
+    int32_t grid[3], block, shared_bytes;      /* blocks for a whole batch, threads of a block, dynamic shared memory */
+    int32_t sample_points, block_points;       /* sample_points > 0: for n samples ceil(n * sample_points / block_points) blocks along grid[0] do */
+    int32_t first_layer, last_layer;           /* into CnncModel.layers, -1 = none */
+    double flops, bytes;     /* of a whole batch: 2 a multiply-add; what every access moves at least, once */
+} CnncGpuLaunch;
+typedef struct { const CnncGpuLaunch *launches; int32_t n_launches, batch; int64_t work_bytes; } CnncGpuFunction;
+typedef struct { int32_t sm, ptx; const char *bytes; int64_t size; } CnncGpuImage;   /* machine code for sm_80 = 80, or PTX from it on */
+typedef struct {
+    const char *text;        /* CUDA C; needs no headers and no library */
+    int32_t sm;              /* the GPU its tiles were chosen for; it runs on every one from sm_80 on */
+    const CnncGpuImage *images; int32_t n_images;
+    const CnncGpuFunction *infer, *eval, *step;   /* as in CnncModel */
+} CnncGpu;
+
 typedef struct CnncModel {
     int32_t abi_version;
     const char *name, *version, *cpu, *features;   /* compiler version; CPU name and features the code needs */
@@ -99,6 +119,7 @@ typedef struct CnncModel {
     const CnncTrain *train;        /* NULL in inference programs */
     /* --selftest: n_test samples with the reference interpreter's outputs */
     const float *test_in, *test_out; int32_t n_test; double test_tolerance;
+    const CnncGpu *gpu;            /* the functions for a GPU; NULL: a program for the CPU. Work sizes and consts are then the GPU's */
 } CnncModel;
 
 /* The model of a standalone program, for infer_main.c and train_main.c alone: `build` gives SYMBOL_model this name when it links. */
