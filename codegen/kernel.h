@@ -50,7 +50,7 @@ typedef struct {
     BufId alias_of;          /* the same storage as that buffer seen with another shape (reshape); 0 = own storage */
     BufId updates;           /* a new value of that BUF_STATE buffer: shares its storage (in place); 0 = no */
     int64_t strip_elements;  /* > 0: made and read strip by strip (codegen/winograd.c): one slice needs that much storage */
-    int8_t winograd;         /* > 0: BUF_CONST [(m+2)^2][K][C]: the 3x3 weights `value` transformed for F(m x m, 3 x 3) */
+    const struct WinogradForm *winograd;   /* BUF_CONST [a^2][K][C]: the weights `value` transformed for that form (codegen/winograd.h); or NULL */
 } Buffer;
 
 /* ---- axes and accesses ---- */

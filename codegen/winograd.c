@@ -1,21 +1,27 @@
 /* Winograd convolutions (Lavin and Gray 2016; the construction of Toom and Cook).
- * In: kernels of an inference function over plain buffers. Out: each chosen 3x3 convolution as
+ * In: kernels of an inference function over plain buffers. Out: each chosen r x r convolution as F(m x m, r x r), a = m + r - 1:
  *
- *   input     V[th, n, x, c, tw]   = (B' d B)[x]     d: the (m+2) x (m+2) inputs of tile (th, tw), 0 outside the image
- *   product   M[th, n, x, k, tw]   = SUM[c](V * U)   one product per point x of (m+2)^2
+ *   input     V[th, n, x, c, tw]   = (B' d B)[x]     d: the a x a inputs of tile (th, tw), 0 outside the image
+ *   product   M[th, n, x, k, tw]   = SUM[c](V * U)   one product per point x of a^2
  *   output    y[n, k, m*th+i, m*tw+j] = epilogue((A' M A)[i, j])
  *
- * with the interpolation points 0, +-5/8, +-3/2, infinity for m = 4 (their rounding errors are 1.7 times direct float32's,
- * against 4 times for 0, +-1, +-2) and 0, +-1, infinity for m = 2. One-dimensional rows are written with the points' symmetry: a
- * pair +-a shares its even and odd part. Large images go strip by strip: a slice holds a few rows of tiles, so V and M stay in
- * L2; small ones run the three kernels one after the other, each cut its own way. */
+ * with the interpolation points 0, +-p, .., infinity: 0, +-5/8, +-3/2, infinity have less rounding error than 0, +-1, +-2, infinity (for
+ * F(4x4, 3x3) 1.7 times direct float32's, against 4 times). One-dimensional rows are written with the points' symmetry: a pair +-p
+ * shares its even and odd part. Large images go strip by strip: a slice holds a few rows of tiles, so V and M stay in L2; small ones
+ * run the three kernels one after the other, each cut its own way. */
 #include "codegen/winograd.h"
 #include "codegen/choose.h"
 
+#include <math.h>
 #include <string.h>
 
-enum { MIN_CHANNELS = 32, MIN_SIZE = 13, MIN_TILED = 6, STRIP_TILES = 28, WHOLE_TILES = 49, IMAGE_TILES = 4, MAX_A = 6 };
-static const double points4[2] = {0.625, 1.5}, points2[1] = {1};
+enum { MIN_CHANNELS = 32, MIN_SIZE = 13, MIN_TILED = 6, STRIP_TILES = 28, WHOLE_TILES = 49, IMAGE_TILES = 4, MAX_A = 8, MAX_R = 5, MAX_PAIRS = 3 };
+
+static const WinogradForm forms[] = {
+    {"F(4x4,3x3)", 4, 3, 6, {0.625, 1.5}},
+    {"F(2x2,3x3)", 2, 3, 4, {1}},
+    {"F(2x2,5x5)", 2, 5, 6, {0.625, 1.5}},
+};
 
 typedef struct {
     KernelList *l;
@@ -25,7 +31,9 @@ typedef struct {
     AccessId x, w;
     int n, kk, p, q;                  /* axes of k: batch, output channel, rows, columns */
     int64_t channels, filters, height, width, pad_h, pad_w;
-    int m, a;                         /* tile of outputs, tile of inputs */
+    int r;                            /* taps of a row */
+    const WinogradForm *form;
+    int m, a;                         /* the form's: tile of outputs, tile of inputs */
     int64_t th, tw, rows;             /* tiles down and across; rows of tiles a slice, 0: not in strips */
     bool images;                      /* images in the lanes */
     bool flip;                        /* taps run backwards: a data gradient */
@@ -54,7 +62,7 @@ static int tap_axis(const Kernel *k, const Affine *f, int p, int *sign)
     for (int a = 0; a < k->n_axes; a++) {
         if (!f->coef[a] || a == p)
             continue;
-        if ((f->coef[a] != 1 && f->coef[a] != -1) || tap >= 0 || k->axis[a].extent != 3)
+        if ((f->coef[a] != 1 && f->coef[a] != -1) || tap >= 0)
             return -1;
         tap = a;
         *sign = f->coef[a];
@@ -117,19 +125,36 @@ static bool recognise(Wino *w)
     const Shape *xs = &w->l->buffers.at[x->buf].shape;
     if (x->dim[1].offset || y->dim[2].offset || y->dim[3].offset || k->axis[c].extent != xs->dim[1])
         return false;
+    w->r = k->axis[r].extent;
+    if (k->axis[t].extent != w->r)
+        return false;
     w->channels = k->axis[c].extent;
     w->filters = k->axis[w->kk].extent;
     w->height = k->axis[w->p].extent;
     w->width = k->axis[w->q].extent;
-    w->pad_h = (w->flip ? 2 : 0) - x->dim[2].offset;   /* p - r + o is p + (2 - r) - (2 - o) */
-    w->pad_w = (w->flip ? 2 : 0) - x->dim[3].offset;
+    w->pad_h = (w->flip ? w->r - 1 : 0) - x->dim[2].offset;   /* 3 taps: p - r + o is p + (2 - r) - (2 - o) */
+    w->pad_w = (w->flip ? w->r - 1 : 0) - x->dim[3].offset;
     return true;
 }
 
 /* Where it pays: enough channels to cover the transforms, and tiles that are not mostly border. */
-static int64_t products(const Wino *w, int m)
+static int64_t products(const Wino *w, const WinogradForm *f)
 {
-    return (w->height + m - 1) / m * ((w->width + m - 1) / m) * (m + 2) * (m + 2);
+    return (w->height + f->m - 1) / f->m * ((w->width + f->m - 1) / f->m) * f->a * f->a;
+}
+
+/* One image reads as many transformed weights as it multiplies: there small maps take the smaller tile, which has fewer of them. */
+static const WinogradForm *best_form(const Wino *w, int64_t smaller_side)
+{
+    const WinogradForm *best = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(forms); i++) {
+        const WinogradForm *f = &forms[i];
+        if (f->r != w->r)
+            continue;
+        bool better = !best || (w->images ? products(w, f) <= products(w, best) : smaller_side < MIN_SIZE && f->m < best->m);
+        best = better ? f : best;
+    }
+    return best;
 }
 
 static bool pays(Wino *w)
@@ -139,9 +164,11 @@ static bool pays(Wino *w)
         return false;
     if (!w->images && (w->channels % lanes || w->filters % lanes))
         return false;
-    /* One image reads as many transformed weights as it multiplies: the smaller tile has fewer of them. */
-    w->m = w->images ? (products(w, 4) < products(w, 2) ? 4 : 2) : smaller >= MIN_SIZE ? 4 : 2;
-    w->a = w->m + 2;
+    w->form = best_form(w, smaller);
+    if (!w->form)
+        return false;
+    w->m = w->form->m;
+    w->a = w->form->a;
     w->th = (w->height + w->m - 1) / w->m;
     w->tw = (w->width + w->m - 1) / w->m;
     return true;
@@ -152,84 +179,121 @@ static ExprId scaled(KernelList *l, Kernel *k, double c, ExprId x)
 {
     return c == 1 ? x : expr_op(l, k, EX_MUL, x, expr_const(l, k, c), 0);
 }
-/* y + c * x */
+/* y + c * x; y == 0: c * x */
 static ExprId plus(KernelList *l, Kernel *k, ExprId y, double c, ExprId x)
 {
+    if (!y)
+        return scaled(l, k, c, x);
     if (c == 1 || c == -1)
         return expr_op(l, k, c == 1 ? EX_ADD : EX_SUB, y, x, 0);
     return expr_op(l, k, EX_ADD, y, scaled(l, k, c, x), 0);
 }
 
-/* o = B' d: rows of the input transform; signs and scales match winograd_weights. */
-static void input_row(KernelList *l, Kernel *k, int m, const ExprId *d, ExprId *o)
+static int pairs(const WinogradForm *f) { return f->a / 2 - 1; }
+
+/* Coefficients of y^0.. of the product of (y - point[j]^2) over all j but `without`; returns the degree. */
+static int polynomial(const WinogradForm *f, int without, double c[MAX_PAIRS + 1])
 {
-    if (m == 2) {
-        o[0] = plus(l, k, d[2], -1, d[0]);
-        o[1] = plus(l, k, d[2], 1, d[1]);
-        o[2] = plus(l, k, d[2], -1, d[1]);
-        o[3] = plus(l, k, d[3], -1, d[1]);
-        return;
+    int degree = 0;
+    c[0] = 1;
+    for (int j = 0; j < pairs(f); j++) {
+        if (j == without)
+            continue;
+        c[degree + 1] = c[degree];
+        for (int i = degree; i >= 0; i--)
+            c[i] = (i ? c[i - 1] : 0) - f->point[j] * f->point[j] * c[i];
+        degree++;
     }
-    double a = points4[0], b = points4[1], a2 = a * a, b2 = b * b;
-    o[0] = plus(l, k, plus(l, k, d[4], a2 * b2, d[0]), -(a2 + b2), d[2]);
-    o[5] = plus(l, k, plus(l, k, d[5], a2 * b2, d[1]), -(a2 + b2), d[3]);
-    ExprId even = plus(l, k, d[4], -b2, d[2]), odd = plus(l, k, d[3], -b2, d[1]);
-    o[1] = plus(l, k, even, a, odd);
-    o[2] = plus(l, k, even, -a, odd);
-    even = plus(l, k, d[4], -a2, d[2]);
-    odd = plus(l, k, d[3], -a2, d[1]);
-    o[3] = plus(l, k, even, b, odd);
-    o[4] = plus(l, k, even, -b, odd);
+    return degree;
 }
 
-/* y = A' s */
-static void output_row(KernelList *l, Kernel *k, int m, const ExprId *s, ExprId *y)
+/* SUM c[i] * d[2 i], the leading term (its coefficient is 1) first. */
+static ExprId even_sum(KernelList *l, Kernel *k, const double *c, int degree, const ExprId *d)
 {
-    ExprId sum = plus(l, k, s[1], 1, s[2]), dif = plus(l, k, s[1], -1, s[2]);
-    if (m == 2) {
-        y[0] = plus(l, k, s[0], 1, sum);
-        y[1] = plus(l, k, dif, 1, s[3]);
-        return;
-    }
-    double a = points4[0], b = points4[1];
-    ExprId sum2 = plus(l, k, s[3], 1, s[4]), dif2 = plus(l, k, s[3], -1, s[4]);
-    y[0] = plus(l, k, plus(l, k, s[0], 1, sum), 1, sum2);
-    y[1] = plus(l, k, scaled(l, k, a, dif), b, dif2);
-    y[2] = plus(l, k, scaled(l, k, a * a, sum), b * b, sum2);
-    y[3] = plus(l, k, plus(l, k, s[5], a * a * a, dif), b * b * b, dif2);
+    ExprId sum = d[2 * degree];
+    for (int i = 0; i < degree; i++)
+        sum = plus(l, k, sum, c[i], d[2 * i]);
+    return sum;
 }
 
-void winograd_weights(int m, const double *w, int64_t filters, int64_t channels, double *u)
+/* o = B' d: the coefficients of x^i in the polynomial that is 0 at all points but one (x * all for infinity); signs and scales match
+ * weight_scales. */
+static void input_row(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *d, ExprId *o)
 {
-    double g[MAX_A][3] = {{0}};
-    const double *p = m == 4 ? points4 : points2;
-    int pairs = m / 2, a = m + 2;
-    double z = 1;
-    for (int i = 0; i < pairs; i++)
-        z *= -p[i] * p[i];
-    g[0][0] = 1 / z;
-    for (int i = 0; i < pairs; i++) {
-        double q = 1;
-        for (int j = 0; j < pairs; j++)
-            q *= j == i ? 1 : p[i] * p[i] - p[j] * p[j];
-        double d = 2 * p[i] * p[i] * q;
-        for (int sign = 0; sign < 2; sign++) {
-            g[1 + 2 * i + sign][0] = 1 / d;
-            g[1 + 2 * i + sign][1] = (sign ? -p[i] : p[i]) / d;
-            g[1 + 2 * i + sign][2] = p[i] * p[i] / d;
+    double c[MAX_PAIRS + 1];
+    int all = polynomial(f, -1, c);
+    o[0] = even_sum(l, k, c, all, d);
+    o[f->a - 1] = even_sum(l, k, c, all, d + 1);
+    for (int i = 0; i < pairs(f); i++) {
+        int rest = polynomial(f, i, c);
+        ExprId even = even_sum(l, k, c, rest, d + 2), odd = even_sum(l, k, c, rest, d + 1);
+        o[1 + 2 * i] = plus(l, k, even, f->point[i], odd);
+        o[2 + 2 * i] = plus(l, k, even, -f->point[i], odd);
+    }
+}
+
+/* y = A' s: y[i] = SUM over points p^i s, infinity into the last. */
+static void output_row(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *s, ExprId *y)
+{
+    ExprId part[2][MAX_PAIRS];   /* of even and odd powers */
+    for (int i = 0; i < pairs(f); i++)
+        for (int odd = 0; odd < 2; odd++)
+            part[odd][i] = plus(l, k, s[1 + 2 * i], odd ? -1 : 1, s[2 + 2 * i]);
+    for (int i = 0; i < f->m; i++) {
+        y[i] = i == 0 ? s[0] : i == f->m - 1 ? s[f->a - 1] : 0;
+        for (int j = 0; j < pairs(f); j++)
+            y[i] = plus(l, k, y[i], pow(f->point[j], i), part[i & 1][j]);
+    }
+}
+
+/* Rows of G: u[0] = scale[0] f[0], u[1 + 2i], u[2 + 2i] = scale[1 + i] SUM (+-p)^t f[t], u[a - 1] = f[r - 1]. */
+static void weight_scales(const WinogradForm *f, double scale[MAX_PAIRS + 1])
+{
+    double c[MAX_PAIRS + 1];
+    polynomial(f, -1, c);
+    scale[0] = 1 / c[0];
+    for (int i = 0; i < pairs(f); i++) {
+        double p2 = f->point[i] * f->point[i], at = 0;
+        int degree = polynomial(f, i, c);
+        for (int j = degree; j >= 0; j--)
+            at = at * p2 + c[j];
+        scale[1 + i] = 1 / (2 * p2 * at);
+    }
+}
+
+static void weight_matrix(const WinogradForm *f, double g[MAX_A][MAX_R])
+{
+    double scale[MAX_PAIRS + 1];
+    weight_scales(f, scale);
+    memset(g, 0, MAX_A * sizeof g[0]);
+    g[0][0] = scale[0];
+    g[f->a - 1][f->r - 1] = 1;
+    for (int i = 0; i < pairs(f); i++)
+        for (int t = 0; t < f->r; t++) {
+            g[1 + 2 * i][t] = scale[1 + i] * pow(f->point[i], t);
+            g[2 + 2 * i][t] = scale[1 + i] * pow(-f->point[i], t);
         }
-    }
-    g[a - 1][2] = 1;
+}
+
+void winograd_weights(const WinogradForm *f, const double *w, int64_t filters, int64_t channels, double *u)
+{
+    double g[MAX_A][MAX_R];
+    weight_matrix(f, g);
     for (int64_t k = 0; k < filters; k++)
         for (int64_t c = 0; c < channels; c++) {
-            const double *f = w + (k * channels + c) * 9;
-            double half[MAX_A][3];
-            for (int i = 0; i < a; i++)
-                for (int s = 0; s < 3; s++)
-                    half[i][s] = g[i][0] * f[s] + g[i][1] * f[3 + s] + g[i][2] * f[6 + s];
-            for (int i = 0; i < a; i++)
-                for (int j = 0; j < a; j++)
-                    u[((i * a + j) * filters + k) * channels + c] = half[i][0] * g[j][0] + half[i][1] * g[j][1] + half[i][2] * g[j][2];
+            const double *taps = w + (k * channels + c) * f->r * f->r;
+            double half[MAX_A][MAX_R] = {{0}};
+            for (int i = 0; i < f->a; i++)
+                for (int s = 0; s < f->r; s++)
+                    for (int t = 0; t < f->r; t++)
+                        half[i][s] += g[i][t] * taps[t * f->r + s];
+            for (int i = 0; i < f->a; i++)
+                for (int j = 0; j < f->a; j++) {
+                    double sum = 0;
+                    for (int s = 0; s < f->r; s++)
+                        sum += half[i][s] * g[j][s];
+                    u[((i * f->a + j) * filters + k) * channels + c] = sum;
+                }
         }
 }
 
@@ -267,7 +331,7 @@ static void make_buffers(Wino *w)
     u.layout = layout_plain(3);
     u.updates = 0;
     if (u.kind == BUF_CONST) {
-        u.winograd = (int8_t)w->m;
+        u.winograd = w->form;
     } else {
         u.kind = BUF_WORK;
         u.value = 0;
@@ -319,19 +383,20 @@ static AccessId tile_access(Wino *w, const Axes *a, BufId b, int x_axis, int x_c
     return at;
 }
 
-/* u = G f for one column of three taps. */
-static void weight_row(KernelList *l, Kernel *k, int m, const ExprId *f, ExprId *u)
+/* u = G t for one row of r taps. */
+static void weight_row(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *tap, ExprId *u)
 {
-    const double *p = m == 4 ? points4 : points2;
-    double z = m == 4 ? p[0] * p[0] * p[1] * p[1] : -1;
-    u[0] = scaled(l, k, 1 / z, f[0]);
-    for (int i = 0; i < m / 2; i++) {
-        double d = 2 * p[i] * p[i] * (m == 4 ? p[i] * p[i] - p[1 - i] * p[1 - i] : 1);
-        ExprId even = plus(l, k, scaled(l, k, 1 / d, f[0]), p[i] * p[i] / d, f[2]), odd = scaled(l, k, p[i] / d, f[1]);
-        u[1 + 2 * i] = plus(l, k, even, 1, odd);
-        u[2 + 2 * i] = plus(l, k, even, -1, odd);
+    double scale[MAX_PAIRS + 1];
+    weight_scales(f, scale);
+    u[0] = scaled(l, k, scale[0], tap[0]);
+    u[f->a - 1] = tap[f->r - 1];
+    for (int i = 0; i < pairs(f); i++) {
+        ExprId part[2] = {0};   /* of even and odd powers */
+        for (int t = 0; t < f->r; t++)
+            part[t & 1] = plus(l, k, part[t & 1], scale[1 + i] * pow(f->point[i], t), tap[t]);
+        u[1 + 2 * i] = plus(l, k, part[0], 1, part[1]);
+        u[2 + 2 * i] = plus(l, k, part[0], -1, part[1]);
     }
-    u[m + 1] = f[2];
 }
 
 /* Weights that change from step to step are transformed in the step. */
@@ -340,23 +405,23 @@ static Kernel *weights_kernel(Wino *w)
     Kernel *k = kernel_new(w->l, arena_printf(w->l->arena, "%s.weights", w->k->name), w->k->layer, w->k->span);
     int f = kernel_axis(k, AXIS_PAR, "k", w->filters, false), c = kernel_axis(k, AXIS_PAR, "c", w->channels, false);
     k->part = WINOGRAD_WEIGHTS;
-    ExprId half[MAX_A][3], u[MAX_A];
-    for (int s = 0; s < 3; s++) {
-        ExprId tap[3], col[MAX_A];
-        for (int r = 0; r < 3; r++) {
+    ExprId half[MAX_A][MAX_R], u[MAX_A];
+    for (int s = 0; s < w->r; s++) {
+        ExprId tap[MAX_R], col[MAX_A];
+        for (int r = 0; r < w->r; r++) {
             AccessId at = kernel_access(w->l, k, w->k->access[w->w].buf);
             affine_axis(access_dim(k, at, w->filter_dim), f, 1);
             affine_axis(access_dim(k, at, 1 - w->filter_dim), c, 1);
-            access_dim(k, at, 2)->offset = w->flip ? 2 - r : r;
-            access_dim(k, at, 3)->offset = w->flip ? 2 - s : s;
+            access_dim(k, at, 2)->offset = w->flip ? w->r - 1 - r : r;
+            access_dim(k, at, 3)->offset = w->flip ? w->r - 1 - s : s;
             tap[r] = expr_load(w->l, k, at);
         }
-        weight_row(w->l, k, w->m, tap, col);
+        weight_row(w->l, k, w->form, tap, col);
         for (int i = 0; i < w->a; i++)
             half[i][s] = col[i];
     }
     for (int i = 0; i < w->a; i++) {
-        weight_row(w->l, k, w->m, half[i], u);
+        weight_row(w->l, k, w->form, half[i], u);
         for (int j = 0; j < w->a; j++) {
             AccessId at = kernel_access(w->l, k, w->u);
             access_dim(k, at, 0)->offset = i * w->a + j;
@@ -390,12 +455,12 @@ static Kernel *input_kernel(Wino *w)
             }
             d[i] = expr_load(w->l, a.k, at);
         }
-        input_row(w->l, a.k, w->m, d, o);
+        input_row(w->l, a.k, w->form, d, o);
         for (int i = 0; i < w->a; i++)
             half[i][j] = o[i];
     }
     for (int i = 0; i < w->a; i++) {
-        input_row(w->l, a.k, w->m, half[i], out);
+        input_row(w->l, a.k, w->form, half[i], out);
         for (int j = 0; j < w->a; j++)
             kernel_out(a.k, tile_access(w, &a, w->v, -1, i * w->a + j, a.c), out[j]);
     }
@@ -470,12 +535,12 @@ static Kernel *output_kernel(Wino *w)
         ExprId s[MAX_A], o[MAX_A];
         for (int i = 0; i < w->a; i++)
             s[i] = expr_load(w->l, a.k, tile_access(w, &a, w->prod, -1, i * w->a + j, a.c));
-        output_row(w->l, a.k, w->m, s, o);
+        output_row(w->l, a.k, w->form, s, o);
         for (int i = 0; i < w->m; i++)
             half[i][j] = o[i];
     }
     for (int i = 0; i < w->m; i++) {
-        output_row(w->l, a.k, w->m, half[i], y);
+        output_row(w->l, a.k, w->form, half[i], y);
         for (int j = 0; j < w->m; j++) {
             ExprId *done = NEWN(w->l->arena, ExprId, w->k->n_expr);
             ExprId v = epilogue(w, &a, w->k->out[0].value, y[j], i, j, done);

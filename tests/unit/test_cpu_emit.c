@@ -280,6 +280,7 @@ static void test_wide_training(void **unused)
     static const struct { const char *net; int64_t c, h, w; } wide[] = {
         {"conv out=32 k=3 p=1; act ReLU; conv out=40 k=3 p=1; bn; act ReLU; maxpool k=2; conv out=32 k=3; flatten; linear out=4", 3, 14, 13},
         {"conv out=32 k=1; res{conv out=48 k=3 p=1; act SiLU; conv out=32 k=3 p=1}{}; act ReLU; aavg; flatten; linear out=4", 4, 16, 8},
+        {"conv out=32 k=1; conv out=32 k=5 p=2; act ReLU; aavg; flatten; linear out=4", 3, 9, 7},
     };
     static const int64_t batches[] = {4, 19};
     for (size_t i = 0; i < ARRAY_LEN(wide) * ARRAY_LEN(batches); i++) {
@@ -311,6 +312,7 @@ static const struct { const char *net; int64_t c, h, w; } winograd_nets[] = {
     {"conv out=48 k=3 p=1; act ReLU; conv out=64 k=3; maxpool k=2; conv out=32 k=3 p=1", 32, 34, 31},
     {"conv out=32 k=1; res{conv out=64 k=3 p=1; bn; act ReLU; conv out=32 k=3 p=1; bn}{}; act ReLU; flatten; linear out=4", 8, 14, 15},
     {"conv out=64 k=3 p=1; act ReLU; conv out=32 k=3 p=1; act ReLU; aavg; flatten; linear out=4", 64, 7, 9},
+    {"conv out=32 k=5 p=2; act ReLU; conv out=48 k=5 p=1; maxpool k=2; conv out=32 k=5 p=2; aavg; flatten; linear out=4", 32, 19, 14},
 };
 
 static void test_programs(void **unused)
