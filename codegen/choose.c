@@ -11,6 +11,8 @@
 
 #include <string.h>
 
+enum { MIN_LANES = 4 };
+
 BufId buffer_root(const KernelList *l, BufId b)
 {
     for (;;) {
@@ -27,6 +29,14 @@ BufId buffer_root(const KernelList *l, BufId b)
 LayoutPlan choose_plan(const KernelList *l, const NestTarget *t, bool training)
 {
     return training || l->graph->batch >= t->lanes ? LAYOUT_IMAGES : LAYOUT_CHANNELS;
+}
+
+NestTarget choose_lanes(LayoutPlan plan, const NestTarget *t, int64_t batch)
+{
+    NestTarget narrowed = *t;
+    while (plan == LAYOUT_IMAGES && narrowed.lanes > MIN_LANES && batch <= narrowed.lanes / 2)
+        narrowed.lanes /= 2;
+    return narrowed;
 }
 
 static Layout blocked(const Buffer *b, int dim, int lanes)

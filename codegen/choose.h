@@ -10,6 +10,9 @@ typedef enum {
 } LayoutPlan;
 
 LayoutPlan choose_plan(const KernelList *l, const NestTarget *t, bool training);
+/* The target with vectors that the batch fills: with images in the lanes, wider ones would stay half empty. Vectors of half the
+ * registers' width lose nothing where a multiply-add of full width takes two turns (Zen 4), and never more than empty lanes do. */
+NestTarget choose_lanes(LayoutPlan plan, const NestTarget *t, int64_t batch);
 /* samples: per slice, a multiple of t->lanes (LAYOUT_IMAGES). */
 void choose(KernelList *l, LayoutPlan plan, const NestTarget *t, int64_t samples);
 

@@ -198,9 +198,10 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
         PlanInput in = {.state_offset = state_offset, .const_offset = const_offset, .ctx = c};
         return c->o->plan(c->a, name, l, &in, c->o->plan_ctx);
     }
-    const NestTarget *t = &c->o->target;
+    LayoutPlan layouts = choose_plan(l, &c->o->target, where == PARAMS_IN_STATE);
+    NestTarget narrowed = choose_lanes(layouts, &c->o->target, g->batch);
+    const NestTarget *t = &narrowed;
     int64_t blocks = (g->batch + t->lanes - 1) / t->lanes, samples = t->lanes * ((blocks + MAX_SLICES - 1) / MAX_SLICES);
-    LayoutPlan layouts = choose_plan(l, t, where == PARAMS_IN_STATE);
     if (!c->o->no_winograd)
         winograd(l, t, layouts == LAYOUT_IMAGES);
     choose(l, layouts, t, samples);

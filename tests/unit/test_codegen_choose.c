@@ -158,8 +158,22 @@ static void test_layouts(void **state)
     (void)state_advance;
 }
 
+static void test_lanes(void **state)
+{
+    (void)state;
+    static const struct { LayoutPlan plan; int lanes; int64_t batch; int want; } cases[] = {
+        {LAYOUT_IMAGES, 16, 64, 16}, {LAYOUT_IMAGES, 16, 9, 16}, {LAYOUT_IMAGES, 16, 8, 8}, {LAYOUT_IMAGES, 16, 5, 8},
+        {LAYOUT_IMAGES, 16, 1, 4},   {LAYOUT_IMAGES, 8, 4, 4},   {LAYOUT_IMAGES, 4, 1, 4},  {LAYOUT_CHANNELS, 16, 1, 16},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        NestTarget t = {.lanes = cases[i].lanes, .registers = 32}, got = choose_lanes(cases[i].plan, &t, cases[i].batch);
+        assert_int_equal(got.lanes, cases[i].want);
+        assert_int_equal(got.registers, 32);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_layouts)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_layouts), cmocka_unit_test(test_lanes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
