@@ -100,6 +100,19 @@ typedef struct {
     const CnncGpuImage *images; int32_t n_images;
     const CnncGpuFunction *infer, *eval, *step;   /* as in CnncModel */
 } CnncGpu;
+/* Output (y, x) of a sample reads the data set's (y0 + y * dy, x0 + x * dx); outside is black. */
+typedef struct { int64_t y0, x0; int32_t dy, dx; } CnncView;
+/* Every text has one kernel more, `extern "C" __global__ void cnnc_feed(CnncGpuFeed f)`: samples as the data set has them become
+ * inputs, one thread an element, CNNC_FEED_BLOCK threads a block. Pointers are device memory. */
+enum { CNNC_FEED_BLOCK = 256 };
+typedef struct {
+    const void *samples;     /* [n][channels][h][w]: bytes or floats */
+    const CnncView *views;   /* [n] */
+    const float *table;      /* bytes: [channels][256], the input of each value; floats: [channels][2], mean and deviation */
+    float *x;                /* [n][channels][out_h][out_w] */
+    int64_t n;
+    int32_t bytes, channels, h, w, out_h, out_w;
+} CnncGpuFeed;
 
 typedef struct CnncModel {
     int32_t abi_version;

@@ -6,8 +6,7 @@
 #include "runtime/error.h"
 
 typedef struct AugmentPlan { const CnncAugment *at; int32_t n; uint64_t seed; } AugmentPlan;
-/* Where one output picture comes from: output (y, x) reads source (y0 + y * dy, x0 + x * dx); outside is black. */
-typedef struct { int64_t y0, x0; int32_t dy, dx; } AugmentView;
+typedef CnncView AugmentView;   /* where one output picture comes from; outside is black */
 
 /* Size after the crops; false when a crop is larger than what it crops. */
 bool augment_out_size(const AugmentPlan *p, int64_t h, int64_t w, int64_t *out_h, int64_t *out_w, RtError *e);

@@ -1,16 +1,19 @@
 /* Batches.
- * In: sample numbers. Out: normalised, augmented inputs and their labels.
- * Invariant: a sample's values depend on the sample and the epoch alone, never on its neighbours or on threads.
- * Idea: threads fill disjoint runs of samples; the first error to arrive is the one reported. */
+ * In: sample numbers. Out: calls started with normalised, augmented inputs and their labels.
+ * Invariant: a sample's values depend on the sample and the epoch alone, never on its neighbours, on threads or on the device.
+ * Idea: threads fill disjoint runs of samples while the device works on the calls before; the first error to arrive is the
+ * one reported. */
 #include "runtime/batch.h"
+#include "runtime/eval.h"
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { SAMPLES_PER_SLICE = 8, ALIGN = 64 };
+enum { SAMPLES_PER_SLICE = 8 };
 
 typedef struct {
-    Batcher *b;
+    const Batcher *b;
+    const ExecCall *call;
     const int64_t *ids;
     int64_t n, epoch;
     atomic_flag failed_first;
@@ -40,44 +43,54 @@ static bool check_size(const Dataset *d, const AugmentPlan *augment, int64_t sam
     return rt_error(e, RT_FILE, "the samples have %lld values, but the model takes %lld", (long long)size, (long long)sample);
 }
 
-bool batcher_init(Batcher *b, Threads *threads, const Dataset *data, const DataNorm *norm, const AugmentPlan *augment,
-                  int64_t capacity, int64_t sample, RtError *e)
+static size_t label_bytes(const Dataset *d) { return d->targets ? (size_t)d->target * sizeof(float) : sizeof(int32_t); }
+
+bool batcher_init(Batcher *b, Exec *x, const CnncFunction *function, const Dataset *data, const DataNorm *norm,
+                  const AugmentPlan *augment, int64_t batch, RtError *e)
 {
-    *b = (Batcher){.threads = threads, .data = data, .norm = norm, .augment = augment, .capacity = capacity, .sample = sample};
-    if (!check_size(data, augment, sample, e))
-        return false;
-    size_t bytes = ((size_t)(capacity * sample) * sizeof(float) + ALIGN - 1) / ALIGN * ALIGN;
-    size_t target = data->targets ? (size_t)data->target * sizeof(float) : sizeof(int32_t);
-    b->x = aligned_alloc(ALIGN, bytes ? bytes : ALIGN);
-    b->labels = calloc((size_t)capacity, target);
-    if (b->x && b->labels) {
-        memset(b->x, 0, bytes);
-        return true;
+    *b = (Batcher){.exec = x, .data = data, .norm = norm, .augment = augment, .sample = model_in_size(x->model)};
+    ExecCallShape shape = {.function = function, .batch = batch, .label_bytes = (int64_t)label_bytes(data)};
+    DataFeed feed = {0};
+    bool fine = check_size(data, augment, b->sample, e) && (!x->device->feeds || data_feed(data, norm, augment, &feed, e));
+    shape.feed = x->device->feeds ? &feed : NULL;
+    while (fine && b->n_calls < x->device->depth) {
+        fine = exec_call_open(x, &b->calls[b->n_calls], &shape, e);
+        b->n_calls += fine;
     }
-    batcher_free(b);
-    return rt_error_memory(e, bytes);
+    data_feed_free(&feed);
+    if (!fine)
+        batcher_free(b);
+    return fine;
 }
 
 void batcher_free(Batcher *b)
 {
-    free(b->x);
-    free(b->labels);
-    b->x = NULL;
-    b->labels = NULL;
+    for (int i = 0; i < b->n_calls; i++)
+        exec_call_close(b->exec, &b->calls[i]);
+    b->n_calls = 0;
 }
 
 int batcher_slices(int64_t n) { return (int)((n + SAMPLES_PER_SLICE - 1) / SAMPLES_PER_SLICE); }
+
+static bool fill_samples(const Fill *f, int64_t start, int64_t n, RtError *e)
+{
+    const Batcher *b = f->b;
+    const Dataset *d = b->data;
+    const ExecCall *c = f->call;
+    char *labels = (char *)c->labels + (size_t)start * label_bytes(d);
+    if (c->x)
+        return data_batch(d, f->ids + start, n, b->norm, b->augment, f->epoch, c->x + start * b->sample, labels, e);
+    char *samples = (char *)c->samples + start * d->sample * data_value_bytes(d);
+    return data_raw_batch(d, f->ids + start, n, b->augment, f->epoch, samples, c->views + start, labels, e);
+}
 
 static void fill_slice(void *context, int thread, int64_t slice)
 {
     (void)thread;
     Fill *f = context;
-    Batcher *b = f->b;
     int64_t start = slice * SAMPLES_PER_SLICE, n = f->n - start < SAMPLES_PER_SLICE ? f->n - start : SAMPLES_PER_SLICE;
-    size_t target = b->data->targets ? (size_t)b->data->target * sizeof(float) : sizeof(int32_t);
     RtError e = {0};
-    if (data_batch(b->data, f->ids + start, n, b->norm, b->augment, f->epoch, b->x + start * b->sample,
-                   (char *)b->labels + (size_t)start * target, &e))
+    if (fill_samples(f, start, n, &e))
         return;
     if (!atomic_flag_test_and_set(&f->failed_first)) {
         f->error = e;
@@ -85,13 +98,29 @@ static void fill_slice(void *context, int thread, int64_t slice)
     }
 }
 
-bool batcher_fill(Batcher *b, const int64_t *ids, int64_t n, int64_t epoch, RtError *e)
+int batcher_start(Batcher *b, const int64_t *ids, int64_t n, int64_t epoch, const float scalars[CNNC_SC_COUNT], RtError *e)
 {
-    Fill f = {.b = b, .ids = ids, .n = n, .epoch = epoch, .failed_first = ATOMIC_FLAG_INIT};
-    threads_run(b->threads, fill_slice, &f, batcher_slices(n));
-    if (!atomic_load(&f.failed))
-        return true;
-    if (e)
-        *e = f.error;
-    return false;
+    int at = (b->oldest + b->in_flight) % b->n_calls;
+    ExecCall *c = &b->calls[at];
+    Fill f = {.b = b, .call = c, .ids = ids, .n = n, .epoch = epoch, .failed_first = ATOMIC_FLAG_INIT};
+    threads_run(b->exec->threads, fill_slice, &f, batcher_slices(n));
+    if (atomic_load(&f.failed)) {
+        if (e)
+            *e = f.error;
+        return -1;
+    }
+    c->n = n;
+    memcpy(c->scalars, scalars, sizeof c->scalars);
+    if (!exec_start(b->exec, c, e))
+        return -1;
+    b->in_flight++;
+    return at;
+}
+
+int batcher_finish(Batcher *b, RtError *e)
+{
+    int at = b->oldest;
+    b->oldest = (at + 1) % b->n_calls;
+    b->in_flight--;
+    return exec_finish(b->exec, &b->calls[at], e) ? at : -1;
 }

@@ -32,18 +32,19 @@ bool bench_session(Session *s, int64_t n, double seconds, BenchResult *out, RtEr
     if (!times)
         return rt_error_memory(e, MAX_RUNS * sizeof *times);
     fill_input(s);
-    session_run(s, n);
+    bool fine = session_run(s, n, e);
     double start = exec_seconds(), start_ticks = exec_ticks();
-    while (runs < MAX_RUNS && (runs < 3 || exec_seconds() - start < seconds)) {
+    while (fine && runs < MAX_RUNS && (runs < 3 || exec_seconds() - start < seconds)) {
         double at = exec_ticks();
-        session_run(s, n);
+        fine = session_run(s, n, e);
         times[runs++] = exec_ticks() - at;
     }
     double tick = (exec_seconds() - start) / (exec_ticks() - start_ticks);
     qsort(times, (size_t)runs, sizeof *times, by_value);
-    *out = (BenchResult){n, tick * times[0], tick * times[runs / 2], runs};
+    if (fine)
+        *out = (BenchResult){n, tick * times[0], tick * times[runs / 2], runs};
     free(times);
-    return true;
+    return fine;
 }
 
 static double model_macs(const CnncModel *m)
@@ -166,7 +167,8 @@ bool selftest_run(Session *s, FILE *to, RtError *e)
     for (int64_t first = 0; first < m->n_test; first += s->batch) {
         int64_t now = m->n_test - first < s->batch ? m->n_test - first : s->batch;
         memcpy(s->x, m->test_in + first * s->in_size, (size_t)(now * s->in_size) * sizeof *s->x);
-        session_run(s, now);
+        if (!session_run(s, now, e))
+            return false;
         for (int64_t i = 0; i < now * s->out_size; i++) {
             double off = fabs((double)s->out[i] - (double)m->test_out[first * s->out_size + i]);
             worst = off > worst || isnan(off) ? off : worst;

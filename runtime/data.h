@@ -64,6 +64,17 @@ struct AugmentPlan;
  * epoch picks the augmentation's random numbers. Reads only: threads may each do a part of a batch. */
 bool data_batch(const Dataset *d, const int64_t *ids, int64_t n, const DataNorm *norm, const struct AugmentPlan *augment, int64_t epoch,
                 float *x, void *labels, RtError *e);
+/* The same in two parts, for devices that do the second themselves. First, samples as they lie in the set ([n][sample] bytes, or
+ * floats for sets of floats) and the view of each; then what makes inputs of them: */
+bool data_raw_batch(const Dataset *d, const int64_t *ids, int64_t n, const struct AugmentPlan *augment, int64_t epoch, void *samples,
+                    CnncView *views, void *labels, RtError *e);
+static inline int64_t data_value_bytes(const Dataset *d) { return d->f32 ? 4 : 1; }
+typedef struct DataFeed {
+    CnncGpuFeed shape;              /* without its pointers */
+    float *table; int64_t n_table;  /* as CnncGpuFeed.table */
+} DataFeed;
+bool data_feed(const Dataset *d, const DataNorm *norm, const struct AugmentPlan *augment, DataFeed *out, RtError *e);
+void data_feed_free(DataFeed *f);
 /* Raw bytes or floats of one sample without normalisation, for pictures in reports: v/255 for pictures. */
 bool data_sample(const Dataset *d, int64_t id, float *x, RtError *e);
 

@@ -156,6 +156,62 @@ bool data_batch(const Dataset *d, const int64_t *ids, int64_t n, const DataNorm 
     return ok;
 }
 
+/* ---- in two parts ---- */
+
+bool data_raw_batch(const Dataset *d, const int64_t *ids, int64_t n, const AugmentPlan *augment, int64_t epoch, void *samples,
+                    CnncView *views, void *labels, RtError *e)
+{
+    Geometry g;
+    size_t bytes = (size_t)(d->sample * data_value_bytes(d));
+    const char *from = d->f32 ? (const char *)d->f32 : (const char *)d->u8;
+    if (!geometry(d, augment, &g, e))
+        return false;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t row = d->rows ? d->rows[ids[i]] : ids[i];
+        char *to = (char *)samples + (size_t)i * bytes;
+        views[i] = view_of(&g, augment, epoch, row);
+        if (!d->files)
+            memcpy(to, from + (size_t)row * bytes, bytes);
+        else if (!decode(d, row, (uint8_t *)to, e))
+            return false;
+    }
+    fill_labels(d, ids, n, labels);
+    return true;
+}
+
+bool data_feed(const Dataset *d, const DataNorm *norm, const AugmentPlan *augment, DataFeed *out, RtError *e)
+{
+    Geometry g;
+    if (!geometry(d, augment, &g, e))
+        return false;
+    out->shape = (CnncGpuFeed){.bytes = !d->f32,
+                               .channels = (int32_t)g.c,
+                               .h = (int32_t)g.h,
+                               .w = (int32_t)g.w,
+                               .out_h = (int32_t)g.out_h,
+                               .out_w = (int32_t)g.out_w};
+    out->n_table = g.c * (d->f32 ? 2 : 256);
+    out->table = malloc((size_t)out->n_table * sizeof *out->table + 1);
+    if (!out->table)
+        return rt_error_memory(e, (size_t)out->n_table * sizeof *out->table);
+    bool given = norm && norm->n;
+    for (int64_t c = 0; c < g.c; c++) {
+        if (!d->f32) {
+            make_table(norm, c, out->table + 256 * c);
+            continue;
+        }
+        out->table[2 * c] = given ? channel(norm->mean, norm->n, c) : 0;
+        out->table[2 * c + 1] = given ? channel(norm->std, norm->n, c) : 1;
+    }
+    return true;
+}
+
+void data_feed_free(DataFeed *f)
+{
+    free(f->table);
+    f->table = NULL;
+}
+
 bool data_sample(const Dataset *d, int64_t id, float *x, RtError *e) { return data_batch(d, &id, 1, NULL, NULL, 0, x, NULL, e); }
 
 /* ---- statistics ---- */

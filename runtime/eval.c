@@ -32,35 +32,54 @@ char *data_request_path(DataRequest *q, const char *path)
 bool eval_init(Eval *v, Exec *x, const CnncFunction *function, const Dataset *data, const DataNorm *norm, RtError *e)
 {
     *v = (Eval){0};
-    if (!batcher_init(&v->batcher, x->threads, data, norm, NULL, function->batch, model_in_size(x->model), e))
+    if (!batcher_init(&v->batcher, x, function, data, norm, NULL, function->batch, e))
         return false;
-    size_t outs = (size_t)(function->batch * model_out_size(x->model));
-    v->out = calloc(outs, sizeof *v->out);
     v->ids = malloc((size_t)(data->n ? data->n : 1) * sizeof *v->ids);
-    if (!v->out || !v->ids) {
+    if (!v->ids) {
         eval_free(v);
-        return rt_error_memory(e, outs * sizeof *v->out);
+        return rt_error_memory(e, (size_t)data->n * sizeof *v->ids);
     }
     for (int64_t i = 0; i < data->n; i++)
         v->ids[i] = i;
     return true;
 }
 
-bool eval_run(Eval *v, Exec *x, const CnncFunction *function, Metrics *m, RtError *e)
+/* Waits for the oldest batch, whose first sample is `first`. */
+static bool take_batch(Eval *v, int64_t first, Metrics *m, RtError *e)
 {
-    const Dataset *d = v->batcher.data;
-    float scalars[CNNC_SC_COUNT] = {0}, results[CNNC_RES_COUNT] = {0};
-    for (int64_t first = 0; first < d->n; first += function->batch) {
-        int64_t n = d->n - first < function->batch ? d->n - first : function->batch;
-        if (v->stop && *v->stop)
-            return rt_error(e, RT_INTERRUPTED, "interrupted");
-        if (!batcher_fill(&v->batcher, v->ids + first, n, 0, e))
-            return false;
-        CnncArgs args = {
-            .in = v->batcher.x, .labels = v->batcher.labels, .out = v->out, .scalars = scalars, .results = results, .n = n};
-        exec_run(x, function, &args);
-        if (!metrics_add(m, v->out, v->batcher.labels, n, first, e))
-            return false;
+    int at = batcher_finish(&v->batcher, e);
+    const ExecCall *c = &v->batcher.calls[at < 0 ? 0 : at];
+    return at >= 0 && metrics_add(m, c->out, c->labels, c->n, first, e);
+}
+
+/* Calls of a run that ended early are waited for: the next one starts with none in flight. */
+static bool give_up(Eval *v)
+{
+    while (v->batcher.in_flight)
+        batcher_finish(&v->batcher, NULL);
+    return false;
+}
+
+bool eval_run(Eval *v, Metrics *m, RtError *e)
+{
+    Batcher *b = &v->batcher;
+    const float scalars[CNNC_SC_COUNT] = {0};
+    int64_t n = b->data->n, batch = b->calls[0].batch, taken = 0;
+    for (int64_t first = 0; first < n || b->in_flight;) {
+        if (v->stop && *v->stop) {
+            rt_error(e, RT_INTERRUPTED, "interrupted");
+            return give_up(v);
+        }
+        if (first < n) {
+            if (batcher_start(b, v->ids + first, n - first < batch ? n - first : batch, 0, scalars, e) < 0)
+                return give_up(v);
+            first += batch;
+        }
+        if (first < n && !batcher_full(b))
+            continue;
+        if (!take_batch(v, taken, m, e))
+            return give_up(v);
+        taken += batch;
     }
     return true;
 }
@@ -68,7 +87,6 @@ bool eval_run(Eval *v, Exec *x, const CnncFunction *function, Metrics *m, RtErro
 void eval_free(Eval *v)
 {
     batcher_free(&v->batcher);
-    free(v->out);
     free(v->ids);
     *v = (Eval){0};
 }

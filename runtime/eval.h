@@ -9,14 +9,13 @@
 
 typedef struct {
     Batcher batcher;
-    float *out;              /* [batch][out] */
     int64_t *ids;            /* 0 .. n-1 */
     const volatile sig_atomic_t *stop;   /* when it becomes nonzero, eval_run ends with RT_INTERRUPTED; may be NULL */
 } Eval;
 
 /* function: model->eval or model->infer. Owns its buffers (eval_free); data may be shortened but not lengthened between runs. */
 bool eval_init(Eval *v, Exec *x, const CnncFunction *function, const Dataset *data, const DataNorm *norm, RtError *e);
-bool eval_run(Eval *v, Exec *x, const CnncFunction *function, Metrics *m, RtError *e);   /* adds to m, samples in order */
+bool eval_run(Eval *v, Metrics *m, RtError *e);   /* adds to m, samples in order */
 void eval_free(Eval *v);
 
 /* What the `eval` command does: the test data of model->train (or the split part, or else the training data, which is

@@ -50,7 +50,7 @@ static bool evaluate(Session *s, const EvalOptions *o, const Dataset *data, cons
     Eval v = {0};
     if (!metrics_init(&metrics, metrics_loss_of(m->train), m->train->smoothing, (int32_t)s->out_size, (int32_t)o->top_losses, e))
         return false;
-    bool fine = eval_init(&v, s->exec, s->infer, data, &s->norm, e) && eval_run(&v, s->exec, s->infer, &metrics, e);
+    bool fine = eval_init(&v, s->exec, s->infer, data, &s->norm, e) && eval_run(&v, &metrics, e);
     const char *const *names = s->classes;
     if (!names && data->class_names && data->n_classes == s->out_size)
         names = (const char *const *)data->class_names;

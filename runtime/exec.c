@@ -91,27 +91,41 @@ static void block_free(Block *b)
         free(b->at);
 }
 
+static bool check_model(const CnncModel *model, RtError *error)
+{
+    if (model->abi_version != CNNC_ABI_VERSION)
+        return rt_error(error, RT_FILE, "the model has ABI version %d, this runtime %d: build it again", model->abi_version,
+                        CNNC_ABI_VERSION);
+    return !model->gpu || &exec_cuda ||
+           rt_error(error, RT_DEVICE, "this program was built without GPU code (--device cuda at build time)");
+}
+
+/* A GPU has its own work and scratch. */
+static bool take_memory(Exec *e, const CnncFunction *const *functions, int n)
+{
+    if (!e->model->gpu)
+        measure(functions, n, &e->work_bytes, &e->scratch_stride);
+    if (!block_new(&e->blocks[0], e->model->state_bytes) || !block_new(&e->blocks[1], e->work_bytes) ||
+        !block_new(&e->blocks[2], e->scratch_stride * threads_count(e->threads)))
+        return false;
+    e->state = e->blocks[0].at;
+    e->work = e->blocks[1].at;
+    e->scratch = e->blocks[2].at;
+    return true;
+}
+
 Exec *exec_new(const CnncModel *model, const CnncFunction *const *functions, int n, Threads *threads, RtError *error)
 {
-    if (model->abi_version != CNNC_ABI_VERSION) {
-        rt_error(error, RT_FILE, "the model has ABI version %d, this runtime %d: build it again", model->abi_version,
-                 CNNC_ABI_VERSION);
+    if (!check_model(model, error))
         return NULL;
-    }
     Exec *e = calloc(1, sizeof *e);
-    if (e) {
-        e->model = model;
-        e->threads = threads;
-        measure(functions, n, &e->work_bytes, &e->scratch_stride);
-        if (block_new(&e->blocks[0], model->state_bytes) && block_new(&e->blocks[1], e->work_bytes) &&
-            block_new(&e->blocks[2], e->scratch_stride * threads_count(threads))) {
-            e->state = e->blocks[0].at;
-            e->work = e->blocks[1].at;
-            e->scratch = e->blocks[2].at;
-            return e;
-        }
-    }
-    rt_error_memory(error, (unsigned long long)exec_bytes(model, functions, n, threads_count(threads)));
+    if (e)
+        *e = (Exec){.model = model, .device = model->gpu ? &exec_cuda : &exec_cpu, .threads = threads};
+    bool fine = e && take_memory(e, functions, n);
+    if (!fine)
+        rt_error_memory(error, (unsigned long long)exec_bytes(model, functions, n, threads_count(threads)));
+    if (fine && e->device->open(e, functions, n, error))
+        return e;
     exec_free(e);
     return NULL;
 }
@@ -179,6 +193,7 @@ void exec_free(Exec *e)
 {
     if (!e)
         return;
+    e->device->close(e);
     for (int i = 0; i < 3; i++)
         block_free(&e->blocks[i]);
     free(e);

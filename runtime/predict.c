@@ -23,6 +23,7 @@ typedef struct {
     double *p;   /* [out_size] */
     int64_t n, printed, files_failed, files;
     RtError first; /* of the files that failed */
+    RtError device; /* of the device, which ends it all */
     bool no_memory;
 } Predict;
 
@@ -89,10 +90,10 @@ static void put_item(Predict *d, const Item *item, const float *out)
 
 static void flush(Predict *d)
 {
-    if (d->n > 0)
-        session_run(d->s, d->n);
+    bool fine = d->n == 0 || (!d->device.kind && session_run(d->s, d->n, &d->device));
     for (int64_t i = 0; i < d->n; i++) {
-        put_item(d, &d->items[i], d->s->out + i * d->s->out_size);
+        if (fine)
+            put_item(d, &d->items[i], d->s->out + i * d->s->out_size);
         free(d->items[i].file);
     }
     d->n = 0;
@@ -188,6 +189,10 @@ bool predict_paths(Session *s, char *const *paths, int n, const PredictOptions *
     free(d.p);
     if (d.no_memory)
         return rt_error_memory(e, (unsigned long long)s->batch * sizeof *d.items);
+    if (d.device.kind) {
+        *e = d.device;
+        return false;
+    }
     if (fflush(o->to) != 0 || ferror(o->to))
         return rt_error(e, RT_FILE, "the results could not be written");
     if (d.files == 0 && d.files_failed == 0)

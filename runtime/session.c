@@ -73,33 +73,30 @@ bool session_open(Session *s, const CnncModel *m, const SessionOptions *o, RtErr
         session_close(s);
         return false;
     }
-    size_t in = ((size_t)(s->batch * s->in_size) * sizeof(float) + 63) / 64 * 64,
-           out = ((size_t)(s->batch * s->out_size) * sizeof(float) + 63) / 64 * 64;
-    s->x = aligned_alloc(64, in ? in : 64);
-    s->out = aligned_alloc(64, out ? out : 64);
-    if (s->exec && !(s->x && s->out))
-        rt_error_memory(e, in + out);
-    if (s->exec && s->x && s->out && set_facts(s, e))
+    const ExecCallShape shape = {.function = s->infer, .batch = s->batch};
+    if (s->exec && exec_put_state(s->exec, e) && exec_call_open(s->exec, &s->call, &shape, e) && set_facts(s, e)) {
+        s->x = s->call.x;
+        s->out = s->call.out;
         return true;
+    }
     session_close(s);
     return false;
 }
 
 void session_close(Session *s)
 {
+    if (s->exec)
+        exec_call_close(s->exec, &s->call);
     exec_free(s->exec);
     threads_free(s->threads);
     stored_facts_free(&s->stored);
-    free(s->x);
-    free(s->out);
     *s = (Session){0};
 }
 
-void session_run(Session *s, int64_t n)
+bool session_run(Session *s, int64_t n, RtError *e)
 {
-    float scalars[CNNC_SC_COUNT] = {0}, results[CNNC_RES_COUNT];
-    CnncArgs args = {.in = s->x, .out = s->out, .scalars = scalars, .results = results, .n = n};
-    exec_run(s->exec, s->infer, &args);
+    s->call.n = n;
+    return exec_start(s->exec, &s->call, e) && exec_finish(s->exec, &s->call, e);
 }
 
 void session_normalize(const Session *s, float *x)
@@ -119,27 +116,31 @@ void session_normalize_bytes(const Session *s, const uint8_t *v, float *x)
     session_normalize(s, x);
 }
 
-void session_infer(Session *s, const float *in, int64_t n, float *out)
+bool session_infer(Session *s, const float *in, int64_t n, float *out, RtError *e)
 {
     for (int64_t first = 0; first < n; first += s->batch) {
         int64_t now = n - first < s->batch ? n - first : s->batch;
         memcpy(s->x, in + first * s->in_size, (size_t)(now * s->in_size) * sizeof *in);
         for (int64_t i = 0; i < now; i++)
             session_normalize(s, s->x + i * s->in_size);
-        session_run(s, now);
+        if (!session_run(s, now, e))
+            return false;
         memcpy(out + first * s->out_size, s->out, (size_t)(now * s->out_size) * sizeof *out);
     }
+    return true;
 }
 
-void session_infer_bytes(Session *s, const uint8_t *in, int64_t n, float *out)
+bool session_infer_bytes(Session *s, const uint8_t *in, int64_t n, float *out, RtError *e)
 {
     for (int64_t first = 0; first < n; first += s->batch) {
         int64_t now = n - first < s->batch ? n - first : s->batch;
         for (int64_t i = 0; i < now; i++)
             session_normalize_bytes(s, in + (first + i) * s->in_size, s->x + i * s->in_size);
-        session_run(s, now);
+        if (!session_run(s, now, e))
+            return false;
         memcpy(out + first * s->out_size, s->out, (size_t)(now * s->out_size) * sizeof *out);
     }
+    return true;
 }
 
 bool session_infer_file(Session *s, const char *input, const char *output, RtError *e)
@@ -155,9 +156,9 @@ bool session_infer_file(Session *s, const char *input, const char *output, RtErr
     if (!fine)
         rt_error_memory(e, count * sizeof *out);
     if (fine && in.u8)
-        session_infer_bytes(s, in.u8, in.n, out);
+        fine = session_infer_bytes(s, in.u8, in.n, out, e);
     else if (fine)
-        session_infer(s, in.f32, in.n, out);
+        fine = session_infer(s, in.f32, in.n, out, e);
     shape[0] = in.n;
     for (int i = 0; i < m->out_rank; i++)
         shape[i + 1] = m->out_shape[i];

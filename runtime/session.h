@@ -27,7 +27,8 @@ typedef struct Session {
     Threads *threads;
     Exec *exec;
     int64_t batch, in_size, out_size;   /* floats of one sample */
-    float *x, *out;          /* [batch][in_size], [batch][out_size] */
+    ExecCall call;
+    float *x, *out;          /* the call's: [batch][in_size], [batch][out_size] */
     DataNorm norm;
     const char *const *classes;  /* [out_size], or NULL */
     OutKind kind;
@@ -38,13 +39,13 @@ bool session_open(Session *s, const CnncModel *m, const SessionOptions *o, RtErr
 void session_close(Session *s);
 bool session_load_state(Session *s, const SessionOptions *o, RtError *e);
 
-/* One call over what lies in s->x (n <= batch samples, normalised); the results are in s->out. */
-void session_run(Session *s, int64_t n);
+/* One call over what lies in s->x (n <= batch samples, normalised); the results are in s->out. False: the device failed. */
+bool session_run(Session *s, int64_t n, RtError *e);
 /* Any number of samples: in[n][in_size] as the user has them, float: divided by 255 where they are pictures, not normalised.
  * out[n][out_size]. */
-void session_infer(Session *s, const float *in, int64_t n, float *out);
+bool session_infer(Session *s, const float *in, int64_t n, float *out, RtError *e);
 /* The same from bytes: divided by 255, then normalised. */
-void session_infer_bytes(Session *s, const uint8_t *in, int64_t n, float *out);
+bool session_infer_bytes(Session *s, const uint8_t *in, int64_t n, float *out, RtError *e);
 /* Reads .npy or IDX, any number of samples; writes .npy float32 [n][output shape]. */
 bool session_infer_file(Session *s, const char *input, const char *output, RtError *e);
 

@@ -136,10 +136,9 @@ static bool make_buffers(TrainRun *r, RtError *e)
     const CnncModel *m = &r->model;
     r->augment = (AugmentPlan){r->train.augment, r->train.n_augment, r->train.seed};
     r->order = malloc((size_t)r->data.train.n * sizeof *r->order);
-    r->out = calloc((size_t)(m->step->batch * model_out_size(m)), sizeof *r->out);
-    if (!r->order || !r->out)
+    if (!r->order)
         return rt_error_memory(e, (size_t)r->data.train.n * sizeof *r->order);
-    if (!batcher_init(&r->batcher, r->threads, &r->data.train, &r->norm, &r->augment, r->train.batch_size, model_in_size(m), e))
+    if (!batcher_init(&r->batcher, r->exec, m->step, &r->data.train, &r->norm, &r->augment, r->train.batch_size, e))
         return false;
     if (!r->data.has_valid || r->data.valid.n == 0 || !m->eval) {
         r->data.has_valid = false;
@@ -226,7 +225,7 @@ static bool start(TrainRun *r, RtError *e)
     r->state.batch = r->train.batch_size;
     r->state.samples = r->data.train.n;
     r->state.shuffle = r->train.shuffle;
-    if (!resume(r, e))
+    if (!resume(r, e) || !exec_put_state(r->exec, e))
         return false;
     struct stat st;
     const char *out = r->options->out;
@@ -244,7 +243,6 @@ static void free_run(TrainRun *r)
     free(r->mean);
     free(r->std);
     free(r->order);
-    free(r->out);
     free(r->checkpoint);
     exec_free(r->exec);
     threads_free(r->threads);

@@ -1,7 +1,8 @@
 /* The loop of a training run.
  * In: a TrainRun that is set up, perhaps by a checkpoint in the middle of an epoch. Out: weights, checkpoint, log lines.
  * Invariant: TrainState says at every step where the run stands; the epoch's order is drawn again from `rng`, which is that
- * of the epoch's start until the epoch ends. What a step computes depends on the state block and TrainState alone.
+ * of the epoch's start until the epoch ends. What a step computes depends on the state block and TrainState alone. Nothing is
+ * saved or evaluated before the losses of all steps started are in.
  * Idea: a signal only sets a flag, which is looked at between steps; the first one saves and ends, a second one kills. */
 #include "runtime/rng.h"
 #include "runtime/train_run.h"
@@ -37,13 +38,13 @@ static bool save_checkpoint(TrainRun *r, RtError *e)
         return true;
     r->state.schedule = r->schedule.now;
     r->saved_at = exec_seconds();
-    return checkpoint_write(r->checkpoint, &r->model, r->exec->state, &r->facts, &r->state, e);
+    return exec_get_state(r->exec, e) && checkpoint_write(r->checkpoint, &r->model, r->exec->state, &r->facts, &r->state, e);
 }
 
 static bool save(TrainRun *r, RtError *e)
 {
     train_log_flush(&r->log);
-    return save_checkpoint(r, e) &&
+    return save_checkpoint(r, e) && exec_get_state(r->exec, e) &&
            (!r->options->out || checkpoint_write_weights(r->options->out, &r->model, r->exec->state, &r->facts, e));
 }
 
@@ -64,7 +65,7 @@ static bool save_best(TrainRun *r, RtError *e)
         return true;
     t->has_best = true;
     t->best = score;
-    return checkpoint_write_weights(r->options->best, &r->model, r->exec->state, &r->facts, e);
+    return exec_get_state(r->exec, e) && checkpoint_write_weights(r->options->best, &r->model, r->exec->state, &r->facts, e);
 }
 
 /* ---- one step ---- */
@@ -83,32 +84,52 @@ static void set_scalars(const TrainRun *r, float scalars[CNNC_SC_COUNT])
     memcpy(&scalars[CNNC_SC_SEED], &seed, sizeof seed);
 }
 
-static bool step(TrainRun *r, RtError *e)
+/* Waits for the oldest step in flight and tells its loss. */
+static bool take_loss(TrainRun *r, RtError *e)
 {
     TrainState *t = &r->state;
-    int64_t first = t->position * t->batch, n = t->samples - first < t->batch ? t->samples - first : t->batch;
-    float scalars[CNNC_SC_COUNT], results[CNNC_RES_COUNT] = {0};
-    if (!batcher_fill(&r->batcher, r->order + first, n, t->epoch, e))
+    int at = batcher_finish(&r->batcher, e);
+    if (at < 0)
         return false;
-    set_scalars(r, scalars);
-    CnncArgs args = {
-        .in = r->batcher.x, .labels = r->batcher.labels, .out = r->out, .scalars = scalars, .results = results, .n = n};
-    exec_run(r->exec, r->model.step, &args);
-    float loss = results[CNNC_RES_LOSS];
-    train_log_step(&r->log, t->step, t->epoch, loss, r->schedule.now.lr, r->schedule.now.momentum);
+    const StepNote *s = &r->notes[at];
+    int64_t n = r->batcher.calls[at].n;
+    float loss = r->batcher.calls[at].results[CNNC_RES_LOSS];
+    train_log_step(&r->log, s->step, s->epoch, loss, s->lr, s->momentum);
     if (!isfinite(loss)) {
         progress_clear(&r->progress);
         return rt_error(e, RT_FAIL, "the loss became %s at step %lld of epoch %lld, with a learning rate of %g; %s",
-                        isnan(loss) ? "NaN" : "infinite", (long long)t->position + 1, (long long)t->epoch + 1, r->schedule.now.lr,
+                        isnan(loss) ? "NaN" : "infinite", (long long)s->position + 1, (long long)s->epoch + 1, s->lr,
                         "a smaller one (--lr) usually helps");
     }
     t->loss_sum += (double)loss * (double)n;
     t->loss_n += n;
-    progress_step(&r->progress, t->epoch, t->position, n, (double)loss);
+    progress_step(&r->progress, s->epoch, s->position, n, (double)loss);
+    return true;
+}
+
+static bool take_all_losses(TrainRun *r, RtError *e)
+{
+    while (r->batcher.in_flight > 0)
+        if (!take_loss(r, e))
+            return false;
+    return true;
+}
+
+/* Starts a step; the loss of an earlier one comes in while the device works. */
+static bool step(TrainRun *r, RtError *e)
+{
+    TrainState *t = &r->state;
+    int64_t first = t->position * t->batch, n = t->samples - first < t->batch ? t->samples - first : t->batch;
+    float scalars[CNNC_SC_COUNT];
+    set_scalars(r, scalars);
+    int at = batcher_start(&r->batcher, r->order + first, n, t->epoch, scalars, e);
+    if (at < 0)
+        return false;
+    r->notes[at] = (StepNote){t->step, t->epoch, t->position, r->schedule.now.lr, r->schedule.now.momentum};
     t->position++;
     t->step++;
     schedule_step_batch(&r->schedule);
-    return true;
+    return !batcher_full(&r->batcher) || take_loss(r, e);
 }
 
 /* ---- one epoch ---- */
@@ -137,7 +158,7 @@ static bool evaluate(TrainRun *r, RtError *e)
     m->n = m->correct = 0;
     m->loss_sum = 0;
     r->eval.stop = &interrupted;
-    if (!eval_run(&r->eval, r->exec, r->model.eval, m, e))
+    if (!eval_run(&r->eval, m, e))
         return false;
     r->result.valid_loss = metrics_loss(m);
     r->result.accuracy = metrics_accuracy(m);
@@ -182,13 +203,16 @@ static bool run_epoch(TrainRun *r, RtError *e)
     progress_begin_epoch(&r->progress);
     while (t->position < r->steps_per_epoch) {
         if (stop_here(r))
-            return true;
+            return take_all_losses(r, e);
         if (!step(r, e))
             return false;
-        if (exec_seconds() - r->saved_at > SECONDS_BETWEEN_STEP_SAVES)
+        if (exec_seconds() - r->saved_at > SECONDS_BETWEEN_STEP_SAVES) {
+            if (!take_all_losses(r, e))
+                return false;
             save_or_warn(r, false);
+        }
     }
-    return end_epoch(r, &after, e);
+    return take_all_losses(r, e) && end_epoch(r, &after, e);
 }
 
 static bool run_epochs(TrainRun *r, RtError *e)

@@ -7,6 +7,9 @@
 #include "runtime/train.h"
 #include "runtime/train_log.h"
 
+/* What is to be told of a step whose call is in flight. */
+typedef struct { int64_t step, epoch, position; double lr, momentum; } StepNote;
+
 typedef struct {
     const TrainOptions *options;
     CnncModel model;             /* a copy whose train is `train` */
@@ -19,12 +22,12 @@ typedef struct {
     WeightsFacts facts;
     AugmentPlan augment;
     Batcher batcher;
+    StepNote notes[EXEC_DEPTH];  /* by call of the batcher */
     Eval eval; Metrics metrics;  /* when data.has_valid */
     Schedule schedule;
     TrainState state;            /* its schedule member is filled in when a checkpoint is written */
     int64_t *order;              /* [samples] */
     int64_t steps_per_epoch;     /* without a last batch that BatchNorm cannot take */
-    float *out;                  /* [batch][out] */
     char *checkpoint;            /* path, or NULL without options->out */
     double saved_at;             /* exec_seconds */
     TrainLog log;

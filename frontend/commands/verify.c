@@ -105,11 +105,8 @@ static int compare_output(CodeGen *c, const Samples *s)
     if (!session_open(&session, c->model, &so, &e))
         return code_runtime_error(&e);
     float *out = NEWN(c->cc->arena, float, session.out_size * s->n + 1);
-    if (s->u8)
-        session_infer_bytes(&session, s->u8, s->n, out);
-    else
-        session_infer(&session, s->f32, s->n, out);
-    status = compare_file("output", c->cc->o->expect, out, session.out_size * s->n, c->cc->o);
+    bool fine = s->u8 ? session_infer_bytes(&session, s->u8, s->n, out, &e) : session_infer(&session, s->f32, s->n, out, &e);
+    status = fine ? compare_file("output", c->cc->o->expect, out, session.out_size * s->n, c->cc->o) : code_runtime_error(&e);
     session_close(&session);
     return status;
 }
