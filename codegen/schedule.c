@@ -10,6 +10,8 @@
 
 #include <string.h>
 
+enum { MAX_POINTS = 28, MAX_STREAMS = 4 };   /* of a tile, along one axis */
+
 typedef struct {
     const KernelList *l;
     const Kernel *k;
@@ -335,6 +337,9 @@ static int64_t taps_along(const Sched *s, AccessId at, int axis)
     return 1;
 }
 
+/* Weight bytes that one pass over all output channels reads. */
+static double operand_bytes(const Sched *s, AccessId at) { return extents(s->k, access_axes(s->k, at)) * 4; }
+
 /* Points along axes of `at` that a tile holds before its main axes are chosen. */
 static int64_t tiled_already(const Sched *s, AccessId at)
 {
@@ -345,6 +350,14 @@ static int64_t tiled_already(const Sched *s, AccessId at)
     return f;
 }
 
+/* Most points of a tile along `axis` of operand `at`, which meets `others` units of the other operand. An operand that is used
+ * once and lies in memory is read as so many streams as the tile has points: more than the prefetchers follow are slow. */
+static int64_t most_points(const Sched *s, AccessId at, int axis, int64_t others)
+{
+    bool streams = axis >= 0 && others == 1 && operand_bytes(s, at) > (double)s->t->l2;
+    return streams ? MAX_STREAMS : MAX_POINTS;
+}
+
 static void tile_contraction(Sched *s)
 {
     Nest *n = s->n;
@@ -353,8 +366,9 @@ static void tile_contraction(Sched *s)
     int64_t wa = taps_along(s, s->a, aa), wb = taps_along(s, s->b, ab), best_a = 1, best_b = 1;
     int64_t fa = tiled_already(s, s->a), fb = tiled_already(s, s->b);
     double best = -1;
-    for (int64_t ta = 1; ta <= ua && ta <= 28; ta++)
-        for (int64_t tb = 1; tb <= ub && tb <= 28; tb++) {
+    int64_t max_a = most_points(s, s->a, aa, ub), max_b = most_points(s, s->b, ab, ua);
+    for (int64_t ta = 1; ta <= ua && ta <= max_a; ta++)
+        for (int64_t tb = 1; tb <= ub && tb <= max_b; tb++) {
             if (!fits(s, ta * fa, tb * fb, wa, wb) && ta * tb > 1)
                 continue;
             double c = tiles_cost(s, ua * fa, ta * fa, ub * fb, tb * fb, wa + wb - 2);
@@ -425,9 +439,6 @@ static void tile_filter_axis(Sched *s)
             }
     }
 }
-
-/* Weight bytes that one pass over all output channels reads. */
-static double operand_bytes(const Sched *s, AccessId at) { return extents(s->k, access_axes(s->k, at)) * 4; }
 
 /* The operand without the pixel axes is the weights: when they do not stay in L2, their tiles go outside the pixels. */
 static void order_contraction(Sched *s)
