@@ -1,0 +1,157 @@
+/* The one-dimensional transforms of Winograd convolutions, written with the points' symmetry: a pair +-p shares its even and odd part.
+ * In: a form and the values of a row. Out: expressions of a kernel, or numbers for weights known ahead.
+ *
+ * A form F(m, r) multiplies polynomials at a = m + r - 1 points, 0, +-p, .., infinity, by the matrices B' (inputs), G (taps) and
+ * A' (results):   y = A' (G t . B' d).   The points 0, +-5/8, +-3/2, infinity have less rounding error than 0, +-1, +-2, infinity (for
+ * F(4x4, 3x3) 1.7 times direct float32's, against 4 times). */
+#include "codegen/winograd_impl.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { MAX_PAIRS = MAX_A / 2 - 1 };
+
+const WinogradForm winograd_forms[WINOGRAD_FORMS] = {
+    {"F(4x4,3x3)", 4, 3, 6, {0.625, 1.5}},
+    {"F(2x2,3x3)", 2, 3, 4, {1}},
+    {"F(2x2,5x5)", 2, 5, 6, {0.625, 1.5}},
+};
+
+static ExprId scaled(KernelList *l, Kernel *k, double c, ExprId x)
+{
+    return c == 1 ? x : expr_op(l, k, EX_MUL, x, expr_const(l, k, c), 0);
+}
+
+/* y + c * x; y == 0: c * x */
+static ExprId plus(KernelList *l, Kernel *k, ExprId y, double c, ExprId x)
+{
+    if (!y)
+        return scaled(l, k, c, x);
+    if (c == 1 || c == -1)
+        return expr_op(l, k, c == 1 ? EX_ADD : EX_SUB, y, x, 0);
+    return expr_op(l, k, EX_ADD, y, scaled(l, k, c, x), 0);
+}
+
+static int pairs(const WinogradForm *f) { return f->a / 2 - 1; }
+
+/* Coefficients of y^0.. of the product of (y - point[j]^2) over all j but `without`; returns the degree. */
+static int polynomial(const WinogradForm *f, int without, double c[MAX_PAIRS + 1])
+{
+    int degree = 0;
+    c[0] = 1;
+    for (int j = 0; j < pairs(f); j++) {
+        if (j == without)
+            continue;
+        c[degree + 1] = c[degree];
+        for (int i = degree; i >= 0; i--)
+            c[i] = (i ? c[i - 1] : 0) - f->point[j] * f->point[j] * c[i];
+        degree++;
+    }
+    return degree;
+}
+
+/* SUM c[i] * d[2 i], the leading term (its coefficient is 1) first. */
+static ExprId even_sum(KernelList *l, Kernel *k, const double *c, int degree, const ExprId *d)
+{
+    ExprId sum = d[2 * degree];
+    for (int i = 0; i < degree; i++)
+        sum = plus(l, k, sum, c[i], d[2 * i]);
+    return sum;
+}
+
+/* o = B' d: the coefficients of x^i in the polynomial that is 0 at all points but one (x * all for infinity); signs and scales match
+ * weight_scales. */
+void winograd_input_row(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *d, ExprId *o)
+{
+    double c[MAX_PAIRS + 1];
+    int all = polynomial(f, -1, c);
+    o[0] = even_sum(l, k, c, all, d);
+    o[f->a - 1] = even_sum(l, k, c, all, d + 1);
+    for (int i = 0; i < pairs(f); i++) {
+        int rest = polynomial(f, i, c);
+        ExprId even = even_sum(l, k, c, rest, d + 2), odd = even_sum(l, k, c, rest, d + 1);
+        o[1 + 2 * i] = plus(l, k, even, f->point[i], odd);
+        o[2 + 2 * i] = plus(l, k, even, -f->point[i], odd);
+    }
+}
+
+/* y = A' s: y[i] = SUM over points p^i s, infinity into the last. */
+void winograd_output_row(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *s, ExprId *y)
+{
+    ExprId part[2][MAX_PAIRS];   /* of even and odd powers */
+    for (int i = 0; i < pairs(f); i++)
+        for (int odd = 0; odd < 2; odd++)
+            part[odd][i] = plus(l, k, s[1 + 2 * i], odd ? -1 : 1, s[2 + 2 * i]);
+    for (int i = 0; i < f->m; i++) {
+        y[i] = i == 0 ? s[0] : i == f->m - 1 ? s[f->a - 1] : 0;
+        for (int j = 0; j < pairs(f); j++)
+            y[i] = plus(l, k, y[i], pow(f->point[j], i), part[i & 1][j]);
+    }
+}
+
+/* Rows of G: u[0] = scale[0] f[0], u[1 + 2i], u[2 + 2i] = scale[1 + i] SUM (+-p)^t f[t], u[a - 1] = f[r - 1]. */
+static void weight_scales(const WinogradForm *f, double scale[MAX_PAIRS + 1])
+{
+    double c[MAX_PAIRS + 1];
+    polynomial(f, -1, c);
+    scale[0] = 1 / c[0];
+    for (int i = 0; i < pairs(f); i++) {
+        double p2 = f->point[i] * f->point[i], at = 0;
+        int degree = polynomial(f, i, c);
+        for (int j = degree; j >= 0; j--)
+            at = at * p2 + c[j];
+        scale[1 + i] = 1 / (2 * p2 * at);
+    }
+}
+
+/* u = G t for one row of r taps. */
+void winograd_weight_row(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *tap, ExprId *u)
+{
+    double scale[MAX_PAIRS + 1];
+    weight_scales(f, scale);
+    u[0] = scaled(l, k, scale[0], tap[0]);
+    u[f->a - 1] = tap[f->r - 1];
+    for (int i = 0; i < pairs(f); i++) {
+        ExprId part[2] = {0};   /* of even and odd powers */
+        for (int t = 0; t < f->r; t++)
+            part[t & 1] = plus(l, k, part[t & 1], scale[1 + i] * pow(f->point[i], t), tap[t]);
+        u[1 + 2 * i] = plus(l, k, part[0], 1, part[1]);
+        u[2 + 2 * i] = plus(l, k, part[0], -1, part[1]);
+    }
+}
+
+static void weight_matrix(const WinogradForm *f, double g[MAX_A][MAX_R])
+{
+    double scale[MAX_PAIRS + 1];
+    weight_scales(f, scale);
+    memset(g, 0, MAX_A * sizeof g[0]);
+    g[0][0] = scale[0];
+    g[f->a - 1][f->r - 1] = 1;
+    for (int i = 0; i < pairs(f); i++)
+        for (int t = 0; t < f->r; t++) {
+            g[1 + 2 * i][t] = scale[1 + i] * pow(f->point[i], t);
+            g[2 + 2 * i][t] = scale[1 + i] * pow(-f->point[i], t);
+        }
+}
+
+void winograd_weights(const WinogradForm *f, const double *w, int64_t filters, int64_t channels, double *u)
+{
+    double g[MAX_A][MAX_R];
+    weight_matrix(f, g);
+    for (int64_t k = 0; k < filters; k++)
+        for (int64_t c = 0; c < channels; c++) {
+            const double *taps = w + (k * channels + c) * f->r * f->r;
+            double half[MAX_A][MAX_R] = {{0}};
+            for (int i = 0; i < f->a; i++)
+                for (int s = 0; s < f->r; s++)
+                    for (int t = 0; t < f->r; t++)
+                        half[i][s] += g[i][t] * taps[t * f->r + s];
+            for (int i = 0; i < f->a; i++)
+                for (int j = 0; j < f->a; j++) {
+                    double sum = 0;
+                    for (int s = 0; s < f->r; s++)
+                        sum += half[i][s] * g[j][s];
+                    u[((i * f->a + j) * filters + k) * channels + c] = sum;
+                }
+        }
+}
