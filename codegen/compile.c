@@ -203,7 +203,7 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
     const NestTarget *t = &narrowed;
     int64_t blocks = (g->batch + t->lanes - 1) / t->lanes, samples = t->lanes * ((blocks + MAX_SLICES - 1) / MAX_SLICES);
     if (!c->o->no_winograd)
-        winograd(l, t, layouts == LAYOUT_IMAGES);
+        winograd(l, t, layouts == LAYOUT_IMAGES, c->o->winograd_error > 0 ? c->o->winograd_error : WINOGRAD_ERROR);
     choose(l, layouts, t, samples);
     PlanInput in = {.target = t, .samples = layouts == LAYOUT_IMAGES ? samples : 0, .state_offset = state_offset, .const_offset = const_offset, .ctx = c};
     Function *fn = plan(c->a, name, l, &in);
@@ -225,14 +225,17 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
 enum { TEST_SAMPLES = 2 };
 #define TEST_MACS 100e6       /* the reference interpreter takes about 10 ns a multiply-add */
 
-/* Inputs between -1 and 1 from a fixed linear congruence; outputs of the net as written, in double. */
-static void record_selftest(Arena *a, CnncModel *m, const Graph *g, const RefNamed *w, int32_t n_w)
+static bool selftest_is_quick(const CnncModel *m)
 {
     double macs = 0;
     for (int32_t i = 0; i < m->n_layers; i++)
         macs += (double)m->layers[i].macs;
-    if (macs > TEST_MACS)
-        return;
+    return macs <= TEST_MACS;
+}
+
+/* Inputs between -1 and 1 from a fixed linear congruence; outputs of the net as written, in double. */
+static void record_selftest(Arena *a, CnncModel *m, const Graph *g, const RefNamed *w, int32_t n_w)
+{
     int64_t in = shape_elements(&g->input_shape) * TEST_SAMPLES;
     double *x = NEWN(a, double, in);
     uint32_t seed = 1;
@@ -273,7 +276,7 @@ Program *compile_inference(Arena *a, PassContext *pc, const RefNamed *weights, i
     p->model.infer = function_table(a, p->infer);
     if (!consts_fill(c.consts, g, weights, n_weights, &p->model.consts, &p->model.consts_bytes))
         return NULL;
-    if (o->selftest)
+    if (o->always_selftest || (o->selftest && selftest_is_quick(&p->model)))
         record_selftest(a, &p->model, written, weights, n_weights);
     return p;
 }

@@ -17,7 +17,9 @@ typedef struct {
     const char *name;               /* the model's symbol, or NULL: from the graph's name */
     const char *cpu, *features;     /* recorded in the program */
     bool no_winograd;               /* --no-winograd: every convolution directly */
-    bool selftest;                  /* record inputs and outputs of the reference interpreter */
+    double winograd_error;          /* of the forms taken, at most; 0: WINOGRAD_ERROR */
+    bool selftest;                  /* record inputs and outputs of the reference interpreter, unless that takes seconds */
+    bool always_selftest;           /* ... however long it takes */
     uint64_t weights_checksum;
 } CompileOptions;
 

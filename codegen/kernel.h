@@ -15,7 +15,7 @@
 #define CNNC_CODEGEN_KERNEL_H
 #include "ir/graph.h"
 
-enum { MAX_AXIS = 12, MAX_KERNEL_OUT = 36 };
+enum { MAX_AXIS = 12, MAX_KERNEL_OUT = 64 };
 typedef int32_t BufId;      /* index into KernelList.buffers; 0 = none */
 typedef int16_t AccessId;   /* index into Kernel.access */
 typedef int16_t ExprId;     /* index into Kernel.expr; 0 = none */

@@ -26,6 +26,7 @@ typedef struct {
     int m, a;                         /* the form's: tile of outputs, tile of inputs */
     int64_t th, tw, rows;             /* tiles down and across; rows of tiles a slice, 0: not in strips */
     bool images;                      /* images in the lanes */
+    double error;                     /* of the forms allowed, at most */
     bool flip;                        /* taps run backwards: a data gradient */
     int filter_dim;                   /* of the weights: 0, or 1 in a data gradient */
     BufId v, u, prod;
@@ -139,7 +140,7 @@ static const WinogradForm *best_form(const Wino *w, int64_t smaller_side)
     const WinogradForm *best = NULL;
     for (size_t i = 0; i < ARRAY_LEN(winograd_forms); i++) {
         const WinogradForm *f = &winograd_forms[i];
-        if (f->r != w->r)
+        if (f->r != w->r || f->error > w->error)
             continue;
         bool better = !best || (w->images ? products(w, f) <= products(w, best) : smaller_side < MIN_SIZE && f->m < best->m);
         best = better ? f : best;
@@ -417,12 +418,12 @@ static bool plain_epilogue(const Wino *w)
     return true;
 }
 
-void winograd(KernelList *l, const NestTarget *t, bool images)
+void winograd(KernelList *l, const NestTarget *t, bool images, double error)
 {
     Vec(Kernel) out = {0};
     for (uint32_t i = 0; i < l->kernels.len; i++) {
         Kernel k = l->kernels.at[i];
-        Wino w = {.l = l, .t = t, .k = &k, .images = images};
+        Wino w = {.l = l, .t = t, .k = &k, .images = images, .error = error};
         if (!recognise(&w) || !plain_epilogue(&w) || !pays(&w)) {
             vec_push(l->arena, &out, k);
             continue;

@@ -3,7 +3,7 @@
 #define CNNC_CODEGEN_WINOGRAD_IMPL_H
 #include "codegen/winograd.h"
 
-enum { MAX_A = 8, MAX_R = 5, WINOGRAD_FORMS = 3 };
+enum { MAX_A = 8, MAX_R = 5, WINOGRAD_FORMS = 4 };
 extern const WinogradForm winograd_forms[WINOGRAD_FORMS];
 
 void winograd_input_row(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *d, ExprId *o);      /* o[a] = B' d[a] */

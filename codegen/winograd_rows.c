@@ -12,9 +12,10 @@
 enum { MAX_PAIRS = MAX_A / 2 - 1 };
 
 const WinogradForm winograd_forms[WINOGRAD_FORMS] = {
-    {"F(4x4,3x3)", 4, 3, 6, {0.625, 1.5}},
-    {"F(2x2,3x3)", 2, 3, 4, {1}},
-    {"F(2x2,5x5)", 2, 5, 6, {0.625, 1.5}},
+    {"F(4x4,3x3)", 4, 3, 6, 1.3e-6, {0.625, 1.5}},
+    {"F(2x2,3x3)", 2, 3, 4, 3e-7, {1}},
+    {"F(4x4,5x5)", 4, 5, 8, 5e-6, {0.5, 1, 2}},
+    {"F(2x2,5x5)", 2, 5, 6, 9.5e-7, {0.625, 1.5}},
 };
 
 static ExprId scaled(KernelList *l, Kernel *k, double c, ExprId x)

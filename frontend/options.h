@@ -33,10 +33,11 @@ typedef struct Options {
     bool warnings_are_errors; /* -W error */
     bool help, quiet, verbose, time_passes, verify_each, json, partial, no_shuffle, trainer, all, weights_of, train_bench;
     Words no_pass;                              /* --no-PASS */
+    bool no_winograd;
     int64_t batch, threads, top, epochs, steps; /* 0: not given */
     int64_t seed;
     bool has_seed;
-    double lr, rtol, atol;
+    double lr, rtol, atol, max_rel_err;
     bool has_lr;
     const char *device, *color, *error_format, *input_shape, *weights, *out, *format, *memory, *dump, *data, *resume, *log, *html,
         *best;

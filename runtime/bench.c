@@ -158,22 +158,32 @@ void info_print(const CnncModel *m, FILE *to, bool json)
     fprintf(to, "compiler   cnnc %s\n", m->version);
 }
 
-bool selftest_run(Session *s, FILE *to, RtError *e)
+bool selftest_errors(Session *s, double *error, double *largest, RtError *e)
 {
     const CnncModel *m = s->model;
-    double worst = 0;
-    if (m->n_test <= 0)
-        return rt_error(e, RT_USAGE, "this program was built without test samples");
+    *error = *largest = 0;
     for (int64_t first = 0; first < m->n_test; first += s->batch) {
         int64_t now = m->n_test - first < s->batch ? m->n_test - first : s->batch;
         memcpy(s->x, m->test_in + first * s->in_size, (size_t)(now * s->in_size) * sizeof *s->x);
         if (!session_run(s, now, e))
             return false;
         for (int64_t i = 0; i < now * s->out_size; i++) {
-            double off = fabs((double)s->out[i] - (double)m->test_out[first * s->out_size + i]);
-            worst = off > worst || isnan(off) ? off : worst;
+            double want = m->test_out[first * s->out_size + i], off = fabs((double)s->out[i] - want);
+            *error = off > *error || isnan(off) ? off : *error;
+            *largest = fmax(*largest, fabs(want));
         }
     }
+    return true;
+}
+
+bool selftest_run(Session *s, FILE *to, RtError *e)
+{
+    const CnncModel *m = s->model;
+    double worst, largest;
+    if (m->n_test <= 0)
+        return rt_error(e, RT_USAGE, "this program was built without test samples");
+    if (!selftest_errors(s, &worst, &largest, e))
+        return false;
     double limit = m->test_tolerance;
     if (!(worst <= limit))
         return rt_error(e, RT_FAIL, "self-test failed: an output is off by %g, and %g is allowed", worst, limit);

@@ -18,6 +18,8 @@ bool bench_print_layers(Session *s, const Peak *peak, FILE *to, bool json, RtErr
 /* The same for a training step of model->step on random samples, and a line "N images/s". */
 bool bench_print_training(const CnncModel *m, int threads, const Peak *peak, FILE *to, bool json, RtError *e);
 void info_print(const CnncModel *m, FILE *to, bool json);
+/* Runs them: the largest absolute error of an output (NaN when one is no number), and the largest absolute value it should have. False: the device failed. */
+bool selftest_errors(Session *s, double *error, double *largest, RtError *e);
 /* Runs the samples that came with the program; false (RT_FAIL) when an output is off by more than
  * test_tolerance, or not a number. */
 bool selftest_run(Session *s, FILE *to, RtError *e);

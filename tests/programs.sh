@@ -107,4 +107,13 @@ status "no picture" 3 ./app net.cnn
 status "nothing to do" 2 ./app
 status "unknown option" 2 ./app --tpo 3 one.pgm
 status "full disk" 3 sh -c './app one.pgm >/dev/full'
+
+echo 'input(32, 16, 16); Conv2d(_, 32, 5, padding=2); ReLU; Conv2d(_, 32, 3)' >wide.cnn
+status "a loose bound on the error" 0 "$cnnc" build wide.cnn --emit obj --max-rel-err 1e-3
+check "takes the fastest algorithm" says "largest error .*(0.001 allowed; Winograd up to F(4x4,5x5))"
+status "no Winograd" 0 "$cnnc" build wide.cnn --emit obj --max-rel-err 1e-3 --no-winograd
+check "is direct" says "direct convolutions"
+status "a bound below float32's" 1 "$cnnc" build wide.cnn --emit obj --max-rel-err 1e-12
+check "tried the direct ones" says "direct convolutions"
+status "a bound for another machine" 2 "$cnnc" build wide.cnn --emit obj --max-rel-err 1e-3 --target aarch64-linux-gnu
 exit $bad

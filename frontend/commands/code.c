@@ -3,6 +3,7 @@
  * Invariant: every function prints what went wrong and returns the exit status; later steps may rely on earlier ones.
  * The idea: one path for all: module -> Program -> object bytes -> JIT or file. */
 #include "frontend/commands/code.h"
+#include "frontend/commands/accuracy.h"
 #include "runtime/checkpoint.h"
 #include "runtime/init.h"
 #include "runtime/weights.h"
@@ -42,6 +43,7 @@ int code_open(CodeGen *c, Compile *cc)
         .dump = o->dump,
         .dump_to = stdout,
         .name = o->name,
+        .no_winograd = o->no_winograd,
         .cpu = c->target.cpu,
         .features = c->target.features};
     return EXIT_FINE;
@@ -147,6 +149,13 @@ static int program_status(CodeGen *c)
 int code_inference(CodeGen *c, bool selftest)
 {
     c->options.selftest = selftest;
+    if (c->cc->o->max_rel_err > 0)
+        return accuracy_inference(c);
+    return code_inference_once(c);
+}
+
+int code_inference_once(CodeGen *c)
+{
     c->program = compile_inference(c->cc->arena, &c->cc->passes, c->weights, c->n_weights, &c->options);
     if (c->program)
         c->program->model.train = NULL;

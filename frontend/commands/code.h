@@ -23,6 +23,7 @@ typedef struct CodeGen {
 int code_open(CodeGen *c, Compile *cc);        /* back end and target */
 int code_weights(CodeGen *c);                  /* --weights, or initial values; class names and normalisation from the file */
 int code_inference(CodeGen *c, bool selftest); /* c->program */
+int code_inference_once(CodeGen *c);           /* the same by c->options alone, whatever --max-rel-err says */
 int code_training(CodeGen *c);
 int code_object(CodeGen *c, CpuOutput kind, bool library, Bytes *out);
 int code_jit(CodeGen *c);                        /* c->model */
