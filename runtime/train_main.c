@@ -13,7 +13,7 @@
 typedef struct {
     TrainOptions train;
     int64_t threads, seed;
-    bool help, info, quiet, json;
+    bool help, info, bench, quiet, json;
 } Options;
 
 static bool run(Options *o, const char *program, RtError *e)
@@ -54,7 +54,8 @@ int main(int argc, char **argv)
         {"--threads", NULL, ARG_INT, &o.threads, 1, "N", "threads (all cores)"},
         {"--quiet", "-q", ARG_FLAG, &o.quiet, 0, NULL, "no progress"},
         {"--info", NULL, ARG_FLAG, &o.info, 0, NULL, "the model, its sizes, what it was built with"},
-        {"--json", NULL, ARG_FLAG, &o.json, 0, NULL, "--info as JSON"},
+        {"--bench", NULL, ARG_FLAG, &o.bench, 0, NULL, "time of a step, on random samples"},
+        {"--json", NULL, ARG_FLAG, &o.json, 0, NULL, "--info, --bench as JSON"},
         {"--help", "-h", ARG_FLAG, &o.help, 0, NULL, "this text"},
     };
     enum { N = sizeof table / sizeof *table };
@@ -68,6 +69,9 @@ int main(int argc, char **argv)
         args_print(stdout, table, N);
     } else if (fine && o.info) {
         info_print(&cnnc_model, stdout, o.json);
+    } else if (fine && o.bench) {
+        fine = cpu_check(program, cnnc_model.cpu, cnnc_model.features, &e) &&
+               bench_print_training(&cnnc_model, (int)o.threads, NULL, stdout, o.json, &e);
     } else if (fine) {
         fine = run(&o, program, &e);
     }

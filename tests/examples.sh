@@ -2,8 +2,8 @@
 # Examples, their failures and the README, as a user meets them. Prints `ok NAME` or `not ok NAME` with what went wrong.
 #   tests/examples.sh BUILD [NAME...]     names: models, failures, embed, readme; all of them when none is given
 #
-#   models    every examples/*.cnn is checked, reported and run on one sample; the small ones become programs and pass
-#             their self-test
+#   models    every examples/*.cnn is checked, reported and run on one sample; nets of torchvision have its number of
+#             parameters; the small ones become programs and pass their self-test
 #   failures  every examples/failures/X.cnn prints exactly X.expect (stderr and exit status of `cnnc check X.cnn`);
 #             -u before BUILD rewrites the expectations
 #   embed     examples/embed/run.sh: C and Python agree
@@ -44,11 +44,24 @@ sensible() {
     tail -c +129 "$1" | od -An -v -t f4 -w4 | awk '/nan|inf/ { bad = 1 } NR > 1 && $1 != last { differ = 1 } { last = $1 } END { exit bad || !differ }'
 }
 
+# The number of parameters of torchvision's net of that name.
+published() {
+    case $1 in
+    alexnet) echo 61,100,840 ;;
+    googlenet) echo 6,624,904 ;;
+    mobilenetv2) echo 3,504,872 ;;
+    resnet18) echo 11,689,512 ;;
+    resnet50) echo 25,557,032 ;;
+    vgg16) echo 138,357,544 ;;
+    esac
+}
+
 models() {
     for file in examples/*.cnn; do
         name=$(basename "$file" .cnn)
         try "check $name" cnnc check "$file"
         try "report $name" cnnc report "$file" -o "$tmp/report"
+        [ -z "$(published "$name")" ] || try "parameters of $name" grep -q "^  parameters  $(published "$name") " "$tmp/report"
         # "lenet: input [1, 28, 28], batch 1"
         sizes=$(sed -n '1s/.*input \[\([0-9, ]*\)\].*/\1/p' "$tmp/report" | tr -d ,)
         picture "$tmp/x.npy" $sizes

@@ -75,6 +75,9 @@ status "another seed's checkpoint" 3 "$cnnc" train net.cnn --resume a.safetensor
 status "a trainer's unknown option" 2 ./trainer --epoch 3
 check "with the nearest" says --epochs
 status "a trainer's batch" 2 ./trainer --batch 101 -o n.safetensors
+status "a trainer's bench" 0 ./trainer --bench --json --threads 1
+check "is an object" json "{" "}"
+check "of times" says best_ms
 check "no file is left behind" test ! -e n.safetensors
 
 # ---- programs ----

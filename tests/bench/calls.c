@@ -1,10 +1,11 @@
-/* What the benchmark times without Python in between: calls of a compiled net's infer function, and the machine's peak of
- * float32 multiply-adds. Built by run.py as a shared library for the host.
+/* What the benchmark times without Python in between: calls of a compiled net's infer function and of OpenVINO's, and the
+ * machine's peak of float32 multiply-adds. Built by run.py as a shared library for the host.
  * Every function returns seconds. */
 #include <stdint.h>
 #include <time.h>
 
 typedef int Infer(const float *in, float *out, void *workspace);
+typedef int Request(void *request);
 
 static double now(void)
 {
@@ -13,14 +14,23 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Seconds per call, over n calls in a row; below zero: a call failed. */
+/* Seconds of n calls in a row; below zero: a call failed. */
 double time_calls(Infer *infer, const float *in, float *out, void *workspace, int n)
 {
     double start = now();
     for (int i = 0; i < n; i++)
         if (infer(in, out, workspace) != 0)
             return -1;
-    return (now() - start) / n;
+    return now() - start;
+}
+
+double time_requests(Request *infer, void *request, int n)
+{
+    double start = now();
+    for (int i = 0; i < n; i++)
+        if (infer(request) != 0)
+            return -1;
+    return now() - start;
 }
 
 /* The widest vectors of the machine, 16 independent sums: enough to hide an FMA's latency of 4 or 5 cycles on two units. */
