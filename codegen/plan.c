@@ -327,6 +327,20 @@ static int by_size(const void *x, const void *y)
     return a->bytes != b->bytes ? (a->bytes < b->bytes ? 1 : -1) : a->buf - b->buf;
 }
 
+void plan_place_lives(Function *f, Life *life, int n)
+{
+    qsort(life, (size_t)n, sizeof *life, by_size);
+    for (int i = 0; i < n; i++) {
+        life[i].offset = first_fit(life, i, &life[i]);
+        f->place[life[i].buf] = (Place){life[i].area, life[i].offset};
+        int64_t end = life[i].offset + life[i].bytes, *total = life[i].area == AREA_SCRATCH ? &f->scratch_bytes : &f->work_bytes;
+        if (end > *total)
+            *total = end;
+    }
+    f->lives = life;
+    f->n_lives = n;
+}
+
 static void place_work(Plan *p)
 {
     Life *life = NEWN(p->a, Life, p->l->buffers.len);
@@ -338,29 +352,20 @@ static void place_work(Plan *p)
         if (f.first >= 0)
             life[n++] = f;
     }
-    qsort(life, (size_t)n, sizeof *life, by_size);
-    for (int i = 0; i < n; i++) {
-        life[i].offset = first_fit(life, i, &life[i]);
-        p->f->place[life[i].buf] = (Place){life[i].area, life[i].offset};
-        int64_t end = life[i].offset + life[i].bytes, *total = life[i].area == AREA_SCRATCH ? &p->f->scratch_bytes : &p->f->work_bytes;
-        if (end > *total)
-            *total = end;
-    }
-    p->f->lives = life;
-    p->f->n_lives = n;
+    plan_place_lives(p->f, life, n);
 }
 
-static Place fixed_place(const Plan *p, BufId root)
+Place plan_fixed_place(const KernelList *l, const PlanInput *in, BufId root)
 {
-    const Buffer *b = &p->l->buffers.at[root];
+    const Buffer *b = &l->buffers.at[root];
     switch (b->kind) {
     case BUF_INPUT: return (Place){AREA_IN, 0};
     case BUF_LABELS: return (Place){AREA_LABELS, 0};
     case BUF_OUTPUT: return (Place){AREA_OUT, 0};
     case BUF_SCALAR: return (Place){AREA_SCALARS, 4 * (int64_t)b->index};
     case BUF_RESULT: return (Place){AREA_RESULTS, 4 * (int64_t)b->index};
-    case BUF_STATE: return (Place){AREA_STATE, p->in->state_offset(p->in->ctx, b->name)};
-    case BUF_CONST: return (Place){AREA_CONST, p->in->const_offset(p->in->ctx, p->l, root)};
+    case BUF_STATE: return (Place){AREA_STATE, in->state_offset(in->ctx, b->name)};
+    case BUF_CONST: return (Place){AREA_CONST, in->const_offset(in->ctx, l, root)};
     default: return (Place){AREA_NONE, 0};
     }
 }
@@ -381,7 +386,7 @@ static void place_all(Plan *p)
     p->f->place = NEWN(p->a, Place, p->l->buffers.len);
     for (uint32_t b = 1; b < p->l->buffers.len; b++)
         if (used[b] && p->l->buffers.at[b].kind != BUF_WORK)
-            p->f->place[b] = fixed_place(p, (BufId)b);
+            p->f->place[b] = plan_fixed_place(p->l, p->in, (BufId)b);
     place_work(p);
     for (uint32_t b = 1; b < p->l->buffers.len; b++)
         p->f->place[b] = p->f->place[p->root[b]];

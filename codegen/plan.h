@@ -15,6 +15,10 @@ typedef struct {
 
 /* Schedules every kernel of l, groups them into stages, places the buffers. The function lives in the arena. */
 Function *plan(Arena *a, const char *name, const KernelList *l, const PlanInput *in);
+/* For targets that make their own stages: puts the n lives into work and scratch, largest first, each at the lowest offset
+ * that is free while it lives; and where a buffer with storage of its own lies that is neither. */
+void plan_place_lives(Function *f, Life *life, int n);
+Place plan_fixed_place(const KernelList *l, const PlanInput *in, BufId root);
 void plan_print(const Function *f, FILE *to);
 void stages_print(const Function *f, FILE *to);
 /* No two buffers that live at the same time overlap; all lie aligned inside work and scratch. */

@@ -29,6 +29,7 @@ typedef struct {
     int32_t batch;
     int64_t work_bytes, scratch_bytes;
     Life *lives; int32_t n_lives;                       /* what plan_verify holds the places against */
+    struct GpuPlan *gpu;                                /* launches instead of stages: codegen/gpu/plan.h */
 } Function;
 
 typedef struct Program {

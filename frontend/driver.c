@@ -170,7 +170,7 @@ static bool is_stage(const Compile *cc, const char *stage) { return cc->o->dump 
 static bool is_known_stage(Compile *cc)
 {
     Words names = {0};
-    static const char *const stages[] = {"ast", "graph", "kernels", "stages", "plan", "tile", "llvm"};
+    static const char *const stages[] = {"ast", "graph", "kernels", "stages", "plan", "tile", "llvm", "cuda"};
     for (size_t i = 0; i < ARRAY_LEN(stages); i++)
         vec_push(cc->arena, &names, stages[i]);
     for (PassId id = 0; id < PASS_COUNT; id++)

@@ -37,7 +37,7 @@ static const Opt table[] = {
     {"--warn", 'W', OPT_WARNING, 0, 0, CMD_ALL, "no-NAME|error", "turns a warning off, or all of them into errors"},
     {"--quiet", 'q', OPT_FLAG, AT(quiet), 0, CMD_ALL, NULL, "no progress, no warnings"},
     {"--verbose", 'v', OPT_FLAG, AT(verbose), 0, CMD_ALL, NULL, "tells more"},
-    {"--dump", 0, OPT_TEXT, AT(dump), 0, CMD_ALL, "STAGE", "prints an intermediate form: ast, graph, a pass, kernels, stages, plan, tile, llvm"},
+    {"--dump", 0, OPT_TEXT, AT(dump), 0, CMD_ALL, "STAGE", "prints an intermediate form: ast, graph, a pass, kernels, stages, plan, tile, llvm, cuda"},
     {"--time-passes", 0, OPT_FLAG, AT(time_passes), 0, CMD_ALL, NULL, "prints the time each pass takes"},
     {"--verify-each", 0, OPT_FLAG, AT(verify_each), 0, CMD_ALL, NULL, "checks the graph after every pass"},
     {"--help", 'h', OPT_FLAG, AT(help), 0, CMD_ALL, NULL, "this text"},

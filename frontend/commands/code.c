@@ -4,6 +4,7 @@
  * The idea: one path for all: module -> Program -> object bytes -> JIT or file. */
 #include "frontend/commands/code.h"
 #include "frontend/commands/accuracy.h"
+#include "codegen/gpu/gpu.h"
 #include "runtime/checkpoint.h"
 #include "runtime/init.h"
 #include "runtime/weights.h"
@@ -220,6 +221,20 @@ static int dump_llvm(CodeGen *c)
     return EXIT_FINE;
 }
 
+enum { DUMP_SM = 90 };   /* --dump cuda shows the text for this GPU */
+
+static int dump_cuda(Compile *cc, bool training)
+{
+    CodeGen c = {.cc = cc, .options = {.name = cc->o->name}};
+    gpu_options(&c.options, gpu_target(DUMP_SM));
+    int status = code_weights(&c);
+    if (!status)
+        status = training ? code_training(&c) : code_inference(&c, false);
+    if (!status)
+        fputs(gpu_emit(cc->arena, c.program)->text, stdout);
+    return status;
+}
+
 int code_dump(Compile *cc)
 {
     CodeGen c;
@@ -234,6 +249,8 @@ int code_dump(Compile *cc)
             diags_print(&cc->diags, stderr, DIAG_HUMAN, driver_color(cc->o, stderr));
         return fine ? EXIT_FINE : EXIT_MODEL;
     }
+    if (!strcmp(stage, "cuda"))
+        return dump_cuda(cc, training);
     int status = code_open(&c, cc);
     if (!status)
         status = code_weights(&c);

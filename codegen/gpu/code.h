@@ -1,0 +1,67 @@
+/* Code: the CUDA text of one kernel while it is written: lines, addresses, guards and scalar expressions. Shared by the
+ * skeletons (map.c, reduce.c, ...), which write loops and barriers around it.
+ *
+ * An axis is a C variable of its name (`int p`); an expression is written in place where it is used once and gets a variable
+ * (`e12`) where it is used again. Strings live in the arena. */
+#ifndef CNNC_CODEGEN_GPU_CODE_H
+#define CNNC_CODEGEN_GPU_CODE_H
+#include "codegen/gpu/plan.h"
+
+typedef struct {
+    Arena *arena;
+    FILE *to; int depth;            /* of indentation */
+    const Function *f; const KernelList *l; const Kernel *k;
+    const char *entry;              /* the function's name */
+    const char **buffer;            /* by BufId: its pointer's name */
+    const char **name;              /* by expression: what holds its value in the current scope; NULL: not computed yet */
+    int *uses;                      /* by expression, of the whole kernel */
+    int threads;                    /* > 0: a reduction outside of all loops is shared by that many threads of the block */
+} Code;
+
+/* Starts a kernel: names for its buffers and no values. */
+void cu_begin(Code *c, const Kernel *k);
+/* The tables its accesses look indices up in, as constants in front of the function. */
+void cu_tables(Code *c);
+void cu_line(Code *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void cu_open(Code *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));    /* a line that ends in ` {` */
+void cu_close(Code *c);
+/* Pointers to the buffers of the kernel, and `samples`. */
+void cu_buffers(Code *c);
+/* The kernel's formula and the layer it comes from, as comments. */
+void cu_comment(Code *c);
+
+/* `const int q = POINT % 28` ... for the axes, outermost first; POINT is a variable that exists. */
+void cu_split(Code *c, const char *point, const int8_t *axes, int n);
+/* How far the axis runs now: "28", "samples", "samples_left(...)"; and whether that is less than its extent at times. */
+const char *cu_extent(Code *c, int axis);
+bool cu_is_dynamic(const Code *c, int axis);
+
+const char *cu_element(Code *c, AccessId at);     /* `x[28 * p + q]` */
+const char *cu_guard(Code *c, AccessId at);       /* a condition, or NULL: always in range */
+/* The value of an expression here. May write lines first. */
+const char *cu_value(Code *c, ExprId e);
+/* Like cu_value, in a variable of its own. */
+const char *cu_variable(Code *c, ExprId e);
+/* Computes now what the expression needs that does not depend on the given axes, which later lines will bind. */
+void cu_hoist(Code *c, ExprId e, uint32_t axes);
+/* Of that, the reductions alone. */
+void cu_hoist_reductions(Code *c, ExprId e, uint32_t axes);
+/* Forgets values that depend on the axes: their scope ends, or the axes are bound anew. Restores the names kept by cu_keep. */
+const char **cu_keep(Code *c);
+void cu_forget(Code *c, uint32_t axes);
+void cu_restore(Code *c, const char **kept);
+/* Opens one loop over the points of the axes that the block's threads share; close with cu_close. */
+void cu_open_shared(Code *c, uint32_t axes);
+/* Stores value (text) through output o. */
+void cu_store(Code *c, int o, const char *value);
+
+/* The axes of an output's indices, and the outputs that share them, as sets of bits. */
+uint32_t out_axes(const Kernel *k, int o);
+uint32_t outs_with_axes(const Kernel *k, uint32_t axes);
+
+/* map.c, reduce.c: the body of a kernel. */
+void map_emit(Code *c, const GpuLaunch *launch);
+void reduce_emit(Code *c, const GpuLaunch *launch);
+/* prelude.c: what every text starts with. */
+extern const char gpu_prelude[];
+#endif

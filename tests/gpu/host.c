@@ -1,0 +1,428 @@
+/* Runs kernels of CUDA text on a CPU: see host_run.h.
+ *
+ * Fibers. A block's threads are fibers on stacks of their own; one runs until it exits or waits. A barrier is passed when all
+ * threads of the block wait at the same line of the text; a warp operation when all lanes of the warp do. When none can run
+ * and that is not so, the block diverged: an error, and the block ends.
+ *
+ * Memory. The compiler calls __tsan_read4(p) and the like before every access. Device memory lies in one reserved range with
+ * gaps between allocations; shared memory is an array of which a launch may touch as many bytes as it asked for. Each granule
+ * remembers its last write and read: by which thread, and when (a counter that every barrier and every block moves on). Two
+ * accesses, one of them a write, must have a barrier between them, and must not come from two blocks of a launch. */
+#include "tests/gpu/host_run.h"
+
+#include <dlfcn.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { MOST_THREADS = 1024, WARP = 32, STACK = 64 << 10, SHARED_MOST = 227 << 10, GAP = 4096, MOST_SITES = 64 };
+#define DEVICE_BYTES ((size_t)8 << 30)
+
+typedef struct { int x, y, z; } HostIndex;
+HostIndex threadIdx, blockIdx, blockDim, gridDim;
+float shared[SHARED_MOST / sizeof(float)] __attribute__((aligned(1024)));
+
+typedef enum { READY, AT_BARRIER, IN_WARP, EXITED } State;
+typedef struct { void *stack_pointer; State state; int line; } Fiber;
+typedef struct { uint32_t written, read; uint16_t writer, reader; } Granule;    /* threads count from 1; MANY: several */
+enum { MANY = 0xffff };
+typedef struct Warp { int arrived; const void *argument[WARP]; } Warp;
+
+static struct {
+    Fiber fiber[MOST_THREADS];
+    Warp warp[MOST_THREADS / WARP];
+    int order[MOST_THREADS], rank[MOST_THREADS];   /* in which the threads get their turns; where each comes in it */
+    int n, current;                  /* threads; the running one, -1: none */
+    int waiting, exited;
+    bool stopped;
+    void *caller;                    /* stack pointer of host_launch */
+    char *stacks;
+    HostKernel kernel;
+    const CnncArgs *args;
+    uint32_t now, block_began, launch_began;
+    char *device;                    /* the reserved range */
+    size_t used;
+    uint8_t *valid;                  /* a byte for 4 bytes of the range: 1 inside an allocation */
+    Granule *device_granules, *shared_granules;
+    size_t shared_bytes;
+    const void *site[MOST_SITES];    /* code that was reported */
+    int n_sites, errors;
+    char text[4096];
+    uint32_t random;
+} h = {.current = -1, .now = 1};
+
+/* ---- reports ---- */
+static void report(const char *fmt, ...)
+{
+    size_t len = strlen(h.text);
+    va_list ap;
+    h.errors++;
+    if (len + 300 > sizeof h.text)
+        return;
+    len += (size_t)snprintf(h.text + len, sizeof h.text - len, "block %d,%d,%d thread %d: ", blockIdx.x, blockIdx.y, blockIdx.z, h.current);
+    va_start(ap, fmt);
+    len += (size_t)vsnprintf(h.text + len, sizeof h.text - len, fmt, ap);
+    va_end(ap);
+    snprintf(h.text + len, sizeof h.text - len, "\n");
+}
+
+/* A line of text for an access, once for each place in the code. */
+static void report_access(const char *what, const void *code, const void *at, size_t size)
+{
+    for (int i = 0; i < h.n_sites; i++)
+        if (h.site[i] == code)
+            return;
+    if (h.n_sites < MOST_SITES)
+        h.site[h.n_sites++] = code;
+    Dl_info where;
+    char line[200] = "?", command[600];
+    if (dladdr(code, &where)) {
+        snprintf(command, sizeof command, "addr2line -s -e %s 0x%zx 2>/dev/null", where.dli_fname, (size_t)((const char *)code - (const char *)where.dli_fbase) - 1);
+        FILE *p = popen(command, "r");
+        if (p && !fgets(line, sizeof line, p))
+            strcpy(line, "?");
+        if (p)
+            pclose(p);
+        line[strcspn(line, "\n")] = 0;
+    }
+    bool in_shared = (const char *)at >= (char *)shared && (const char *)at < (char *)shared + SHARED_MOST;
+    report("%s: %zu bytes of %s memory at offset %zd, %s", what, size, in_shared ? "shared" : "device",
+           (const char *)at - (in_shared ? (char *)shared : h.device), line);
+}
+
+int host_errors(void) { return h.errors; }
+const char *host_error_text(void) { return h.text; }
+void host_clear_errors(void)
+{
+    h.errors = h.n_sites = 0;
+    h.text[0] = 0;
+}
+
+/* ---- device memory ---- */
+static void *reserve(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) {
+        perror("mmap");
+        abort();
+    }
+    return p;
+}
+
+static void reserve_all(void)
+{
+    if (h.device)
+        return;
+    h.device = reserve(DEVICE_BYTES);
+    h.valid = reserve(DEVICE_BYTES / 4);
+    h.device_granules = reserve(DEVICE_BYTES / 4 * sizeof(Granule));
+    h.shared_granules = reserve(SHARED_MOST / 2 * sizeof(Granule));
+    h.stacks = reserve((size_t)STACK * MOST_THREADS);
+}
+
+void *host_alloc(size_t bytes)
+{
+    reserve_all();
+    size_t at = h.used + GAP;
+    h.used = (at + bytes + 255) / 256 * 256;
+    if (h.used + GAP > DEVICE_BYTES)
+        abort();
+    memset(h.device + at, 0xff, bytes);
+    memset(h.valid + at / 4, 1, (bytes + 3) / 4);
+    return h.device + at;
+}
+
+void host_free_all(void)
+{
+    if (!h.device)
+        return;
+    madvise(h.device, DEVICE_BYTES, MADV_DONTNEED);
+    madvise(h.valid, DEVICE_BYTES / 4, MADV_DONTNEED);
+    madvise(h.device_granules, DEVICE_BYTES / 4 * sizeof(Granule), MADV_DONTNEED);
+    h.used = 0;
+}
+
+/* ---- checks of accesses ---- */
+
+/* Shared memory is a block's own, device memory the launch's: accesses before `since` do not count. */
+static bool clashes(uint32_t when, uint16_t who, uint32_t since)
+{
+    if (who == 0 || when < since)
+        return false;
+    return when < h.block_began || (when == h.now && who != (uint16_t)(h.current + 1));
+}
+
+static bool touch(Granule *g, uint32_t since, bool write, const void *code, const void *at, size_t size)
+{
+    uint16_t me = (uint16_t)(h.current + 1);
+    bool bad = clashes(g->written, g->writer, since) || (write && clashes(g->read, g->reader, since));
+    if (bad)
+        report_access(write ? "RACE: a write" : "RACE: a read", code, at, size);
+    if (write) {
+        g->written = h.now;
+        g->writer = me;
+    } else {
+        g->reader = g->read == h.now && g->reader && g->reader != me ? MANY : me;
+        g->read = h.now;
+    }
+    return bad;
+}
+
+static void check_device(const char *p, size_t size, bool write, const void *code)
+{
+    size_t first = (size_t)(p - h.device) / 4, last = (size_t)(p + size - 1 - h.device) / 4;
+    for (size_t i = first; i <= last; i++) {
+        if (!h.valid[i]) {
+            report_access(write ? "OUT OF BOUNDS: a write" : "OUT OF BOUNDS: a read", code, p, size);
+            return;
+        }
+        if (touch(&h.device_granules[i], h.launch_began, write, code, p, size))
+            return;
+    }
+}
+
+static void check_shared(const char *p, size_t size, bool write, const void *code)
+{
+    size_t offset = (size_t)(p - (char *)shared);
+    if (offset + size > h.shared_bytes) {
+        report_access(write ? "OUT OF BOUNDS: a write" : "OUT OF BOUNDS: a read", code, p, size);
+        return;
+    }
+    for (size_t i = offset / 2; i <= (offset + size - 1) / 2; i++)
+        if (touch(&h.shared_granules[i], h.block_began, write, code, p, size))
+            return;
+}
+
+static void check(const void *at, size_t size, bool write, const void *code)
+{
+    const char *p = at;
+    if (h.current < 0)
+        return;
+    if ((size_t)(p - h.device) < DEVICE_BYTES)
+        check_device(p, size, write, code);
+    else if ((size_t)(p - (char *)shared) < SHARED_MOST)
+        check_shared(p, size, write, code);
+}
+
+static void stop(void);
+
+/* The processor may refuse the access: the block ends. */
+static void check_aligned(const void *at, size_t size, bool write, const void *code)
+{
+    if (h.current >= 0 && (uintptr_t)at % size) {
+        report_access("MISALIGNED", code, at, size);
+        stop();
+    }
+    check(at, size, write, code);
+}
+
+/* The compiler's calls (-fsanitize=thread). */
+#define HERE __builtin_return_address(0)
+#define HOOKS(n)                                                                                        \
+    void __tsan_read##n(void *p) { check_aligned(p, n, false, HERE); }                                  \
+    void __tsan_write##n(void *p) { check_aligned(p, n, true, HERE); }                                  \
+    void __tsan_unaligned_read##n(void *p) { check_aligned(p, n, false, HERE); }                        \
+    void __tsan_unaligned_write##n(void *p) { check_aligned(p, n, true, HERE); }
+#define DECLARE(n)                                                                                      \
+    void __tsan_read##n(void *), __tsan_write##n(void *), __tsan_unaligned_read##n(void *), __tsan_unaligned_write##n(void *);
+DECLARE(1) DECLARE(2) DECLARE(4) DECLARE(8) DECLARE(16)
+HOOKS(1) HOOKS(2) HOOKS(4) HOOKS(8) HOOKS(16)
+void __tsan_read_range(void *p, size_t n), __tsan_write_range(void *p, size_t n), __tsan_func_entry(void *), __tsan_func_exit(void), __tsan_init(void);
+void __tsan_read_range(void *p, size_t n) { check(p, n, false, HERE); }
+void __tsan_write_range(void *p, size_t n) { check(p, n, true, HERE); }
+void __tsan_func_entry(void *p) { (void)p; }
+void __tsan_func_exit(void) {}
+void __tsan_init(void) {}
+
+/* ---- fibers (x86-64, System V) ---- */
+void host_switch(void **save, void *to);
+__asm__(".text\n.globl host_switch\n.type host_switch, @function\nhost_switch:\n"
+        "push %rbp\npush %rbx\npush %r12\npush %r13\npush %r14\npush %r15\n"
+        "mov %rsp, (%rdi)\nmov %rsi, %rsp\n"
+        "pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\nret\n.size host_switch, .-host_switch\n");
+
+static void go_to(int next)
+{
+    void **save = h.current < 0 ? &h.caller : &h.fiber[h.current].stack_pointer;
+    h.current = next;
+    if (next >= 0)
+        threadIdx.x = next;
+    host_switch(save, next < 0 ? h.caller : h.fiber[next].stack_pointer);
+}
+
+static void stop(void)
+{
+    h.stopped = true;
+    go_to(-1);
+}
+
+static int next_ready(void)
+{
+    int from = h.rank[h.current] + 1;
+    for (int i = from; i < from + h.n; i++) {
+        int t = h.order[i < h.n ? i : i - h.n];
+        if (h.fiber[t].state == READY)
+            return t;
+    }
+    return -1;
+}
+
+static void explain_waiting(void)
+{
+    for (int i = 0, j; i < h.n; i = j) {
+        const Fiber *f = &h.fiber[i];
+        for (j = i + 1; j < h.n && h.fiber[j].state == f->state && h.fiber[j].line == f->line; j++) {}
+        static const char *const text[] = {"could run", "wait at a barrier", "wait for their warp", "have exited"};
+        report("DIVERGENT: threads %d..%d %s (line %d of the text)", i, j - 1, text[f->state], f->line);
+    }
+}
+
+/* Gives the processor to a thread that can run; opens the barrier when all wait at it. */
+static void pass_on(void)
+{
+    int next = next_ready();
+    if (next < 0 && h.waiting == h.n) {
+        bool same = true;
+        for (int i = 1; i < h.n; i++)
+            same = same && h.fiber[i].line == h.fiber[0].line;
+        if (same) {
+            for (int i = 0; i < h.n; i++)
+                h.fiber[i].state = READY;
+            h.waiting = 0;
+            h.now++;
+            next = h.order[0];
+        }
+    }
+    if (next < 0 && h.exited == h.n)
+        go_to(-1);
+    if (next < 0) {
+        explain_waiting();
+        stop();
+    }
+    if (next != h.current)
+        go_to(next);
+}
+
+void host_barrier(int line);
+void host_barrier(int line)
+{
+    Fiber *f = &h.fiber[h.current];
+    f->state = AT_BARRIER;
+    f->line = line;
+    h.waiting++;
+    pass_on();
+}
+
+/* All lanes of the warp meet; the last one runs `all` over their arguments. */
+static void meet(const void *argument, void (*all)(Warp *), int line)
+{
+    Warp *w = &h.warp[h.current / WARP];
+    int first = h.current / WARP * WARP, lanes = h.n - first < WARP ? h.n - first : WARP;
+    Fiber *f = &h.fiber[h.current];
+    w->argument[h.current - first] = argument;
+    f->line = line;
+    if (++w->arrived < lanes) {
+        f->state = IN_WARP;
+        pass_on();
+        return;
+    }
+    for (int i = 0; i < lanes; i++)
+        if (h.fiber[first + i].line != line) {
+            explain_waiting();
+            stop();
+        }
+    all(w);
+    w->arrived = 0;
+    for (int i = 0; i < lanes; i++)
+        h.fiber[first + i].state = READY;
+}
+
+typedef struct { float value, result; int lane_mask; } Shuffle;
+static void shuffle_all(Warp *w)
+{
+    for (int i = 0; i < WARP; i++) {
+        Shuffle *s = (Shuffle *)w->argument[i];
+        s->result = ((const Shuffle *)w->argument[i ^ s->lane_mask])->value;
+    }
+}
+
+float host_shuffle_xor(float value, int lane_mask, int line);
+float host_shuffle_xor(float value, int lane_mask, int line)
+{
+    Shuffle s = {value, 0, lane_mask};
+    meet(&s, shuffle_all, line);
+    return s.result;
+}
+
+/* ---- launches ---- */
+static void thread_main(void)
+{
+    h.kernel(*h.args);
+    h.fiber[h.current].state = EXITED;
+    h.exited++;
+    pass_on();
+    abort();
+}
+
+static uint32_t next_random(void) { return h.random = h.random * 1664525u + 1013904223u; }
+
+static void set_order(HostOrder order)
+{
+    for (int i = 0; i < h.n; i++)
+        h.order[i] = order == HOST_DESCENDING ? h.n - 1 - i : i;
+    for (int i = h.n - 1; i > 0 && order == HOST_RANDOM; i--) {
+        int j = (int)(next_random() >> 8) % (i + 1), t = h.order[i];
+        h.order[i] = h.order[j];
+        h.order[j] = t;
+    }
+    for (int i = 0; i < h.n; i++)
+        h.rank[h.order[i]] = i;
+}
+
+static void run_block(HostOrder order)
+{
+    memset(shared, 0xff, h.shared_bytes);
+    h.waiting = h.exited = 0;
+    h.stopped = false;
+    h.block_began = ++h.now;
+    memset(h.warp, 0, sizeof h.warp);
+    set_order(order);
+    for (int i = 0; i < h.n; i++) {
+        void **top = (void **)(h.stacks + (size_t)STACK * (size_t)(i + 1)) - 2;   /* as after a call: 8 bytes off 16 */
+        *top = (void *)thread_main;
+        h.fiber[i] = (Fiber){.stack_pointer = top - 6, .state = READY};
+    }
+    go_to(h.order[0]);
+    h.now++;
+}
+
+int host_launch(HostKernel kernel, const CnncArgs *args, const CnncGpuLaunch *launch, const HostRun *run)
+{
+    reserve_all();
+    int before = h.errors, number = 0;
+    h.kernel = kernel;
+    h.args = args;
+    h.n = launch->block;
+    h.shared_bytes = (size_t)launch->shared_bytes;
+    h.random = 1;
+    blockDim = (HostIndex){launch->block, 1, 1};
+    gridDim = (HostIndex){launch->grid[0], launch->grid[1], launch->grid[2]};
+    threadIdx = (HostIndex){0, 0, 0};
+    if (h.n > MOST_THREADS || h.n % WARP || launch->shared_bytes > SHARED_MOST) {
+        report("a launch of %d threads and %d bytes of shared memory", h.n, launch->shared_bytes);
+        return h.errors - before;
+    }
+    h.launch_began = ++h.now;
+    for (int z = 0; z < gridDim.z; z++)
+        for (int y = 0; y < gridDim.y; y++)
+            for (int x = 0; x < gridDim.x; x++, number++) {
+                if (run->every > 1 && number % run->every)
+                    continue;
+                blockIdx = (HostIndex){x, y, z};
+                run_block(run->order);
+            }
+    h.now++;
+    return h.errors - before;
+}
