@@ -4,7 +4,8 @@
  * file complete under its name, or nothing.
  * Idea: the constants are an object of their own that defines SYMBOL_consts, aligned to 64 (artifacts_elf.c):
  *
- *   exe, trainer    cc  code.o weights.o main.a program.a [png jpeg] z m, cnnc_model = SYMBOL_model, unused sections dropped
+ *   exe, trainer    cc  code.o weights.o main.a program.a [png jpeg] z m, cnnc_model = SYMBOL_model, unused sections dropped;
+ *                   with GPU code also its tables and weights, and cnnc_gpu_model
  *   shared          cc -shared -nostdlib  code.o weights.o python.c   (needs nothing, not even libc)
  *   obj             cc -r -nostdlib       code.o weights.o
  *   lib             ar                    code.o weights.o */
@@ -22,7 +23,8 @@ typedef struct {
     const ArtifactJob *job;
     ArtifactError *e;
     TempDir temp;
-    const char *code, *weights;   /* weights: NULL when the program has no constants */
+    /* Objects: code, the GPU's tables, and each one's constants; NULL for what there is not. */
+    const char *code, *weights, *gpu_code, *gpu_weights;
     Vec(char *) argv;
 } Linker;
 
@@ -134,6 +136,13 @@ static bool link_program(Linker *l, bool trainer, const char *result)
     if (l->weights)
         arg(l, l->weights);
     arg(l, arena_printf(l->a, "-Wl,--defsym=cnnc_model=%s_model", l->job->program->symbol));
+    if (l->gpu_code) {
+        arg(l, l->gpu_code);
+        if (l->gpu_weights)
+            arg(l, l->gpu_weights);
+        arg(l, arena_printf(l->a, "-Wl,--defsym=cnnc_gpu_model=%s_model", l->job->gpu_program->symbol));
+        arg(l, "-Wl,-u,exec_cuda");
+    }
     if (l->job->inputs & INPUT_PNG)
         arg(l, "-Wl,-u,image_decode_png");
     if (l->job->inputs & INPUT_JPEG)
@@ -144,18 +153,26 @@ static bool link_program(Linker *l, bool trainer, const char *result)
         arg(l, "-l:libpng.a");
     if (l->job->inputs & INPUT_JPEG)
         arg(l, "-l:libjpeg.a");
-    static const char *const rest[] = {"-l:libz.a", "-lm", "-pthread", "-pie", "-Wl,--gc-sections", "-Wl,-s", "-Wl,--as-needed", "-Wl,-z,noexecstack"};
+    static const char *const rest[] = {"-l:libz.a", "-lm", "-pthread", "-pie", "-Wl,--gc-sections", "-Wl,-s", "-Wl,--as-needed", "-ldl", "-Wl,-z,noexecstack"};
     for (size_t i = 0; i < ARRAY_LEN(rest); i++)
         arg(l, rest[i]);
     return run(l);
+}
+
+/* A program's object and its constants. */
+static bool put_program(Linker *l, const Program *p, const void *object, size_t size, const char **code, const char **weights)
+{
+    return temp_put(l->a, &l->temp, arena_printf(l->a, "%s.o", p->symbol), object, size, code, l->e) &&
+           (p->model.consts_bytes <= 0 || temp_put_weights(l->a, &l->temp, p, weights, l->e));
 }
 
 bool artifact_link(Arena *a, ArtifactKind kind, const ArtifactJob *job, ArtifactError *e)
 {
     Linker l = {.a = a, .job = job, .e = e};
     bool ok = temp_open(a, job->out, &l.temp, e) &&
-              temp_put(a, &l.temp, arena_printf(a, "%s.o", job->program->symbol), job->object, job->object_size, &l.code, e) &&
-              (job->program->model.consts_bytes <= 0 || temp_put_weights(a, &l.temp, job->program, &l.weights, e));
+              put_program(&l, job->program, job->object, job->object_size, &l.code, &l.weights) &&
+              (!job->gpu_program ||
+               put_program(&l, job->gpu_program, job->gpu_object, job->gpu_object_size, &l.gpu_code, &l.gpu_weights));
     if (ok) {
         const char *result = temp_file(a, &l.temp, "result");
         switch (kind) {

@@ -14,6 +14,8 @@ enum { INPUT_PNG = 1, INPUT_JPEG = 2, INPUT_PGM = 4, INPUT_IDX = 8, INPUT_NPY = 
 typedef struct {
     const Program *program;
     const void *object; size_t object_size;   /* from CpuBackend.compile; `library` set for LIB, SHARED, OBJ */
+    /* The same model for GPUs, in executables and trainers: its tables as an object; NULL: for the CPU alone. */
+    const Program *gpu_program; const void *gpu_object; size_t gpu_object_size;
     const char *out;                           /* path of the file to make */
     unsigned inputs;                           /* INPUT_...; executables only */
     const char *runtime_dir;                   /* where libcnnc_program.a is; NULL: looked for beside this program */

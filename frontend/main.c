@@ -1,9 +1,11 @@
 /* main.c: finds the command and hands it its options.
  * In: argv. Out: an exit status. The only file that ends the process.
  * The idea: a table of commands; --help, the nearest known word and the calls come from it. */
+#include "codegen/gpu/nvrtc.h"
 #include "frontend/backend.h"
 #include "frontend/commands/commands.h"
 #include "frontend/driver.h"
+#include "runtime/cuda.h"
 #include <signal.h>
 #include <string.h>
 
@@ -39,6 +41,23 @@ static void print_help(FILE *to)
     fputs("\ncnnc COMMAND --help lists a command's options; cnnc --version tells versions.\n", to);
 }
 
+static void print_gpu_version(Arena *a)
+{
+    const char *why = NULL;
+    RtError e = {0};
+    Cuda gpu;
+    Nvrtc *nvrtc = nvrtc_open(a, &why);
+    if (nvrtc)
+        printf("GPU code: NVRTC %s (%s)\n", nvrtc_version(nvrtc), nvrtc_library(nvrtc));
+    else
+        printf("GPU code: text only (%s)\n", why);
+    nvrtc_close(nvrtc);
+    if (cuda_probe(&gpu, &e))
+        printf("GPU: %s (sm_%d), driver %d.%d\n", gpu.name, gpu.sm, gpu.driver / 1000, gpu.driver % 1000 / 10);
+    else
+        printf("GPU: none (%s)\n", e.text);
+}
+
 static int print_version(void)
 {
     Arena *a = arena_new();
@@ -49,7 +68,7 @@ static int print_version(void)
         printf("CPU code: LLVM %s, x86-64\n", backend->llvm_version);
     else
         printf("CPU code: none (%s)\n", why);
-    puts("GPU code: none in this version");
+    print_gpu_version(a);
     arena_free(a);
     return EXIT_FINE;
 }

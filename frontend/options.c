@@ -66,12 +66,14 @@ static const Opt table[] = {
     {"--all-layers", 0, OPT_TEXT, AT(all_layers), 0, CMD_RUN, "DIR", "every layer's output as DIR/NAME.npy"},
     {"--top", 0, OPT_INT, AT(top), 1, CMD_PREDICT, "K", "classes per picture (3)"},
     {"--json", 0, OPT_FLAG, AT(json), 0, CMD_PREDICT | CMD_EVAL | CMD_BENCH, NULL, "results as JSON"},
-    {"--emit", 0, OPT_TEXT, AT(emit), 0, CMD_BUILD, "KINDS", "exe, lib, shared, obj, header, llvm-ir, asm; several with commas (exe)"},
+    {"--emit", 0, OPT_TEXT, AT(emit), 0, CMD_BUILD, "KINDS", "exe, lib, shared, obj, header, llvm-ir, asm, cuda, ptx, cubin; several with commas (exe)"},
     {"--trainer", 0, OPT_FLAG, AT(trainer), 0, CMD_BUILD, NULL, "a program that trains"},
     {"--target", 0, OPT_TEXT, AT(target), 0, CMD_CODE, "TRIPLE", "machine to compile for (this one)"},
     {"--cpu", 0, OPT_TEXT, AT(cpu), 0, CMD_CODE | CMD_CHECK, "NAME", "CPU to compile for: host, x86-64-v3, x86-64-v4, znver4 ..."},
     {"--name", 0, OPT_TEXT, AT(name), 0, CMD_BUILD, "NAME", "name of a library's functions"},
     {"--inputs", 0, OPT_TEXT, AT(inputs), 0, CMD_BUILD, "png,jpeg,...", "readers in an executable: png, jpeg, pgm, idx, npy (all)"},
+    {"--gpu", 0, OPT_TEXT, AT(gpu), 0, CMD_BUILD | CMD_BENCH, "sm_90,...", "GPUs to make machine code for (sm_80,sm_90,sm_100; others get PTX)"},
+    {"--static", 0, OPT_FLAG, AT(static_bench), 0, CMD_BENCH, NULL, "with --device cuda: what kernels take, without running them"},
     {"--train", 0, OPT_FLAG, AT(train_bench), 0, CMD_BENCH, NULL, "times a training step"},
     {"--tune", 0, OPT_UNSUPPORTED, 0, 0, CMD_CODE, "SECONDS", "not yet"},
     {"--precision", 0, OPT_UNSUPPORTED, 0, 0, CMD_CODE, "f32,bf16", "not yet: f32"},
@@ -79,7 +81,6 @@ static const Opt table[] = {
     {"--no-winograd", 0, OPT_FLAG, AT(no_winograd), 0, CMD_CODE, NULL, "every convolution directly"},
     {"--recompute", 0, OPT_UNSUPPORTED, 0, 0, CMD_TRAIN, "WHAT", "not yet"},
     {"--dist", 0, OPT_UNSUPPORTED, 0, 0, CMD_TRAIN, "mpi|nccl", "not yet"},
-    {"--gpu", 0, OPT_UNSUPPORTED, 0, 0, CMD_BUILD, "sm_90", "not yet"},
 };
 /* clang-format on */
 

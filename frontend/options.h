@@ -31,7 +31,7 @@ typedef struct Options {
     Vec(Define) defines;      /* -D */
     Words warnings_off;       /* -W no-NAME */
     bool warnings_are_errors; /* -W error */
-    bool help, quiet, verbose, time_passes, verify_each, json, partial, no_shuffle, trainer, all, weights_of, train_bench;
+    bool help, quiet, verbose, time_passes, verify_each, json, partial, no_shuffle, trainer, all, weights_of, train_bench, static_bench;
     Words no_pass;                              /* --no-PASS */
     bool no_winograd;
     int64_t batch, threads, top, epochs, steps; /* 0: not given */
@@ -41,6 +41,7 @@ typedef struct Options {
     bool has_lr;
     const char *device, *color, *error_format, *input_shape, *weights, *out, *format, *memory, *dump, *data, *resume, *log, *html,
         *best;
+    const char *gpu;
     const char *input, *output, *expect, *layer, *all_layers, *emit, *target, *cpu, *name, *inputs, *pixel, *image;
     const char *unsupported; /* an option that is known and does nothing yet */
 } Options;

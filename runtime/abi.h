@@ -104,7 +104,7 @@ typedef struct {
 typedef struct { int64_t y0, x0; int32_t dy, dx; } CnncView;
 /* Every text has one kernel more, `extern "C" __global__ void cnnc_feed(CnncGpuFeed f)`: samples as the data set has them become
  * inputs, one thread an element, CNNC_FEED_BLOCK threads a block. Pointers are device memory. */
-enum { CNNC_FEED_BLOCK = 256 };
+enum { CNNC_FEED_BLOCK = 256, CNNC_GPU_OLDEST = 80 };   /* sm_80: the first GPU that texts are made for */
 typedef struct {
     const void *samples;     /* [n][channels][h][w]: bytes or floats */
     const CnncView *views;   /* [n] */
@@ -137,4 +137,5 @@ typedef struct CnncModel {
 
 /* The model of a standalone program, for infer_main.c and train_main.c alone: `build` gives SYMBOL_model this name when it links. */
 extern const CnncModel cnnc_model;
+extern const CnncModel cnnc_gpu_model __attribute__((weak));   /* the same for GPUs; only in programs with GPU code */
 #endif

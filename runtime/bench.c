@@ -79,7 +79,9 @@ bool bench_print(Session *s, FILE *to, bool json, RtError *e)
     BenchResult one, full;
     if (!bench_session(s, 1, 0.5, &one, e) || !bench_session(s, s->batch, 0.5, &full, e))
         return false;
-    if (!json)
+    if (!json && s->model->gpu)
+        fprintf(to, "%s, GPU\n", s->model->name);
+    else if (!json)
         fprintf(to, "%s, %d thread%s\n", s->model->name, threads_count(s->threads), threads_count(s->threads) > 1 ? "s" : "");
     fputs(json ? "[" : "", to);
     print_result(s, &one, to, json);
@@ -99,7 +101,14 @@ static int64_t count_params(const CnncModel *m)
     return n;
 }
 
-static void info_json(const CnncModel *m, FILE *to, const char *cpu, const char *missing)
+/* "sm_80, sm_90, PTX from sm_80 on" */
+static void put_images(const CnncGpu *g, FILE *to)
+{
+    for (int32_t i = 0; i < g->n_images; i++)
+        fprintf(to, "%s%ssm_%d%s", i ? ", " : "", g->images[i].ptx ? "PTX from " : "", g->images[i].sm, g->images[i].ptx ? " on" : "");
+}
+
+static void info_json(const CnncModel *m, const CnncModel *gpu, FILE *to, const char *cpu, const char *missing)
 {
     char text[160];
     fputs("{\"model\": ", to);
@@ -115,7 +124,13 @@ static void info_json(const CnncModel *m, FILE *to, const char *cpu, const char 
         fputs(i ? ", " : "", to);
         json_put_string(to, m->class_names[i]);
     }
-    fputs("],\n \"compiler\": ", to);
+    fputs("],\n", to);
+    if (gpu) {
+        fputs(" \"gpu\": \"", to);
+        put_images(gpu->gpu, to);
+        fputs("\",\n", to);
+    }
+    fputs(" \"compiler\": ", to);
     json_put_string(to, m->version);
     fputs(", \"cpu\": ", to);
     json_put_string(to, m->cpu);
@@ -126,13 +141,13 @@ static void info_json(const CnncModel *m, FILE *to, const char *cpu, const char 
     fprintf(to, ", \"runs_here\": %s}\n", *missing ? "false" : "true");
 }
 
-void info_print(const CnncModel *m, FILE *to, bool json)
+void info_print(const CnncModel *m, const CnncModel *gpu, FILE *to, bool json)
 {
     char in[128], out[128], cpu[64], missing[512];
     cpu_name(cpu, sizeof cpu);
     cpu_has_features(m->features, missing, sizeof missing);
     if (json) {
-        info_json(m, to, cpu, missing);
+        info_json(m, gpu, to, cpu, missing);
         return;
     }
     fprintf(to, "model      %s, input %s, output %s\n", m->name, rt_shape_text(m->in_rank, m->in_shape, in, sizeof in),
@@ -155,6 +170,11 @@ void info_print(const CnncModel *m, FILE *to, bool json)
     fprintf(to, "built for  %s (%s)\n", *m->cpu ? m->cpu : "any CPU",
             m->features && *m->features ? m->features : "no special instructions");
     fprintf(to, "this CPU   %s%s%s\n", cpu, *missing ? ", which lacks " : "", missing);
+    if (gpu) {
+        fputs("GPU        ", to);
+        put_images(gpu->gpu, to);
+        putc('\n', to);
+    }
     fprintf(to, "compiler   cnnc %s\n", m->version);
 }
 

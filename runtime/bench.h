@@ -6,9 +6,7 @@
 
 typedef struct { int64_t batch; double best, median; int64_t runs; } BenchResult;   /* seconds per call */
 
-/* What one thread of this machine can do at most, measured (peak.c). */
-typedef struct { double flops, bytes; } Peak;              /* per second: float32 operations, from and to memory */
-Peak peak_measure(void);
+Peak peak_measure(void);   /* of one thread of this machine */
 
 /* Times calls of n samples (1 .. s->batch) for about `seconds`. */
 bool bench_session(Session *s, int64_t n, double seconds, BenchResult *out, RtError *e);
@@ -17,7 +15,7 @@ bool bench_print(Session *s, FILE *to, bool json, RtError *e);           /* one 
 bool bench_print_layers(Session *s, const Peak *peak, FILE *to, bool json, RtError *e);
 /* The same for a training step of model->step on random samples, and a line "N images/s". */
 bool bench_print_training(const CnncModel *m, int threads, const Peak *peak, FILE *to, bool json, RtError *e);
-void info_print(const CnncModel *m, FILE *to, bool json);
+void info_print(const CnncModel *m, const CnncModel *gpu, FILE *to, bool json);          /* gpu: NULL without GPU code */
 /* Runs them: the largest absolute error of an output (NaN when one is no number), and the largest absolute value it should have. False: the device failed. */
 bool selftest_errors(Session *s, double *error, double *largest, RtError *e);
 /* Runs the samples that came with the program; false (RT_FAIL) when an output is off by more than

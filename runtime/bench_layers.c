@@ -4,6 +4,7 @@
  * Idea: a stage's bound is the larger of its operations at peak speed and of its layers' weights and values at memory speed,
  * as if nothing stayed in the caches. */
 #include "runtime/bench.h"
+#include "runtime/bench_gpu.h"
 #include "runtime/eval.h"
 #include "runtime/init.h"
 #include "runtime/json_write.h"
@@ -189,6 +190,8 @@ static void fill_input(float *x, int64_t n)
 
 bool bench_print_layers(Session *s, const Peak *peak, FILE *to, bool json, RtError *e)
 {
+    if (s->model->gpu)
+        return bench_gpu_layers(s, to, json, e);
     float scalars[CNNC_SC_COUNT] = {0}, results[CNNC_RES_COUNT];
     Table t = {.m = s->model,
                .f = s->infer,
@@ -239,15 +242,26 @@ static bool time_training(Table *t, Exec *x, RtError *e)
         [CNNC_SC_LR] = 1e-5f, [CNNC_SC_MOMENTUM] = 0.9f, [CNNC_SC_BIAS1] = 1, [CNNC_SC_BIAS2] = 1, [CNNC_SC_FIRST] = 0};
     float results[CNNC_RES_COUNT];
     CnncArgs args = {.scalars = scalars, .results = results};
-    Rng g;
     char *memory = training_buffers(m, &args);
     if (!memory)
         return rt_error_memory(e, (unsigned long long)(m->step->batch * model_in_size(m)) * 4);
-    rng_seed(&g, 0);
-    init_state(m->tensors, m->n_tensors, &g, x->state, m->state_bytes);
     bool fine = time_stages(t, x, &args, e);
     free(memory);
     return fine;
+}
+
+static bool train_on_cpu(Table *t, Exec *x, RtError *e)
+{
+    if (!time_training(t, x, e))
+        return false;
+    fputs(t->json ? "{\"stages\": " : "", t->to);
+    print_table(t);
+    double rate = (double)t->n / t->total;
+    fprintf(t->to,
+            t->json ? ", \"batch\": %lld, \"ms\": %.6g, \"best_ms\": %.6g, \"images_per_second\": %.6g}\n"
+                    : "batch %lld: %.4f ms a step  (best %.4f)\n%.0f images/s\n",
+            (long long)t->n, 1e3 * t->total, 1e3 * t->best, rate);
+    return true;
 }
 
 bool bench_print_training(const CnncModel *m, int threads, const Peak *peak, FILE *to, bool json, RtError *e)
@@ -268,16 +282,11 @@ bool bench_print_training(const CnncModel *m, int threads, const Peak *peak, FIL
                .json = json};
     if (!pool)
         rt_error_memory(e, sizeof(void *));
-    bool fine = x && time_training(&t, x, e);
-    if (fine) {
-        fputs(json ? "{\"stages\": " : "", to);
-        print_table(&t);
-        double rate = (double)t.n / t.total;
-        fprintf(to,
-                json ? ", \"batch\": %lld, \"ms\": %.6g, \"best_ms\": %.6g, \"images_per_second\": %.6g}\n"
-                     : "batch %lld: %.4f ms a step  (best %.4f)\n%.0f images/s\n",
-                (long long)t.n, 1e3 * t.total, 1e3 * t.best, rate);
-    }
+    Rng g;
+    rng_seed(&g, 0);
+    if (x)
+        init_state(m->tensors, m->n_tensors, &g, x->state, m->state_bytes);
+    bool fine = x && exec_put_state(x, e) && (m->gpu ? bench_gpu_training(x, to, json, e) : train_on_cpu(&t, x, e));
     free(t.seconds);
     exec_free(x);
     threads_free(pool);

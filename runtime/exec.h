@@ -10,6 +10,9 @@
 
 typedef struct { char *at; void *map; size_t size; } Block;   /* map: NULL when it came from malloc */
 
+/* What a device can do at most, or one thread of a CPU, measured (peak.c). */
+typedef struct { double flops, bytes; } Peak;              /* per second: float32 operations, from and to memory */
+
 struct DataFeed;
 /* A call: host memory that the caller fills and reads, placed where the device reaches it best. */
 typedef struct ExecCall {
@@ -38,6 +41,9 @@ typedef struct ExecDevice {
     bool (*call_open)(Exec *x, ExecCall *c, const ExecCallShape *shape, RtError *e);
     void (*call_close)(Exec *x, ExecCall *c);
     bool (*start)(Exec *x, ExecCall *c, RtError *e), (*finish)(Exec *x, ExecCall *c, RtError *e);
+    /* Of a GPU; NULL on the CPU. Seconds of each launch of the call's function, and what the device can do at most. */
+    bool (*profile)(Exec *x, ExecCall *c, double *seconds, RtError *e);
+    bool (*peak)(Exec *x, Peak *out, RtError *e);
 } ExecDevice;
 enum { EXEC_DEPTH = 4 };
 extern const ExecDevice exec_cpu;

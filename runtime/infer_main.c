@@ -5,6 +5,7 @@
 #include "runtime/args.h"
 #include "runtime/bench.h"
 #include "runtime/cpu.h"
+#include "runtime/device.h"
 #include "runtime/predict.h"
 #include <stdio.h>
 #include <string.h>
@@ -12,7 +13,7 @@
 typedef struct {
     bool help, version, json, info, layers, bench, selftest;
     int64_t top, threads, batch;
-    const char *input, *output;
+    const char *input, *output, *device;
 } Options;
 
 static void print_help(const char *program, const Arg *table, int n)
@@ -41,7 +42,6 @@ static bool run_session(Session *s, const Options *o, char *const *files, int n_
 
 static bool run(const Options *o, char *const *files, int n_files, const char *program, RtError *e)
 {
-    const CnncModel *m = &cnnc_model;
     SessionOptions options = {.threads = (int)o->threads, .batch = o->batch};
     Session s;
     if (!o->input != !o->output)
@@ -50,7 +50,8 @@ static bool run(const Options *o, char *const *files, int n_files, const char *p
         return rt_error(e, RT_USAGE, "--input takes the place of '%s'", files[0]);
     if (!o->input && n_files == 0 && !o->layers && !o->bench && !o->selftest)
         return rt_error(e, RT_USAGE, "nothing to do: name pictures or --input (--help)");
-    if (!cpu_check(program, m->cpu, m->features, e))
+    const CnncModel *m = device_model(&cnnc_model, &cnnc_gpu_model, o->device, stderr, e);
+    if (!m || (!m->gpu && !cpu_check(program, m->cpu, m->features, e)))
         return false;
     if (!session_open(&s, m, &options, e))
         return false;
@@ -67,6 +68,7 @@ int main(int argc, char **argv)
         {"--output", NULL, ARG_TEXT, &o.output, 0, "Y.npy", "where the outputs go, float32"},
         {"--json", NULL, ARG_FLAG, &o.json, 0, NULL, "results as JSON"},
         {"--top", NULL, ARG_INT, &o.top, 1, "K", "classes per sample (3)"},
+        {"--device", NULL, ARG_TEXT, &o.device, 0, "cpu|cuda|auto", "where to run (a GPU that works and is built for, else the CPU)"},
         {"--threads", NULL, ARG_INT, &o.threads, 1, "N", "threads (all cores)"},
         {"--batch", NULL, ARG_INT, &o.batch, 1, "N", "samples at a time, at most as built"},
         {"--info", NULL, ARG_FLAG, &o.info, 0, NULL, "the model, its sizes, what it was built with"},
@@ -82,7 +84,7 @@ int main(int argc, char **argv)
     if (fine && o.help)
         print_help(program, table, N);
     else if (fine && o.info)
-        info_print(&cnnc_model, stdout, o.json);
+        info_print(&cnnc_model, &cnnc_gpu_model, stdout, o.json);
     else if (fine)
         fine = run(&o, argv + 1, argc - 1, program, &e);
     if (fine && (fflush(stdout) != 0 || ferror(stdout)))

@@ -4,6 +4,7 @@
 #include "runtime/args.h"
 #include "runtime/bench.h"
 #include "runtime/cpu.h"
+#include "runtime/device.h"
 #include "runtime/train.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,12 +15,21 @@ typedef struct {
     TrainOptions train;
     int64_t threads, seed;
     bool help, info, bench, quiet, json;
+    const char *device;
 } Options;
+
+static const CnncModel *choose_model(const Options *o, const char *program, RtError *e)
+{
+    const CnncModel *m = device_model(&cnnc_model, &cnnc_gpu_model, o->device, o->quiet ? NULL : stderr, e);
+    return m && (m->gpu || cpu_check(program, m->cpu, m->features, e)) ? m : NULL;
+}
 
 static bool run(Options *o, const char *program, RtError *e)
 {
-    const CnncModel *m = &cnnc_model;
+    const CnncModel *m = choose_model(o, program, e);
     char out[512];
+    if (!m)
+        return false;
     snprintf(out, sizeof out, "%s.safetensors", m->name);
     o->train.out = o->train.out ? o->train.out : out;
     o->train.threads = (int)o->threads;
@@ -27,7 +37,7 @@ static bool run(Options *o, const char *program, RtError *e)
     o->train.seed = (uint64_t)o->seed;
     o->train.has_lr = o->train.lr >= 0;
     o->train.progress = o->quiet ? NULL : stderr;
-    if (!cpu_check(program, m->cpu, m->features, e) || !train_run(m, &o->train, NULL, e))
+    if (!train_run(m, &o->train, NULL, e))
         return false;
     if (!o->quiet)
         fprintf(stderr, "weights saved in %s\n", o->train.out);
@@ -51,6 +61,7 @@ int main(int argc, char **argv)
         {"--batch", NULL, ARG_INT, &o.train.batch, 1, "N", "batch size, at most as built"},
         {"--seed", NULL, ARG_INT, &o.seed, 0, "N", "seed of weights, split, order, dropout"},
         {"--no-shuffle", NULL, ARG_FLAG, &o.train.no_shuffle, 0, NULL, "samples in their own order"},
+        {"--device", NULL, ARG_TEXT, &o.device, 0, "cpu|cuda|auto", "where to train (a GPU that works and is built for, else the CPU)"},
         {"--threads", NULL, ARG_INT, &o.threads, 1, "N", "threads (all cores)"},
         {"--quiet", "-q", ARG_FLAG, &o.quiet, 0, NULL, "no progress"},
         {"--info", NULL, ARG_FLAG, &o.info, 0, NULL, "the model, its sizes, what it was built with"},
@@ -68,10 +79,10 @@ int main(int argc, char **argv)
         printf("usage: %s [--data DIR] [-o W.safetensors] ...\n\n", program);
         args_print(stdout, table, N);
     } else if (fine && o.info) {
-        info_print(&cnnc_model, stdout, o.json);
+        info_print(&cnnc_model, &cnnc_gpu_model, stdout, o.json);
     } else if (fine && o.bench) {
-        fine = cpu_check(program, cnnc_model.cpu, cnnc_model.features, &e) &&
-               bench_print_training(&cnnc_model, (int)o.threads, NULL, stdout, o.json, &e);
+        const CnncModel *m = choose_model(&o, program, &e);
+        fine = m && bench_print_training(m, (int)o.threads, NULL, stdout, o.json, &e);
     } else if (fine) {
         fine = run(&o, program, &e);
     }

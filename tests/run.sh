@@ -60,6 +60,7 @@ count "unit tests" unit build ""
 [ -f tests/diff/run_sample.sh ] && count "sample of random nets" sh tests/diff/run_sample.sh build/cnnc
 [ -f tests/meta/run.sh ] && count "the tree's own rules" sh tests/meta/run.sh
 [ -f tests/programs.sh ] && count "training and programs" sh tests/programs.sh build/cnnc
+[ -f tests/gpu/run.sh ] && count "GPU programs, without a GPU" sh tests/gpu/run.sh build/cnnc
 [ -f tests/examples.sh ] && count "examples and README" sh tests/examples.sh build
 if [ $fast -eq 0 ]; then
     sh .ci/setup build-asan -DCMAKE_BUILD_TYPE=Debug -DCNNC_SANITIZE=ON || { echo "$passed passed, $((failed + 1)) failed"; exit 1; }

@@ -7,8 +7,6 @@
 #include "codegen/program.h"
 #include <llvm-c/Core.h>
 
-enum { MAX_LANES = 64 };   /* of a vector type */
-
 typedef struct Emit {
     Arena *arena;
     const CpuTarget *target;

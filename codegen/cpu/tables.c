@@ -66,6 +66,26 @@ static const Field train_fields[] = {
     DATA(CnncTrain, n_augment),
 };
 TYPE(train, CnncTrain);
+static const Field launch_fields[] = {
+    STRING(CnncGpuLaunch, entry), STRING(CnncGpuLaunch, name), DATA(CnncGpuLaunch, grid), DATA(CnncGpuLaunch, block),
+    DATA(CnncGpuLaunch, shared_bytes), DATA(CnncGpuLaunch, sample_points), DATA(CnncGpuLaunch, block_points),
+    DATA(CnncGpuLaunch, first_layer), DATA(CnncGpuLaunch, last_layer), DATA(CnncGpuLaunch, flops), DATA(CnncGpuLaunch, bytes),
+};
+TYPE(launch, CnncGpuLaunch);
+static const Field gpu_function_fields[] = {
+    STRUCTS(CnncGpuFunction, launches, n_launches, launch), DATA(CnncGpuFunction, n_launches), DATA(CnncGpuFunction, batch),
+    DATA(CnncGpuFunction, work_bytes),
+};
+TYPE(gpu_function, CnncGpuFunction);
+static const Field gpu_image_fields[] = {
+    DATA(CnncGpuImage, sm), DATA(CnncGpuImage, ptx), BYTES(CnncGpuImage, bytes, C_I64, size), DATA(CnncGpuImage, size),
+};
+TYPE(gpu_image, CnncGpuImage);
+static const Field gpu_fields[] = {   /* without the text: a program has the images */
+    DATA(CnncGpu, sm), STRUCTS(CnncGpu, images, n_images, gpu_image), DATA(CnncGpu, n_images),
+    ONE(CnncGpu, infer, gpu_function), ONE(CnncGpu, eval, gpu_function), ONE(CnncGpu, step, gpu_function),
+};
+TYPE(gpu, CnncGpu);
 static const Field model_fields[] = {
     DATA(CnncModel, abi_version), STRING(CnncModel, name), STRING(CnncModel, version), STRING(CnncModel, cpu), STRING(CnncModel, features),
     DATA(CnncModel, in_rank), DATA(CnncModel, in_shape), DATA(CnncModel, out_rank), DATA(CnncModel, out_shape), DATA(CnncModel, n_mean),
@@ -75,7 +95,7 @@ static const Field model_fields[] = {
     {F_CONSTS, offsetof(CnncModel, consts), 0, C_ONE, 0, NULL}, DATA(CnncModel, consts_bytes), DATA(CnncModel, weights_checksum),
     ONE(CnncModel, infer, function), ONE(CnncModel, eval, function), ONE(CnncModel, step, function), ONE(CnncModel, train, train),
     BYTES(CnncModel, test_in, C_TEST_IN, n_test), BYTES(CnncModel, test_out, C_TEST_OUT, n_test), DATA(CnncModel, n_test),
-    DATA(CnncModel, test_tolerance),
+    DATA(CnncModel, test_tolerance), ONE(CnncModel, gpu, gpu),
 };
 TYPE(model, CnncModel);
 

@@ -59,13 +59,9 @@ void cu_store(Code *c, int o, const char *value);
 uint32_t out_axes(const Kernel *k, int o);
 uint32_t outs_with_axes(const Kernel *k, uint32_t axes);
 
-/* map.c, reduce.c, contract.c: the body of a kernel. */
+/* map.c, reduce.c: the body of a kernel. */
 void map_emit(Code *c, const GpuLaunch *launch);
 void reduce_emit(Code *c, const GpuLaunch *launch);
-void contract_emit(Code *c, const GpuLaunch *launch);
-void parts_emit(Code *c, const GpuLaunch *launch);
-/* The thread's point of the launch's rows, or a return from the kernel. */
-void cu_point(Code *c, const GpuLaunch *launch);
 /* prelude.c: what every text starts with. */
 extern const char gpu_prelude[];
 #endif

@@ -18,9 +18,10 @@ static void emit_kernel(Code *c, const GpuLaunch *x)
     cu_line(c, "{");
     c->depth = 1;
     cu_buffers(c);
-    static void (*const emit[])(Code *, const GpuLaunch *) = {
-        [GPU_MAP] = map_emit, [GPU_REDUCE] = reduce_emit, [GPU_CONTRACT] = contract_emit, [GPU_PARTS] = parts_emit};
-    emit[x->form](c, x);
+    if (x->form == GPU_MAP)
+        map_emit(c, x);
+    else
+        reduce_emit(c, x);
     cu_close(c);
 }
 
@@ -56,7 +57,7 @@ static CnncGpuFunction *launch_table(Arena *a, const Function *f)
         const GpuLaunch *x = &f->gpu->launches[i];
         t[i] = (CnncGpuLaunch){.entry = x->entry, .name = x->k->name, .grid = {x->grid[0], x->grid[1], x->grid[2]}, .block = x->threads,
                                .shared_bytes = x->shared_bytes, .sample_points = x->sample_points, .block_points = x->block_points,
-                               .first_layer = x->k->layer, .last_layer = x->k->layer, .flops = x->form == GPU_PARTS ? 0 : 2 * x->k->macs * f->batch,
+                               .first_layer = x->k->layer, .last_layer = x->k->layer, .flops = 2 * x->k->macs * f->batch,
                                .bytes = bytes_of(f->kernels, x->k)};
     }
     CnncGpuFunction *out = NEW(a, CnncGpuFunction);

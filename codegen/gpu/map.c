@@ -3,7 +3,7 @@
  * Neighbouring threads take neighbouring points of the innermost axis, so that loads and stores of a warp lie together. */
 #include "codegen/gpu/code.h"
 
-void cu_point(Code *c, const GpuLaunch *launch)
+void map_emit(Code *c, const GpuLaunch *launch)
 {
     const Kernel *k = c->k;
     const char *type = launch->points > INT32_MAX ? "long long" : "int";
@@ -13,12 +13,6 @@ void cu_point(Code *c, const GpuLaunch *launch)
     for (int i = 0; i < launch->n_rows; i++)
         if (cu_is_dynamic(c, launch->row[i]))
             cu_line(c, "if (%s >= %s) return;", k->axis[launch->row[i]].name, cu_extent(c, launch->row[i]));
-}
-
-void map_emit(Code *c, const GpuLaunch *launch)
-{
-    const Kernel *k = c->k;
-    cu_point(c, launch);
     const char *value[MAX_KERNEL_OUT];
     for (int o = 0; o < k->n_out; o++)
         value[o] = k->n_out > 1 ? cu_variable(c, k->out[o].value) : cu_value(c, k->out[o].value);

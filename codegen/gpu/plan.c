@@ -76,9 +76,35 @@ static bool outputs_differ(const Kernel *k)
 }
 
 /* ---- rows ---- */
+static int64_t out_stride(const KernelList *l, const Kernel *k, int axis)
+{
+    const Access *s = &k->access[k->out[0].at];
+    int64_t stride[MAX_RANK], sum = 0;
+    layout_strides(&l->buffers.at[s->buf], stride);
+    for (int d = 0; d < s->rank; d++)
+        sum += stride[d] * s->dim[d].coef[axis];
+    return sum < 0 ? -sum : sum;
+}
+
+/* The batch first, then by the output's strides, the innermost last. */
+static bool before(const KernelList *l, const Kernel *k, int a, int b)
+{
+    if (k->axis[a].batch != k->axis[b].batch)
+        return k->axis[a].batch;
+    int64_t sa = out_stride(l, k, a), sb = out_stride(l, k, b);
+    return sa != sb ? sa > sb : a < b;
+}
+
 static void set_rows(GpuLaunch *x, const KernelList *l, uint32_t axes)
 {
-    x->n_rows = axes_by_stride(l, x->k, axes, x->row);
+    for (int a = 0; a < x->k->n_axes; a++) {
+        if (!(axes >> a & 1))
+            continue;
+        int i = x->n_rows++;
+        for (; i > 0 && before(l, x->k, a, x->row[i - 1]); i--)
+            x->row[i] = x->row[i - 1];
+        x->row[i] = (int8_t)a;
+    }
     x->points = points_of(x->k, axes);
 }
 
@@ -121,20 +147,6 @@ static void plan_reduce(GpuLaunch *x, const KernelList *l)
     set_grid(x, 1);
 }
 
-static void plan_contract(GpuLaunch *x, const Contract *c)
-{
-    x->form = GPU_CONTRACT;
-    x->contract = c;
-    x->threads = c->rows / c->thread_rows * (c->cols / c->thread_cols);
-    x->shared_bytes = contract_shared_bytes(c);
-    x->n_rows = c->row.n;
-    memcpy(x->row, c->row.axis, sizeof x->row);
-    x->points = c->row.extent;
-    set_grid(x, c->rows);
-    x->grid[1] = (int32_t)((c->col.extent + c->cols - 1) / c->cols);
-    x->grid[2] = (int32_t)c->both.extent * c->slices;
-}
-
 /* ---- launches ---- */
 static const char *entry_name(Arena *a, const char *function, uint32_t i, const char *kernel)
 {
@@ -154,37 +166,19 @@ static bool is_empty(const Kernel *k)
     return true;
 }
 
-/* A product cut along its depth: sums of the slices, then their sum. */
-static void add_parts(Arena *a, KernelList *l, GpuPlan *p, Contract *c)
+static void make_launches(Arena *a, const char *name, const KernelList *l, GpuPlan *p)
 {
-    GpuLaunch *product = &p->launches[p->n_launches - 1], *parts = &p->launches[p->n_launches++];
-    int64_t n = c->row.extent * c->col.extent * c->both.extent * c->slices;
-    c->partial = kernels_add_buffer(l, &(Buffer){.name = arena_printf(a, "%s.parts", product->k->name), .kind = BUF_WORK, .dtype = DT_F32,
-                                                 .shape = {.rank = 1, .dim = {n}}});
-    *parts = (GpuLaunch){.k = product->k, .entry = arena_printf(a, "%s_parts", product->entry)};
-    plan_map(parts, l);
-    parts->form = GPU_PARTS;
-    parts->contract = c;
-}
-
-static void make_launches(Arena *a, const char *name, KernelList *l, GpuPlan *p)
-{
-    p->launches = NEWN(a, GpuLaunch, 2 * l->kernels.len + 1);
+    p->launches = NEWN(a, GpuLaunch, l->kernels.len + 1);
     for (uint32_t i = 0; i < l->kernels.len; i++) {
         const Kernel *k = &l->kernels.at[i];
         if (is_empty(k))
             continue;
         GpuLaunch *x = &p->launches[p->n_launches++];
         *x = (GpuLaunch){.k = k, .entry = entry_name(a, name, i, k->name)};
-        Contract *c = contract_find(a, l, k, p->target);
-        if (c)
-            plan_contract(x, c);
-        else if (has_shared_reduction(k) || outputs_differ(k))
+        if (has_shared_reduction(k) || outputs_differ(k))
             plan_reduce(x, l);
         else
             plan_map(x, l);
-        if (c && c->slices > 1)
-            add_parts(a, l, p, c);
     }
 }
 
@@ -194,16 +188,12 @@ static Life life_of(const KernelList *l, const GpuPlan *p, BufId root)
     const Buffer *b = &l->buffers.at[root];
     Life f = {.buf = root, .area = AREA_WORK, .first = -1, .stage = -1};
     f.bytes = (buffer_elements(b) * (int64_t)dtype_size(b->dtype) + ALIGN - 1) / ALIGN * ALIGN;
-    for (int i = 0; i < p->n_launches; i++) {
-        const GpuLaunch *x = &p->launches[i];
-        bool uses = x->contract && x->contract->partial == root;
-        for (int at = 0; at < x->k->n_access; at++)
-            uses = uses || buffer_root(l, x->k->access[at].buf) == root;
-        if (uses) {
-            f.first = f.first < 0 ? i : f.first;
-            f.last = i;
-        }
-    }
+    for (int i = 0; i < p->n_launches; i++)
+        for (int at = 0; at < p->launches[i].k->n_access; at++)
+            if (buffer_root(l, p->launches[i].k->access[at].buf) == root) {
+                f.first = f.first < 0 ? i : f.first;
+                f.last = i;
+            }
     return f;
 }
 

@@ -1,30 +1,36 @@
 /* build: executables, libraries, objects, trainers and readable forms.
  * In: a model, weights. Out: the files asked for by --emit, each written beside its place and renamed.
  * Invariant: with one kind -o is the file, with several it is the stem; NAME.h, NAME.pc and NAME.py stand beside libraries.
- * The idea: one Program; an object with the library's functions or without; codegen/artifacts.h does the rest. */
+ * The idea: one Program; an object with the library's functions or without; codegen/artifacts.h does the rest. A GPU's code is a
+ * second Program, of which executables carry the tables and images. */
 #include "codegen/artifacts.h"
+#include "codegen/gpu/nvrtc.h"
 #include "frontend/commands/code.h"
 #include "frontend/commands/commands.h"
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum { EMIT_EXE, EMIT_LIB, EMIT_SHARED, EMIT_OBJ, EMIT_HEADER, EMIT_IR, EMIT_ASM, EMIT_KINDS } Emit;
+typedef enum { EMIT_EXE, EMIT_LIB, EMIT_SHARED, EMIT_OBJ, EMIT_HEADER, EMIT_IR, EMIT_ASM, EMIT_CUDA, EMIT_PTX, EMIT_CUBIN, EMIT_KINDS } Emit;
 static const struct {
     const char *name, *ending;
+    bool gpu; /* what a GPU runs, in itself */
 } emits[EMIT_KINDS] = {
-    [EMIT_EXE] = {"exe", ""},   [EMIT_LIB] = {"lib", ".a"},       [EMIT_SHARED] = {"shared", ".so"},
-    [EMIT_OBJ] = {"obj", ".o"}, [EMIT_HEADER] = {"header", ".h"}, [EMIT_IR] = {"llvm-ir", ".ll"},
-    [EMIT_ASM] = {"asm", ".s"},
+    [EMIT_EXE] = {"exe", "", false},      [EMIT_LIB] = {"lib", ".a", false},       [EMIT_SHARED] = {"shared", ".so", false},
+    [EMIT_OBJ] = {"obj", ".o", false},    [EMIT_HEADER] = {"header", ".h", false}, [EMIT_IR] = {"llvm-ir", ".ll", false},
+    [EMIT_ASM] = {"asm", ".s", false},    [EMIT_CUDA] = {"cuda", ".cu", true},     [EMIT_PTX] = {"ptx", ".ptx", true},
+    [EMIT_CUBIN] = {"cubin", ".cubin", true},
 };
 
 typedef struct {
     Compile *cc;
-    CodeGen code;
+    CodeGen code, gpu; /* gpu: the same for GPUs */
     bool want[EMIT_KINDS];
     int n;
+    bool any_cpu, any_gpu; /* kinds of which code for a CPU, for GPUs, is a part */
     unsigned inputs;
     const char *stem; /* of the files */
     Bytes object[2];  /* [1]: with the library's functions */
+    Bytes tables;     /* the GPU's */
 } Build;
 
 /* --emit exe,lib */
@@ -41,7 +47,7 @@ static int parse_emit(Build *b)
         while (k < EMIT_KINDS && strcmp(emits[k].name, word) != 0)
             k++;
         if (k == EMIT_KINDS) {
-            bool later = !strcmp(word, "cuda") || !strcmp(word, "ptx") || !strcmp(word, "cubin") || !strcmp(word, "wasm");
+            bool later = !strcmp(word, "wasm");
             driver_error(EXIT_USAGE, later ? "--emit %s is not implemented yet" : "--emit cannot make '%s'", word);
             const char *near = nearest_word(word, names);
             if (near && !later)
@@ -54,9 +60,37 @@ static int parse_emit(Build *b)
     }
     if (b->n == 0)
         return driver_error(EXIT_USAGE, "--emit needs at least one kind");
-    if (b->cc->o->trainer && (b->n > 1 || !b->want[EMIT_EXE]))
-        return driver_error(EXIT_USAGE, "--trainer builds an executable and nothing else");
+    for (int k = 0; k < EMIT_KINDS; k++)
+        if (b->cc->o->trainer && b->want[k] && k != EMIT_EXE && !emits[k].gpu)
+            return driver_error(EXIT_USAGE, "--trainer builds an executable, or with --emit cuda,ptx,cubin what it does on a GPU");
     return EXIT_FINE;
+}
+
+/* --device auto: GPU code when there is a compiler for it. */
+static bool can_make_gpu_code(const Build *b)
+{
+    const char *why = NULL;
+    Nvrtc *nvrtc = nvrtc_open(b->cc->arena, &why);
+    if (!b->cc->o->quiet)
+        fprintf(stderr, nvrtc ? "cnnc: note: with code for GPUs (NVRTC %s)\n" : "cnnc: note: without code for GPUs: %s\n",
+                nvrtc ? nvrtc_version(nvrtc) : why);
+    nvrtc_close(nvrtc);
+    return nvrtc != NULL;
+}
+
+/* What --device, --gpu and --emit together ask for. */
+static int choose_devices(Build *b)
+{
+    const Options *o = b->cc->o;
+    const char *why = NULL, *device = o->device ? o->device : o->gpu ? "cuda" : "cpu";
+    for (int k = 0; k < EMIT_KINDS; k++) {
+        b->any_cpu |= b->want[k] && !emits[k].gpu;
+        b->any_gpu |= b->want[k] && emits[k].gpu;
+    }
+    if (!strcmp(device, "cuda") && !b->want[EMIT_EXE] && !b->any_gpu)
+        return driver_error(EXIT_USAGE, "libraries and objects are for the CPU; --device cuda makes programs, and --emit cuda,ptx,cubin");
+    b->any_gpu |= b->want[EMIT_EXE] && (!strcmp(device, "cuda") || (!strcmp(device, "auto") && can_make_gpu_code(b)));
+    return gpu_targets_parse(b->cc->arena, o->gpu, &b->gpu.gpus, &why) ? EXIT_FINE : driver_error(EXIT_USAGE, "%s", why);
 }
 
 static const char *out_path(const Build *b, Emit kind)
@@ -100,6 +134,11 @@ static int link_artifact(Build *b, Emit kind)
     if (status)
         return status;
     ArtifactJob job = {.program = p, .object = object.data, .object_size = object.size, .out = out, .inputs = b->inputs};
+    if (kind == EMIT_EXE && b->any_gpu) {
+        job.gpu_program = b->gpu.program;
+        job.gpu_object = b->tables.data;
+        job.gpu_object_size = b->tables.size;
+    }
     bool fine = artifact_link(a, b->cc->o->trainer ? ARTIFACT_TRAINER : kinds[kind], &job, &e);
     if (fine && (kind == EMIT_LIB || kind == EMIT_SHARED))
         fine = artifact_write_header(a, p, beside(b, out, ".h"), &e) &&
@@ -121,32 +160,132 @@ static int write_text(Build *b, Emit kind)
     return fine ? EXIT_FINE : artifact_status(&e);
 }
 
+/* One file a GPU: OUT, or OUT.sm_90.cubin where there are several. */
+static int write_images(Build *b, Emit kind)
+{
+    const CnncGpu *g = b->gpu.program->model.gpu;
+    Arena *a = b->cc->arena;
+    ArtifactError e = {0};
+    for (int32_t i = 0; i < g->n_images; i++) {
+        const CnncGpuImage *x = &g->images[i];
+        const char *out = out_path(b, kind);
+        if (x->ptx != (kind == EMIT_PTX))
+            continue;
+        if (!x->ptx && b->gpu.gpus.n > 1) {
+            size_t n = strlen(out), end = n > 6 && !strcmp(out + n - 6, ".cubin") ? 6 : 0;
+            out = arena_printf(a, "%.*s.sm_%d.cubin", (int)(n - end), out, x->sm);
+        }
+        if (!artifact_write_file(a, out, x->bytes, x->ptx ? strlen(x->bytes) : (size_t)x->size, &e))
+            return artifact_status(&e);
+    }
+    return EXIT_FINE;
+}
+
 static int emit(Build *b, Emit kind)
 {
     ArtifactError e = {0};
+    if (kind == EMIT_PTX || kind == EMIT_CUBIN)
+        return write_images(b, kind);
+    if (kind == EMIT_CUDA) {
+        const char *text = b->gpu.program->model.gpu->text;
+        return artifact_write_file(b->cc->arena, out_path(b, kind), text, strlen(text), &e) ? EXIT_FINE : artifact_status(&e);
+    }
     if (kind == EMIT_HEADER)
         return artifact_write_header(b->cc->arena, b->code.program, out_path(b, kind), &e) ? EXIT_FINE : artifact_status(&e);
     return kind == EMIT_IR || kind == EMIT_ASM ? write_text(b, kind) : link_artifact(b, kind);
 }
 
-static int make_program(Build *b)
+static const char *program_name(const Build *b)
+{
+    const Options *o = b->cc->o;
+    return o->name ? o->name : artifact_name(b->cc->arena, b->n == 1 && o->out ? o->out : b->stem);
+}
+
+static int make_cpu_program(Build *b)
 {
     CodeGen *c = &b->code;
-    const Options *o = b->cc->o;
-    int status = code_open(c, b->cc);
+    int status = code_open_cpu(c, b->cc);
     if (status)
         return status;
-    c->options.name = o->name ? o->name : artifact_name(b->cc->arena, b->n == 1 && o->out ? o->out : b->stem);
-    if (o->trainer) {
-        if (b->cc->module.train.train.data == CNNC_DATA_NONE)
-            return driver_error(EXIT_FILE, "%s has no train { } block that names its data", b->cc->path);
+    c->options.name = program_name(b);
+    if (b->cc->o->trainer)
         return code_training(c);
-    }
     status = code_weights(c);
+    return status ? status : code_inference(c, b->want[EMIT_EXE]);
+}
+
+/* The compiled text, or the text alone when no more is asked for. */
+static int make_gpu_code(Build *b)
+{
+    CodeGen *g = &b->gpu;
+    bool exe = b->want[EMIT_EXE];
+    if (!exe && !b->want[EMIT_PTX] && !b->want[EMIT_CUBIN]) {
+        gpu_emit(b->cc->arena, g->program);
+        gpu_add_feed(b->cc->arena, g->program);
+        return EXIT_FINE;
+    }
+    g->gpus.ptx = exe ? g->gpus.ptx : b->want[EMIT_PTX] ? g->gpus.sm[0] : 0;
+    g->gpus.n = exe || b->want[EMIT_CUBIN] ? g->gpus.n : 0;
+    return code_images(g);
+}
+
+/* With the weights and the self-test of the CPU's program, when there is one. */
+static int make_gpu_program(Build *b)
+{
+    CodeGen *g = &b->gpu;
+    const CodeGen *c = &b->code;
+    GpuTargets gpus = g->gpus;
+    int status = code_open_gpu(g, b->cc, &gpus);
+    g->options.name = program_name(b);
+    if (b->cc->o->trainer) {
+        status = code_training(g);
+    } else if (c->program) {
+        g->weights = c->weights;
+        g->n_weights = c->n_weights;
+        g->options.weights_checksum = c->options.weights_checksum;
+        status = code_inference(g, false);
+    } else {
+        status = code_weights(g);
+        if (!status)
+            status = code_inference(g, false);
+    }
     if (status)
         return status;
-    code_tell_initial(c);
-    return code_inference(c, b->want[EMIT_EXE]);
+    g->program->symbol = arena_printf(b->cc->arena, "%s_gpu", g->program->symbol);
+    if (c->program && !b->cc->o->trainer) {
+        CnncModel *m = &g->program->model;
+        const CnncModel *from = &c->program->model;
+        m->test_in = from->test_in;
+        m->test_out = from->test_out;
+        m->n_test = from->n_test;
+        m->test_tolerance = from->test_tolerance;
+    }
+    return make_gpu_code(b);
+}
+
+/* The GPU's program as data: the CPU's back end writes objects. */
+static int make_tables(Build *b)
+{
+    const char *why = NULL;
+    const CodeGen *c = &b->code;
+    if (!c->backend->compile(b->cc->arena, b->gpu.program, &c->target, CPU_OBJECT, false, &b->tables, &why))
+        return driver_error(EXIT_BUG, "%s", why);
+    return EXIT_FINE;
+}
+
+static int make_programs(Build *b)
+{
+    const Options *o = b->cc->o;
+    if (o->trainer && b->cc->module.train.train.data == CNNC_DATA_NONE)
+        return driver_error(EXIT_FILE, "%s has no train { } block that names its data", b->cc->path);
+    int status = b->any_cpu ? make_cpu_program(b) : EXIT_FINE;
+    if (!status && b->any_gpu)
+        status = make_gpu_program(b);
+    if (!status && b->any_cpu && b->any_gpu)
+        status = make_tables(b);
+    if (!status && !o->trainer)
+        code_tell_initial(b->any_cpu ? &b->code : &b->gpu);
+    return status;
 }
 
 static int build(Compile *cc)
@@ -157,12 +296,15 @@ static int build(Compile *cc)
     if (!status && cc->o->inputs && !artifact_parse_inputs(cc->arena, cc->o->inputs, &b.inputs, &why))
         status = driver_error(EXIT_USAGE, "%s", why);
     if (!status)
-        status = make_program(&b);
+        status = choose_devices(&b);
+    if (!status)
+        status = make_programs(&b);
     for (int k = 0; k < EMIT_KINDS && !status; k++)
         if (b.want[k])
             status = emit(&b, (Emit)k);
     for (int i = 0; i < 2; i++)
         free(b.object[i].data);
+    free(b.tables.data);
     code_free(&b.code);
     return status;
 }

@@ -6,6 +6,7 @@
 #include "frontend/commands/accuracy.h"
 #include "codegen/gpu/gpu.h"
 #include "runtime/checkpoint.h"
+#include "runtime/device.h"
 #include "runtime/init.h"
 #include "runtime/weights.h"
 #include <stdlib.h>
@@ -29,11 +30,26 @@ void code_tell_initial(const CodeGen *c)
 
 int code_open(CodeGen *c, Compile *cc)
 {
+    const Options *o = cc->o;
+    RtError e = {0};
+    int sm = 0;
+    if (o->device && !device_choose(o->device, &sm, o->quiet ? NULL : stderr, &e))
+        return code_runtime_error(&e);
+    return sm ? code_open_gpu(c, cc, &(GpuTargets){.sm = {sm}, .n = 1}) : code_open_cpu(c, cc);
+}
+
+int code_open_gpu(CodeGen *c, Compile *cc, const GpuTargets *gpus)
+{
+    *c = (CodeGen){.cc = cc, .gpus = *gpus, .options = {.dump = cc->o->dump, .dump_to = stdout, .name = cc->o->name}};
+    gpu_options(&c->options, gpu_target(gpus->sm[0]));
+    return EXIT_FINE;
+}
+
+int code_open_cpu(CodeGen *c, Compile *cc)
+{
     const char *why = NULL;
     const Options *o = cc->o;
     *c = (CodeGen){.cc = cc};
-    if (o->device && !strcmp(o->device, "cuda"))
-        return driver_error(EXIT_DEVICE, "--device cuda is not available in this version");
     c->backend = backend_open(cc->arena, &why);
     if (!c->backend)
         return driver_error(EXIT_DEVICE, "%s", why);
@@ -177,10 +193,23 @@ int code_object(CodeGen *c, CpuOutput kind, bool library, Bytes *out)
     return EXIT_FINE;
 }
 
+int code_images(CodeGen *c)
+{
+    const char *why = NULL;
+    gpu_emit(c->cc->arena, c->program);
+    ImagesStatus status = gpu_compile(c->cc->arena, c->program, &c->gpus, c->uses, &why);
+    if (status == IMAGES_NO_COMPILER)
+        return driver_error(EXIT_DEVICE, "code for a GPU cannot be made: %s", why);
+    return status == IMAGES_FINE ? EXIT_FINE : driver_error(EXIT_BUG, "%s", why);
+}
+
 int code_jit(CodeGen *c)
 {
     const char *why = NULL;
     Bytes object;
+    c->model = &c->program->model;
+    if (!c->backend)
+        return code_images(c);
     int status = code_object(c, CPU_OBJECT, false, &object);
     if (status)
         return status;

@@ -3,13 +3,16 @@
 #ifndef CNNC_FRONTEND_COMMANDS_CODE_H
 #define CNNC_FRONTEND_COMMANDS_CODE_H
 #include "codegen/compile.h"
+#include "codegen/gpu/images.h"
 #include "frontend/backend.h"
 #include "frontend/driver.h"
 
 typedef struct CodeGen {
     Compile *cc;
-    const CpuBackend *backend;
+    const CpuBackend *backend; /* NULL: the program is for a GPU */
     CpuTarget target;
+    GpuTargets gpus;
+    GpuUses uses[MAX_GPU_TARGETS]; /* after code_images */
     CompileOptions options;
     RefNamed *weights;
     int32_t n_weights; /* by state_dict name */
@@ -20,13 +23,16 @@ typedef struct CodeGen {
 } CodeGen;
 
 /* Each returns an exit status; what went wrong has been printed. */
-int code_open(CodeGen *c, Compile *cc);        /* back end and target */
+int code_open(CodeGen *c, Compile *cc);        /* the device that --device asks for; its back end and target */
+int code_open_cpu(CodeGen *c, Compile *cc);
+int code_open_gpu(CodeGen *c, Compile *cc, const GpuTargets *gpus);   /* tiles for the oldest of them */
 int code_weights(CodeGen *c);                  /* --weights, or initial values; class names and normalisation from the file */
 int code_inference(CodeGen *c, bool selftest); /* c->program */
 int code_inference_once(CodeGen *c);           /* the same by c->options alone, whatever --max-rel-err says */
 int code_training(CodeGen *c);
 int code_object(CodeGen *c, CpuOutput kind, bool library, Bytes *out);
 int code_jit(CodeGen *c);                        /* c->model */
+int code_images(CodeGen *c);                     /* text and images of a program for GPUs */
 int code_session_model(CodeGen *c, Compile *cc); /* open, weights, inference, jit */
 void code_free(CodeGen *c);
 int code_dump(Compile *cc); /* --dump of a stage behind the checks */

@@ -52,6 +52,11 @@ static const CnncStage stages[] = {{NULL, BATCH, 1, 0, 1, "all \"of\" it", 9.5}}
 static const CnncFunction infer = {stages, 1, BATCH, 1000, 70};
 static const CnncStage two_stages[] = {{NULL, BATCH, 1, 0, 0, "first", 1}, {NULL, 2, 0, 1, 1, "second", 2}};
 static const CnncFunction step = {two_stages, 2, BATCH, 5000, 0};
+static const CnncGpuLaunch launches[] = {{"infer0_0_linear", "0.linear", {7, 2, 1}, 256, 1024, 784, 256, 0, 0, 18, 60},
+                                         {"infer1_1_relu", "1.relu", {1, 1, 1}, 32, 0, 0, 0, 1, 1, 0, 24}};
+static const CnncGpuFunction gpu_infer = {launches, 2, BATCH, 4096};
+static const CnncGpuImage images[] = {{90, 0, "\177ELF\0cubin", 10}, {80, 1, ".version 8.0", 13}};
+static const CnncGpu gpu = {"__global__ ...", 90, images, 2, &gpu_infer, NULL, NULL};
 static const char consts[64] __attribute__((aligned(64))) = "packed";
 
 static Stage infer_plan[1] = {{.name = "all", .slices = BATCH, .samples_per_slice = 1}};
@@ -66,7 +71,7 @@ static Program make_program(Arena *a)
                           .mean = mean, .std = dev, .n_classes = 3, .class_names = classes, .tensors = tensors, .n_tensors = 3,
                           .state_bytes = 192, .layers = layers, .n_layers = 2, .consts = consts, .consts_bytes = 64,
                           .weights_checksum = 0xfedcba9876543210ull, .infer = &infer, .step = &step, .train = &train, .test_in = test_in,
-                          .test_out = test_out, .n_test = 2, .test_tolerance = 1e-5};
+                          .test_out = test_out, .n_test = 2, .test_tolerance = 1e-5, .gpu = &gpu};
     return p;
 }
 
@@ -124,6 +129,24 @@ static void compare_train(const CnncTrain *g)
     assert_memory_equal(&flat, &train, sizeof train);
 }
 
+static void compare_gpu(const CnncGpu *g)
+{
+    assert_true(!g->text && g->sm == 90 && g->n_images == 2 && !g->eval && !g->step);
+    for (int i = 0; i < 2; i++) {
+        assert_true(g->images[i].sm == images[i].sm && g->images[i].ptx == images[i].ptx && g->images[i].size == images[i].size);
+        assert_memory_equal(g->images[i].bytes, images[i].bytes, (size_t)images[i].size);
+    }
+    assert_true(g->infer->n_launches == 2 && g->infer->batch == BATCH && g->infer->work_bytes == 4096);
+    for (int i = 0; i < 2; i++) {
+        CnncGpuLaunch flat = g->infer->launches[i];
+        assert_string_equal(flat.entry, launches[i].entry);
+        assert_string_equal(flat.name, launches[i].name);
+        flat.entry = launches[i].entry;
+        flat.name = launches[i].name;
+        assert_memory_equal(&flat, &launches[i], sizeof flat);
+    }
+}
+
 static void compare_model(const CnncModel *g, const CnncModel *w, const CpuTarget *t)
 {
     assert_int_equal(g->abi_version, CNNC_ABI_VERSION);
@@ -155,6 +178,7 @@ static void compare_model(const CnncModel *g, const CnncModel *w, const CpuTarge
     assert_memory_equal(g->test_in, test_in, sizeof test_in);
     assert_memory_equal(g->test_out, test_out, sizeof test_out);
     assert_true(g->n_test == w->n_test && g->test_tolerance == w->test_tolerance);
+    compare_gpu(g->gpu);
 }
 
 typedef struct { Arena *arena; Program program; CpuTarget target; CpuJit *jit; const CnncModel *model; } Loaded;

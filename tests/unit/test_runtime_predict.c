@@ -253,6 +253,8 @@ static void checks_and_measures_itself(void **state)
     assert_false(selftest_run(&s, f, &e));
     fclose(f);
     BenchResult r;
+    const CnncGpuImage images[] = {{90, 0, "", 0}, {80, 1, "", 0}};
+    const CnncModel gpu = {.gpu = &(CnncGpu){.images = images, .n_images = 2}};
     assert_true(bench_session(&s, 4, 0.01, &r, &e) && r.runs >= 3 && r.best <= r.median);
     for (int json = 0; json < 2; json++) {
         f = tmpfile();
@@ -262,13 +264,14 @@ static void checks_and_measures_itself(void **state)
         fputs(json ? "," : "", f);
         assert_true(bench_print_layers(&s, NULL, f, json, &e));
         fputs(json ? "," : "", f);
-        info_print(&m, f, json);
+        info_print(&m, json ? &gpu : NULL, f, json);
         fputs(json ? "]" : "", f);
         char *text = text_of(f);
         Json j = {text, text + strlen(text)};
         if (json && (!json_skip(&j) || !json_end(&j)))
             fail_msg("no JSON: %s", text);
         assert_non_null(strstr(text, "0 Linear"));
+        assert_int_equal(json, strstr(text, "sm_90, PTX from sm_80 on") != NULL);
     }
     session_close(&s);
 }

@@ -1,0 +1,123 @@
+#!/bin/sh
+# Everything that runs on a GPU, without one: the commands and the programs that `build` makes, on tests/gpu/driver.c, which stands in
+# for NVIDIA's driver and for NVRTC. Numbers agree with the CPU's; bits do not depend on when the device works.
+# Usage: tests/gpu/run.sh CNNC
+case $1 in /*) cnnc=$1 ;; *) cnnc=$PWD/$1 ;; esac
+root=$(cd "$(dirname "$0")/../.." && pwd) || exit 1
+data=$root/examples/data
+tmp=$(mktemp -d) || exit 1
+trap 'rm -rf "$tmp"' EXIT
+cd "$tmp" || exit 1
+bad=0
+
+# check NAME COMMAND...: the command succeeds.   status NAME WANTED WORDS COMMAND...: it exits so and says the words.
+check() {
+    name=$1
+    shift
+    if "$@" >log 2>&1; then echo "ok $name"; else echo "not ok $name"; tail -n 5 log; bad=1; fi
+}
+status() {
+    name=$1 want=$2 words=$3
+    shift 3
+    "$@" >out 2>err
+    got=$?
+    if [ $got -eq "$want" ] && grep -q -- "$words" out err; then echo "ok $name"; else echo "not ok $name: status $got, not $want, or not '$words'"; tail -n 5 err; bad=1; fi
+}
+# losses FILE FILE: the first ten losses agree within rounding
+losses() {
+    paste "$1" "$2" | head -n 10 | awk '
+        { split($0, f, "\"loss\": "); a = f[2] + 0; b = f[3] + 0; d = a > b ? a - b : b - a; if (!(d <= 1e-4 * (1 + a))) { print NR ": " a " " b; bad = 1 } }
+        END { exit bad || NR < 10 }'
+}
+
+${CC:-cc} -std=gnu11 -D_GNU_SOURCE -O2 -shared -fPIC -DHOST_HEADER="\"$root/tests/gpu/host.h\"" -I"$root" "$root/tests/gpu/driver.c" "$root/tests/gpu/host.c" -o driver.so ||
+    { echo "not ok the driver compiles"; exit 1; }
+export CNNC_CUDA_DRIVER="$tmp/driver.so" CNNC_NVRTC="$tmp/driver.so" XDG_CACHE_HOME="$tmp/cache"
+
+cat >net.cnn <<END
+input(1, 28, 28)
+normalize("auto")
+Conv2d(_, 4, 3, stride=3, bias=False, padding=1), BatchNorm2d, ReLU, MaxPool2d(2), Dropout2d(0.1), Flatten, Linear(_, 10)
+train {
+    data = MNIST("$data")
+    epochs = 1
+    batch_size = 350
+    optimizer = Adam(lr=0.01)
+    augment = [RandomCrop(28, padding=2), RandomHorizontalFlip(0.3)]
+    seed = 4
+}
+END
+
+# ---- training: 18 steps, the last with 50 samples ----
+check "train on the CPU" "$cnnc" train net.cnn -q -o c.safetensors --log c.jsonl
+check "train on a GPU" "$cnnc" train net.cnn -q -o g.safetensors --log g.jsonl --device cuda
+check "the first losses agree" losses c.jsonl g.jsonl
+check "work as late as can be" env CNNC_GPU_ORDER=behind "$cnnc" train net.cnn -q -o h.safetensors --log h.jsonl --device cuda --threads 1
+check "gives the same bits" cmp g.safetensors h.safetensors
+grep step g.jsonl >g.steps
+grep step h.jsonl >h.steps
+check "and the same log" cmp g.steps h.steps
+check "stop" "$cnnc" train net.cnn -q -o r.safetensors --steps 7 --device cuda
+check "resume" "$cnnc" train net.cnn -q -o r.safetensors --resume r.ckpt.safetensors --device cuda
+check "to the same bits" cmp g.safetensors r.safetensors
+status "NaN" 1 "loss became" "$cnnc" train net.cnn -q -o n.safetensors --lr 1e38 --device cuda
+
+# ---- evaluation and inference ----
+check "eval on the CPU" sh -c '"$0" eval net.cnn --weights g.safetensors --json | tr , "\n" | grep -E "samples|correct|accuracy\"" >c.eval' "$cnnc"
+check "eval on a GPU" sh -c '"$0" eval net.cnn --weights g.safetensors --json --device cuda | tr , "\n" | grep -E "samples|correct|accuracy\"" >g.eval' "$cnnc"
+check "they agree" cmp c.eval g.eval
+pictures=$root/examples/data/digits
+"$cnnc" predict net.cnn --weights g.safetensors --top 1 "$pictures" 2>/dev/null | sed 's/(.*//' >c.top
+check "predict" sh -c '"$0" predict net.cnn --weights g.safetensors --top 1 --batch 3 --device cuda "$1" | sed "s/(.*//" >g.top' "$cnnc" "$pictures"
+check "the same classes" cmp c.top g.top
+images=$data/t10k-images-idx3-ubyte.gz
+check "run on the CPU" "$cnnc" run net.cnn --weights g.safetensors --input "$images" -o c.npy
+status "run on a GPU, batches with a rest" 0 "largest absolute error" "$cnnc" verify net.cnn --weights g.safetensors --input "$images" --expect c.npy --batch 64 --device cuda
+
+# ---- programs: one file for both devices ----
+check "build a program" "$cnnc" build net.cnn -q --weights g.safetensors --device cuda -o app --inputs png,npy,idx --batch 3
+status "which runs on the GPU" 0 "GPU, test driver" ./app --selftest
+status "on the CPU when asked" 0 "passed" ./app --selftest --device cpu
+status "and when there is none" 0 "CPU; there is no GPU driver" env CNNC_CUDA_DRIVER=/nonexistent.so ./app --selftest
+status "but not when a GPU is asked for" 4 "no GPU driver" env CNNC_CUDA_DRIVER=/nonexistent.so ./app --selftest --device cuda
+status "a driver without a GPU" 4 "shows no GPU" env CNNC_GPU_NONE=1 ./app --selftest --device cuda
+status "a GPU without memory" 4 "not enough memory" env CNNC_GPU_MEMORY=1000 ./app --selftest --device cuda
+status "no such device" 2 "cpu, cuda or auto" ./app --selftest --device gpu
+check "its outputs" ./app --input "$images" --output a.npy
+status "agree with the CPU's" 0 "0.00" "$cnnc" verify net.cnn --weights g.safetensors --input "$images" --expect a.npy
+status "it names its GPUs" 0 "sm_80, sm_90, sm_100, PTX" ./app --info
+check "build a trainer" "$cnnc" build net.cnn -q --trainer --gpu sm_90 -o trainer
+check "it trains" ./trainer -q -o t.safetensors
+check "to the same bits" cmp g.safetensors t.safetensors
+check "a program for the CPU" "$cnnc" build net.cnn -q -o plain --inputs npy
+status "has no GPU code" 4 "built without GPU code" ./plain --selftest --device cuda
+check "emit" "$cnnc" build net.cnn -q --emit cuda,ptx,cubin --gpu sm_90,sm_80 -o out
+check "its files" test -s out.cu -a -s out.ptx -a -s out.sm_80.cubin -a -s out.sm_90.cubin -a ! -e out.cubin
+check "the text of a trainer" "$cnnc" build net.cnn -q --trainer --emit cuda -o step.cu
+check "has the step and the feed" grep -q "cnnc_feed(CnncGpuFeed" step.cu
+status "a GPU too old" 2 "the oldest GPU is sm_80" "$cnnc" build net.cnn -q --gpu sm_70 -o x
+status "no GPU's name" 2 "not 'h100'" "$cnnc" build net.cnn -q --gpu h100 -o x
+status "a library for GPUs" 2 "for the CPU" "$cnnc" build net.cnn -q --device cuda --emit shared -o x.so
+
+# ---- bench ----
+status "bench" 0 "GPU, peak" "$cnnc" bench net.cnn --weights g.safetensors --device cuda
+status "bench of a training step" 0 "images/s" "$cnnc" bench net.cnn --train --batch 4 --device cuda
+status "its JSON" 0 "^{.*\"images_per_second\": [0-9.e+-]*}$" sh -c '"$0" bench net.cnn --train --batch 4 --device cuda --json | tr -d "
+"' "$cnnc"
+status "of kernels that are not run" 0 "H100" "$cnnc" bench net.cnn --train --device cuda --static --gpu sm_90
+status "its JSON" 0 "^.{\"gpu\": \"sm_80\", \"kernels\": .*\"registers\": 32,.*sm_90.*sm_100.*}.$" sh -c '"$0" bench net.cnn -q --device cuda --static --json | tr -d "
+"' "$cnnc"
+status "versions" 0 "NVRTC 0.1" "$cnnc" --version
+
+# ---- the compiler and its cache ----
+run_gpu() { "$cnnc" run net.cnn -q --weights g.safetensors --input "$images" -o x.npy --device cuda; }
+check "kernels are compiled once" env CC=false "$cnnc" run net.cnn -q --weights g.safetensors --input "$images" -o x.npy --batch 64 --device cuda
+for f in cache/cnnc/*; do printf 'x' | dd of="$f" bs=1 seek=200 conv=notrunc 2>/dev/null; done
+status "a damaged cache is not used" 70 "NVRTC refuses" env CC=false "$cnnc" run net.cnn -q --weights g.safetensors --input "$images" -o x.npy --batch 64 --device cuda
+check "but mended" run_gpu
+check "a cache that cannot be" env XDG_CACHE_HOME=/proc/none "$cnnc" run net.cnn -q --weights g.safetensors --input "$images" -o x.npy --device cuda
+status "no compiler" 4 "is no NVRTC" env CNNC_NVRTC=/nonexistent.so "$cnnc" run net.cnn -q --weights g.safetensors --input "$images" -o x.npy --device cuda
+status "no driver" 4 "no GPU driver" env CNNC_CUDA_DRIVER=/nonexistent.so "$cnnc" run net.cnn -q --weights g.safetensors --input "$images" -o x.npy --device cuda
+status "auto takes the CPU, and says why" 0 "CPU; there is no GPU driver" env CNNC_CUDA_DRIVER=/nonexistent.so "$cnnc" run net.cnn --weights g.safetensors --input "$images" -o x.npy --device auto
+status "auto takes the GPU" 0 "GPU, test driver" "$cnnc" run net.cnn --weights g.safetensors --input "$images" -o x.npy --device auto
+[ $bad = 0 ]
