@@ -122,6 +122,7 @@ static void fill_model(Arena *a, Program *p, const Module *m, const KernelList *
     }
     x->n_classes = m->n_labels;
     x->class_names = (const char *const *)m->labels;
+    x->plan = choices_text(a, &o->choices);
     x->weights_checksum = o->weights_checksum;
     fill_layers(a, x, g, l);
 }
@@ -199,11 +200,14 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
         return c->o->plan(c->a, name, l, &in, c->o->plan_ctx);
     }
     LayoutPlan layouts = choose_plan(l, &c->o->target, where == PARAMS_IN_STATE);
+    if (where == PARAMS_CONST && c->o->choices.layout != LAYOUT_BY_COST)
+        layouts = c->o->choices.layout == LAYOUT_WANT_IMAGES ? LAYOUT_IMAGES : LAYOUT_CHANNELS;
     NestTarget narrowed = choose_lanes(layouts, &c->o->target, g->batch);
     const NestTarget *t = &narrowed;
     int64_t blocks = (g->batch + t->lanes - 1) / t->lanes, samples = t->lanes * ((blocks + MAX_SLICES - 1) / MAX_SLICES);
     if (!c->o->no_winograd)
-        winograd(l, t, layouts == LAYOUT_IMAGES, c->o->winograd_error > 0 ? c->o->winograd_error : WINOGRAD_ERROR);
+        c->o->winograd_layers =
+            winograd(l, t, layouts == LAYOUT_IMAGES, c->o->winograd_error > 0 ? c->o->winograd_error : WINOGRAD_ERROR, &c->o->choices);
     choose(l, layouts, t, samples);
     PlanInput in = {.target = t, .samples = layouts == LAYOUT_IMAGES ? samples : 0, .state_offset = state_offset, .const_offset = const_offset, .ctx = c};
     Function *fn = plan(c->a, name, l, &in);

@@ -2,6 +2,7 @@
  * Programs, tables and packed constants live in the given arena. */
 #ifndef CNNC_CODEGEN_COMPILE_H
 #define CNNC_CODEGEN_COMPILE_H
+#include "codegen/choices.h"
 #include "codegen/plan.h"
 #include "ir/ref/ref.h"
 #include "passes/pass.h"
@@ -18,6 +19,8 @@ typedef struct {
     const char *cpu, *features;     /* recorded in the program */
     bool no_winograd;               /* --no-winograd: every convolution directly */
     double winograd_error;          /* of the forms taken, at most; 0: WINOGRAD_ERROR */
+    Choices choices;                /* where plans differ from the cost model's */
+    int winograd_layers;            /* set: convolutions of the last function that Winograd could do */
     bool selftest;                  /* record inputs and outputs of the reference interpreter, unless that takes seconds */
     bool always_selftest;           /* ... however long it takes */
     uint64_t weights_checksum;

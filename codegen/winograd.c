@@ -418,18 +418,21 @@ static bool plain_epilogue(const Wino *w)
     return true;
 }
 
-void winograd(KernelList *l, const NestTarget *t, bool images, double error)
+static bool wants_direct(const Choices *c, int i) { return i < 64 && c->direct >> i & 1; }
+
+int winograd(KernelList *l, const NestTarget *t, bool images, double error, const Choices *choices)
 {
+    int possible = 0;
     Vec(Kernel) out = {0};
     for (uint32_t i = 0; i < l->kernels.len; i++) {
         Kernel k = l->kernels.at[i];
         Wino w = {.l = l, .t = t, .k = &k, .images = images, .error = error};
-        if (!recognise(&w) || !plain_epilogue(&w) || !pays(&w)) {
+        if (!recognise(&w) || !plain_epilogue(&w) || !pays(&w) || wants_direct(choices, possible++)) {
             vec_push(l->arena, &out, k);
             continue;
         }
         if (w.th * w.tw > WHOLE_TILES) {
-            w.rows = STRIP_TILES / w.tw;
+            w.rows = (choices->strip > 0 ? choices->strip : STRIP_TILES) / w.tw;
             w.rows = w.rows < 1 ? 1 : w.rows;
         }
         make_buffers(&w);
@@ -442,4 +445,5 @@ void winograd(KernelList *l, const NestTarget *t, bool images, double error)
     l->kernels.at = out.at;
     l->kernels.len = out.len;
     l->kernels.cap = out.cap;
+    return possible;
 }

@@ -1,6 +1,7 @@
 /* winograd: 3x3 and 5x5 convolutions as F(m x m, r x r): fewer multiplications; constant weights are transformed ahead. */
 #ifndef CNNC_CODEGEN_WINOGRAD_H
 #define CNNC_CODEGEN_WINOGRAD_H
+#include "codegen/choices.h"
 #include "codegen/nest.h"
 
 /* Tiles of m x m outputs from a x a inputs, a = m + r - 1, by interpolation at 0, +-point[i], infinity: a = 2 + 2 * points.
@@ -13,8 +14,8 @@ typedef struct WinogradForm { const char *name; int m, r, a; double error, point
 
 /* Replaces the 3x3 and 5x5 stride-1 convolutions and data gradients for which it pays by three kernels each (input transform, products,
  * output transform), and one for weights that change. images: LAYOUT_IMAGES. error: of the forms allowed, at most. Sets the layouts of
- * its own buffers. */
-void winograd(KernelList *l, const NestTarget *t, bool images, double error);
+ * its own buffers. Returns how many convolutions it could do, those that `choices` wants done directly included. */
+int winograd(KernelList *l, const NestTarget *t, bool images, double error, const Choices *choices);
 /* The transformed weights of a form: from w[K][C][r][r] to u[a^2][K][C], in double. */
 void winograd_weights(const WinogradForm *f, const double *w, int64_t k, int64_t c, double *u);
 #endif

@@ -75,7 +75,7 @@ static const Opt table[] = {
     {"--gpu", 0, OPT_TEXT, AT(gpu), 0, CMD_BUILD | CMD_BENCH, "sm_90,...", "GPUs to make machine code for (sm_80,sm_90,sm_100; others get PTX)"},
     {"--static", 0, OPT_FLAG, AT(static_bench), 0, CMD_BENCH, NULL, "with --device cuda: what kernels take, without running them"},
     {"--train", 0, OPT_FLAG, AT(train_bench), 0, CMD_BENCH, NULL, "times a training step"},
-    {"--tune", 0, OPT_UNSUPPORTED, 0, 0, CMD_CODE, "SECONDS", "not yet"},
+    {"--tune", 0, OPT_NUMBER, AT(tune), 0, CMD_CODE & ~CMD_EVAL, "SECONDS", "measures other plans for so long and keeps the fastest; a program or checkpoint keeps it too"},
     {"--precision", 0, OPT_UNSUPPORTED, 0, 0, CMD_CODE, "f32,bf16", "not yet: f32"},
     {"--max-rel-err", 0, OPT_NUMBER, AT(max_rel_err), 0, CMD_CODE & ~CMD_TRAIN, "E", "bounds the error, which is measured against double precision and printed"},
     {"--no-winograd", 0, OPT_FLAG, AT(no_winograd), 0, CMD_CODE, NULL, "every convolution directly"},

@@ -37,7 +37,7 @@ typedef struct Options {
     int64_t batch, threads, top, epochs, steps; /* 0: not given */
     int64_t seed;
     bool has_seed;
-    double lr, rtol, atol, max_rel_err;
+    double lr, rtol, atol, max_rel_err, tune;
     bool has_lr;
     const char *device, *color, *error_format, *input_shape, *weights, *out, *format, *memory, *dump, *data, *resume, *log, *html,
         *best;

@@ -125,6 +125,7 @@ typedef struct CnncModel {
     const CnncTensor *tensors; int32_t n_tensors; int64_t state_bytes;
     const CnncLayer *layers; int32_t n_layers;
     const char *consts; int64_t consts_bytes;              /* packed weights; aligned to 64 */
+    const char *plan;                                      /* what --tune chose otherwise than the cost model, as codegen/choices.h writes it; "" or NULL */
     uint64_t weights_checksum;                             /* of the safetensors data the program was built with; 0: initial weights */
     const CnncFunction *infer;     /* with folded constants; NULL in trainers */
     const CnncFunction *eval;      /* reads state: running statistics, no dropout; trainers and the JIT of `train` */

@@ -134,6 +134,8 @@ static void info_json(const CnncModel *m, const CnncModel *gpu, FILE *to, const 
     json_put_string(to, m->version);
     fputs(", \"cpu\": ", to);
     json_put_string(to, m->cpu);
+    fputs(", \"plan\": ", to);
+    json_put_string(to, m->plan ? m->plan : "");
     fputs(", \"features\": ", to);
     json_put_string(to, m->features);
     fputs(", \"this_cpu\": ", to);
@@ -175,6 +177,8 @@ void info_print(const CnncModel *m, const CnncModel *gpu, FILE *to, bool json)
         put_images(gpu->gpu, to);
         putc('\n', to);
     }
+    if (m->plan && *m->plan)
+        fprintf(to, "plan       %s (by --tune)\n", m->plan);
     fprintf(to, "compiler   cnnc %s\n", m->version);
 }
 

@@ -15,6 +15,8 @@ bool bench_print(Session *s, FILE *to, bool json, RtError *e);           /* one 
 bool bench_print_layers(Session *s, const Peak *peak, FILE *to, bool json, RtError *e);
 /* The same for a training step of model->step on random samples, and a line "N images/s". */
 bool bench_print_training(const CnncModel *m, int threads, const Peak *peak, FILE *to, bool json, RtError *e);
+/* Times training steps on random samples: batch and best are filled in. */
+bool bench_training(const CnncModel *m, int threads, BenchResult *out, RtError *e);
 void info_print(const CnncModel *m, const CnncModel *gpu, FILE *to, bool json);          /* gpu: NULL without GPU code */
 /* Runs them: the largest absolute error of an output (NaN when one is no number), and the largest absolute value it should have. False: the device failed. */
 bool selftest_errors(Session *s, double *error, double *largest, RtError *e);

@@ -264,31 +264,67 @@ static bool train_on_cpu(Table *t, Exec *x, RtError *e)
     return true;
 }
 
-bool bench_print_training(const CnncModel *m, int threads, const Peak *peak, FILE *to, bool json, RtError *e)
+/* An Exec for the training step, with initial weights and a pool of its own; NULL: *e. */
+static Exec *open_training(const CnncModel *m, int threads, RtError *e)
 {
     const CnncFunction *f = m->step;
-    if (!f || !m->train)
-        return rt_error(e, RT_USAGE, "this program was built without training");
+    if (!f || !m->train) {
+        rt_error(e, RT_USAGE, "this program was built without training");
+        return NULL;
+    }
     int wanted = threads > 0 ? threads : threads_default_count(), useful = exec_useful_threads(f, f->batch);
     Threads *pool = threads_new(wanted < useful ? wanted : useful);
-    Exec *x = pool ? exec_new(m, &f, 1, pool, e) : NULL;
-    Table t = {.m = m,
-               .f = f,
-               .n = f->batch,
-               .threads = pool ? threads_count(pool) : 1,
-               .peak = peak,
-               .passes = 3,
-               .to = to,
-               .json = json};
     if (!pool)
         rt_error_memory(e, sizeof(void *));
+    Exec *x = pool ? exec_new(m, &f, 1, pool, e) : NULL;
     Rng g;
     rng_seed(&g, 0);
     if (x)
         init_state(m->tensors, m->n_tensors, &g, x->state, m->state_bytes);
-    bool fine = x && exec_put_state(x, e) && (m->gpu ? bench_gpu_training(x, to, json, e) : train_on_cpu(&t, x, e));
-    free(t.seconds);
+    if (x && exec_put_state(x, e))
+        return x;
     exec_free(x);
     threads_free(pool);
+    return NULL;
+}
+
+static void close_training(Exec *x)
+{
+    Threads *pool = x->threads;
+    exec_free(x);
+    threads_free(pool);
+}
+
+static Table training_table(const Exec *x)
+{
+    const CnncFunction *f = x->model->step;
+    return (Table){.m = x->model, .f = f, .n = f->batch, .threads = threads_count(x->threads), .passes = 3};
+}
+
+bool bench_training(const CnncModel *m, int threads, BenchResult *out, RtError *e)
+{
+    Exec *x = open_training(m, threads, e);
+    if (!x)
+        return false;
+    Table t = training_table(x);
+    bool fine = time_training(&t, x, e);
+    *out = (BenchResult){.batch = t.n, .best = t.best};
+    free(t.seconds);
+    close_training(x);
+    return fine;
+}
+
+bool bench_print_training(const CnncModel *m, int threads, const Peak *peak, FILE *to, bool json, RtError *e)
+{
+    Exec *x = open_training(m, threads, e);
+    if (!x)
+        return false;
+    Table t = training_table(x);
+    t.peak = peak;
+    t.to = to;
+    t.json = json;
+    bool fine = m->gpu ? bench_gpu_training(x, to, json, e) : train_on_cpu(&t, x, e);
+    free(t.seconds);
+    close_training(x);
     return fine;
 }

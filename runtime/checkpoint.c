@@ -192,6 +192,8 @@ bool checkpoint_write(const char *path, const CnncModel *m, const char *state, c
     }
     put_rng(&t->rng, rng);
     meta[n++] = (WeightsMeta){"train.rng", rng};
+    if (m->plan && *m->plan)
+        meta[n++] = (WeightsMeta){"train.plan", (char *)m->plan};
     return write_file(path, m, state, facts, meta, n, ROLES_ALL, e);
 }
 
@@ -224,6 +226,19 @@ bool checkpoint_read(const char *path, const CnncModel *m, char *state, TrainSta
         take_train_state(&w, path, t, e) && weights_load(&w, path, m->tensors, m->n_tensors, false, true, state, &match, e);
     weights_free(&w);
     return fine;
+}
+
+char *checkpoint_plan(const char *path, RtError *e)
+{
+    WeightsFile w = {0};
+    if (!weights_read(path, &w, e))
+        return NULL;
+    const char *text = weights_meta(&w, "train.plan");
+    char *plan = strdup(text ? text : "");
+    weights_free(&w);
+    if (!plan)
+        rt_error_memory(e, 64);
+    return plan;
 }
 
 char *checkpoint_path(const char *path)

@@ -28,6 +28,8 @@ bool checkpoint_write_weights(const char *path, const CnncModel *m, const char *
 bool checkpoint_write(const char *path, const CnncModel *m, const char *state, const WeightsFacts *facts, const TrainState *t, RtError *e);
 /* Reads both back; fails (RT_FILE) when the file is no checkpoint or another model's. */
 bool checkpoint_read(const char *path, const CnncModel *m, char *state, TrainState *t, RtError *e);
+/* The plan (CnncModel.plan) that the checkpoint's run was compiled with, malloc'd: the same bits need the same one. NULL: *e. */
+char *checkpoint_plan(const char *path, RtError *e);
 /* "w.safetensors" gives "w.ckpt.safetensors": where a run that saves its weights in `path` keeps its checkpoint. malloc'd. */
 char *checkpoint_path(const char *path);
 

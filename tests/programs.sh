@@ -118,5 +118,8 @@ status "no Winograd" 0 "$cnnc" build wide.cnn --emit obj --max-rel-err 1e-3 --no
 check "is direct" says "direct convolutions"
 status "a bound below float32's" 1 "$cnnc" build wide.cnn --emit obj --max-rel-err 1e-12
 check "tried the direct ones" says "direct convolutions"
+status "tuning" 0 "$cnnc" build wide.cnn --batch 2 --tune 2 -o tuned
+check "measured several plans" says "plans measured"
+status "tuning for another machine" 2 "$cnnc" build wide.cnn --emit obj --tune 1 --target aarch64-linux-gnu
 status "a bound for another machine" 2 "$cnnc" build wide.cnn --emit obj --max-rel-err 1e-3 --target aarch64-linux-gnu
 exit $bad

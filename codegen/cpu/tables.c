@@ -92,7 +92,7 @@ static const Field model_fields[] = {
     BYTES(CnncModel, mean, C_I32, n_mean), BYTES(CnncModel, std, C_I32, n_mean), DATA(CnncModel, n_classes),
     STRINGS(CnncModel, class_names, n_classes), STRUCTS(CnncModel, tensors, n_tensors, tensor), DATA(CnncModel, n_tensors),
     DATA(CnncModel, state_bytes), STRUCTS(CnncModel, layers, n_layers, layer), DATA(CnncModel, n_layers),
-    {F_CONSTS, offsetof(CnncModel, consts), 0, C_ONE, 0, NULL}, DATA(CnncModel, consts_bytes), DATA(CnncModel, weights_checksum),
+    {F_CONSTS, offsetof(CnncModel, consts), 0, C_ONE, 0, NULL}, DATA(CnncModel, consts_bytes), STRING(CnncModel, plan), DATA(CnncModel, weights_checksum),
     ONE(CnncModel, infer, function), ONE(CnncModel, eval, function), ONE(CnncModel, step, function), ONE(CnncModel, train, train),
     BYTES(CnncModel, test_in, C_TEST_IN, n_test), BYTES(CnncModel, test_out, C_TEST_OUT, n_test), DATA(CnncModel, n_test),
     DATA(CnncModel, test_tolerance), ONE(CnncModel, gpu, gpu),

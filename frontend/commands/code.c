@@ -4,6 +4,7 @@
  * The idea: one path for all: module -> Program -> object bytes -> JIT or file. */
 #include "frontend/commands/code.h"
 #include "frontend/commands/accuracy.h"
+#include "frontend/commands/tune.h"
 #include "codegen/gpu/gpu.h"
 #include "runtime/checkpoint.h"
 #include "runtime/device.h"
@@ -163,17 +164,20 @@ static int program_status(CodeGen *c)
     return driver_error(EXIT_BUG, "the program could not be put together");
 }
 
+static Arena *program_arena(const CodeGen *c) { return c->programs ? c->programs : c->cc->arena; }
+
 int code_inference(CodeGen *c, bool selftest)
 {
+    int status = c->cc->o->tune > 0 ? tune_inference(c) : EXIT_FINE;
     c->options.selftest = selftest;
-    if (c->cc->o->max_rel_err > 0)
-        return accuracy_inference(c);
-    return code_inference_once(c);
+    if (status)
+        return status;
+    return c->cc->o->max_rel_err > 0 ? accuracy_inference(c) : code_inference_once(c);
 }
 
 int code_inference_once(CodeGen *c)
 {
-    c->program = compile_inference(c->cc->arena, &c->cc->passes, c->weights, c->n_weights, &c->options);
+    c->program = compile_inference(program_arena(c), &c->cc->passes, c->weights, c->n_weights, &c->options);
     if (c->program)
         c->program->model.train = NULL;
     return program_status(c);
@@ -181,14 +185,20 @@ int code_inference_once(CodeGen *c)
 
 int code_training(CodeGen *c)
 {
-    c->program = compile_training(c->cc->arena, &c->cc->passes, &c->options);
+    int status = c->cc->o->tune > 0 ? tune_training(c) : EXIT_FINE;
+    return status ? status : code_training_once(c);
+}
+
+int code_training_once(CodeGen *c)
+{
+    c->program = compile_training(program_arena(c), &c->cc->passes, &c->options);
     return program_status(c);
 }
 
 int code_object(CodeGen *c, CpuOutput kind, bool library, Bytes *out)
 {
     const char *why = NULL;
-    if (!c->backend->compile(c->cc->arena, c->program, &c->target, kind, library, out, &why))
+    if (!c->backend->compile(program_arena(c), c->program, &c->target, kind, library, out, &why))
         return driver_error(EXIT_BUG, "%s", why);
     return EXIT_FINE;
 }
@@ -213,7 +223,7 @@ int code_jit(CodeGen *c)
     int status = code_object(c, CPU_OBJECT, false, &object);
     if (status)
         return status;
-    c->jit = c->backend->jit_load(c->cc->arena, c->program, object, &c->model, &why);
+    c->jit = c->backend->jit_load(program_arena(c), c->program, object, &c->model, &why);
     free(object.data);
     return c->jit ? EXIT_FINE : driver_error(EXIT_BUG, "%s", why);
 }

@@ -9,6 +9,7 @@
 
 typedef struct CodeGen {
     Compile *cc;
+    Arena *programs;   /* where programs and their tables live (a plan on trial: tune.c); NULL: the Compile's arena */
     const CpuBackend *backend; /* NULL: the program is for a GPU */
     CpuTarget target;
     GpuTargets gpus;
@@ -28,8 +29,9 @@ int code_open_cpu(CodeGen *c, Compile *cc);
 int code_open_gpu(CodeGen *c, Compile *cc, const GpuTargets *gpus);   /* tiles for the oldest of them */
 int code_weights(CodeGen *c);                  /* --weights, or initial values; class names and normalisation from the file */
 int code_inference(CodeGen *c, bool selftest); /* c->program */
-int code_inference_once(CodeGen *c);           /* the same by c->options alone, whatever --max-rel-err says */
+int code_inference_once(CodeGen *c);           /* the same by c->options alone, whatever --max-rel-err and --tune say */
 int code_training(CodeGen *c);
+int code_training_once(CodeGen *c);
 int code_object(CodeGen *c, CpuOutput kind, bool library, Bytes *out);
 int code_jit(CodeGen *c);                        /* c->model */
 int code_images(CodeGen *c);                     /* text and images of a program for GPUs */

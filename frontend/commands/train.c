@@ -4,7 +4,10 @@
 #include "runtime/train.h"
 #include "frontend/commands/code.h"
 #include "frontend/commands/commands.h"
+#include "runtime/checkpoint.h"
 #include "runtime/error.h"
+#include <stdlib.h>
+#include <unistd.h>
 
 static TrainOptions train_options(const Options *o, const Compile *cc, const char *out)
 {
@@ -35,6 +38,20 @@ static int no_train_block(const Compile *cc)
     return EXIT_FILE;
 }
 
+/* The run goes on with the plan that --tune found for it: the same bits need the same plan. */
+static int take_plan(CodeGen *c, const char *resume)
+{
+    RtError e = {0};
+    char *beside = checkpoint_path(resume);
+    char *plan = beside ? checkpoint_plan(access(beside, R_OK) == 0 ? beside : resume, &e) : NULL;
+    int status = plan ? EXIT_FINE : beside ? code_runtime_error(&e) : EXIT_BUG;
+    if (plan && !choices_parse(plan, &c->options.choices))
+        status = driver_error(EXIT_FILE, "%s is a damaged checkpoint: its plan is unreadable", resume);
+    free(plan);
+    free(beside);
+    return status;
+}
+
 static int run(Compile *cc)
 {
     const Options *o = cc->o;
@@ -44,6 +61,8 @@ static int run(Compile *cc)
     if (o->html)
         return driver_error(EXIT_USAGE, "--html is not implemented yet");
     int status = code_open(&c, cc);
+    if (!status && o->resume)
+        status = take_plan(&c, o->resume);
     if (!status)
         status = code_training(&c);
     if (!status)

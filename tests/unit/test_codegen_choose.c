@@ -1,6 +1,7 @@
 /* Layouts and sliced sums change nothing: the kernels of every net in the training cases (training step, evaluation and
  * folded inference), after choose for small vectors, verify and interpret to the reference's values under their new layouts,
  * for a full and a short batch. */
+#include "codegen/choices.h"
 #include "tests/unit/train_cases.h"
 
 #include "codegen/choose.h"
@@ -172,8 +173,24 @@ static void test_lanes(void **state)
     }
 }
 
+static void test_choices(void **state)
+{
+    (void)state;
+    static const char *const good[] = {"", "layout=images", "layout=channels strip=14", "strip=42 direct=0", "layout=images strip=1 direct=0,7,63"};
+    static const char *const bad[] = {"layout", "layout=", "layout=rows", "strip=", "strip=-1", "strip=70000", "direct=64", "direct=1,", "direct=1,,2", "direct=a", "speed=3", "  "};
+    Arena *a = arena_new();
+    Choices c;
+    for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+        assert_true(choices_parse(good[i], &c));
+        assert_string_equal(choices_text(a, &c), good[i]);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        assert_false(choices_parse(bad[i], &c));
+    arena_free(a);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_layouts), cmocka_unit_test(test_lanes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_layouts), cmocka_unit_test(test_lanes), cmocka_unit_test(test_choices)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

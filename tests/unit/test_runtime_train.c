@@ -295,6 +295,25 @@ static void keeps_old_checkpoint_on_full_disk(void **state)
     assert_int_equal(e.kind, RT_FILE);
 }
 
+static void keeps_the_plan_with_a_checkpoint(void **state)
+{
+    World *w = *state;
+    CnncTrain t = fake_train();
+    CnncModel m = fake_model(&t);
+    char a[160];
+    RtError e = {0};
+    for (int tuned = 0; tuned < 2; tuned++) {
+        m.plan = tuned ? "strip=14 direct=2" : "";
+        if (!train_run(&m, &(TrainOptions){.out = path(w, "p.safetensors", a), .data = w->data, .steps = 1}, NULL, &e))
+            fail_msg("%s", e.text);
+        char *plan = checkpoint_plan(path(w, "p.ckpt.safetensors", a), &e);
+        assert_string_equal(plan, m.plan);
+        free(plan);
+    }
+    assert_null(checkpoint_plan(w->x, &e));
+    assert_int_equal(e.kind, RT_FILE);
+}
+
 /* eval_model sees what training saw: the same held-back part, the same accuracy. */
 static void evaluates_the_held_back_part(void **state)
 {
@@ -381,6 +400,7 @@ int main(void)
         cmocka_unit_test(learns_and_repeats), cmocka_unit_test(resumes_with_same_bits), cmocka_unit_test(saves_when_interrupted), cmocka_unit_test(saves_when_interrupted_in_evaluation),
         cmocka_unit_test(survives_kills), cmocka_unit_test(refuses_other_runs), cmocka_unit_test(stops_at_nan),
         cmocka_unit_test(keeps_old_checkpoint_on_full_disk), cmocka_unit_test(keeps_facts_with_weights),
+        cmocka_unit_test(keeps_the_plan_with_a_checkpoint),
         cmocka_unit_test(evaluates_the_held_back_part), cmocka_unit_test(measures_a_step),
     };
     return cmocka_run_group_tests(tests, make_world, end_world);
