@@ -35,6 +35,7 @@ count() {
     passed=$((passed + good)) failed=$((failed + bad))
     echo "$name: $good passed, $bad failed ($(($(date +%s) - began)) s)"
     [ "$bad" -eq 0 ] || { grep -v '^ok ' "$log/out" | tail -n 60; }
+    grep '^SKIPPED' "$log/out"
 }
 
 # One line for each case of the test programs in a folder but those named; as many programs at once as there are cores. A program
@@ -61,6 +62,7 @@ count "unit tests" unit build ""
 [ -f tests/meta/run.sh ] && count "the tree's own rules" sh tests/meta/run.sh
 [ -f tests/programs.sh ] && count "training and programs" sh tests/programs.sh build/cnnc
 [ -f tests/gpu/run.sh ] && count "GPU programs, without a GPU" sh tests/gpu/run.sh build/cnnc
+[ -f tests/gpu/ptxas.sh ] && count "kernels, as ptxas sees them" sh tests/gpu/ptxas.sh $([ $long -eq 1 ] && echo --all) build/cnnc
 [ -f tests/examples.sh ] && count "examples and README" sh tests/examples.sh build
 if [ $fast -eq 0 ]; then
     sh .ci/setup build-asan -DCMAKE_BUILD_TYPE=Debug -DCNNC_SANITIZE=ON || { echo "$passed passed, $((failed + 1)) failed"; exit 1; }

@@ -34,10 +34,11 @@ struct Nvrtc {
 #undef NVRTC_MEMBER
 };
 
-static const char *const fixed_options[] = {"--std=c++17", "-default-device", "--ptxas-options=-v"};
-enum { FIXED_OPTIONS = 3 };
+/* 177: a function of the prelude that no kernel calls. */
+static const char *const fixed_options[] = {"--std=c++17", "-default-device", "--ptxas-options=-v", "--diag-suppress=177"};
+enum { FIXED_OPTIONS = 4, MOST_OPTIONS = FIXED_OPTIONS + 2, INVALID_OPTION = 5 };
 
-const char *nvrtc_options(void) { return "--std=c++17 -default-device --ptxas-options=-v"; }
+const char *nvrtc_options(void) { return "--std=c++17 -default-device"; }
 
 static bool open_one(Nvrtc *n, Arena *a, const char *name)
 {
@@ -134,12 +135,15 @@ bool nvrtc_compile(Nvrtc *n, Arena *a, const char *text, int sm, bool ptx, Nvrtc
     *out = (NvrtcCode){.log = "NVRTC took no text"};
     if (n->create(&p, text, "cnnc.cu", 0, NULL, NULL) != 0)
         return false;
-    const char *options[FIXED_OPTIONS + 1];
+    const char *options[MOST_OPTIONS];
     memcpy(options, fixed_options, sizeof fixed_options);
     options[FIXED_OPTIONS] = arena_printf(a, "--gpu-architecture=%s_%d", ptx ? "compute" : "sm", sm);
-    bool fine = n->compile(p, FIXED_OPTIONS + 1, options) == 0;
+    options[FIXED_OPTIONS + 1] = "--split-compile=0";   /* on all cores, the same code; not known to every 12.x */
+    int result = n->compile(p, MOST_OPTIONS, options);
+    if (result == INVALID_OPTION)
+        result = n->compile(p, MOST_OPTIONS - 1, options);
     out->log = read_log(n, a, p);
-    fine = fine && read_code(n, a, p, ptx, out);
+    bool fine = result == 0 && read_code(n, a, p, ptx, out);
     n->destroy(&p);
     return fine;
 }

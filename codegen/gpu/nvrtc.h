@@ -15,7 +15,7 @@ const char *nvrtc_version(const Nvrtc *n);           /* "13.0" */
 const char *nvrtc_library(const Nvrtc *n);           /* "libnvrtc.so.13" */
 /* The newest architecture it knows that is not newer than sm; 0: none. */
 int nvrtc_architecture(const Nvrtc *n, int sm);
-/* The options every text is compiled with, in one line; part of what a result depends on. */
+/* The options that a result depends on, in one line. */
 const char *nvrtc_options(void);
 /* Machine code for sm, or PTX from it on. False: refused, and out->log says why. Each call may run in its own thread, with its own
  * arena. */

@@ -1,0 +1,199 @@
+/* What surrounds the text of a GPU program: names of GPUs, the compiler's log read, the cache on disk, rooflines. */
+#include "codegen/gpu/cache.h"
+#include "codegen/gpu/images.h"
+#include "codegen/gpu/roofline.h"
+
+#include <dirent.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static void names_of_gpus(void **state)
+{
+    (void)state;
+    Arena *a = arena_new();
+    GpuTargets t;
+    const char *why = NULL;
+    assert_true(gpu_targets_parse(a, NULL, &t, &why) && t.n == 3 && t.sm[0] == 80 && t.sm[2] == 100 && t.ptx == 80);
+    assert_true(gpu_targets_parse(a, "sm_100, sm_90,86", &t, &why) && t.n == 3 && t.sm[0] == 86 && t.sm[1] == 90 && t.sm[2] == 100);
+    static const char *const wrong[] = {"", "h100", "sm_", "sm_90a", "sm_9", "sm_75", "80 90x", "80,81,82,83,84,85,86,87,88"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        why = NULL;
+        assert_false(gpu_targets_parse(a, wrong[i], &t, &why));
+        assert_non_null(why);
+    }
+    arena_free(a);
+}
+
+static const char text[] = "typedef int CnncArgs;\n"
+                           "// layer conv1\n"
+                           "__global__ void __launch_bounds__(256) infer0_conv1(CnncArgs args)\n"
+                           "{\n"
+                           "}\n"
+                           "__global__ void infer1_2_relu(CnncArgs args)\n"
+                           "{\n"
+                           "    wrong;\n"
+                           "}\n";
+
+static void mistakes_name_their_layer(void **state)
+{
+    (void)state;
+    Arena *a = arena_new();
+    const CnncLayer layers[] = {{.name = "conv1", .type = "Conv2d"}, {.name = "2", .type = "ReLU"}};
+    const CnncGpuLaunch launches[] = {{.entry = "infer0_conv1", .name = "conv1.conv", .first_layer = 0},
+                                      {.entry = "infer1_2_relu", .name = "2.relu", .first_layer = 1}};
+    const CnncGpuFunction infer = {.launches = launches, .n_launches = 2};
+    const CnncGpu gpu = {.text = text, .infer = &infer};
+    const CnncModel m = {.layers = layers, .n_layers = 2, .gpu = &gpu};
+    assert_non_null(strstr(gpu_explain_log(a, &m, "cnnc.cu(8): error: identifier \"wrong\" is undefined\n"), "kernel 2.relu of layer 2 (ReLU):\ncnnc.cu(8)"));
+    assert_non_null(strstr(gpu_explain_log(a, &m, "cnnc.cu(4): warning: x\ncnnc.cu(4): error: y\n"), "kernel conv1.conv of layer conv1 (Conv2d)"));
+    assert_non_null(strstr(gpu_explain_log(a, &m, "cnnc.cu(1): error: y\n"), "kernel text:"));
+    assert_non_null(strstr(gpu_explain_log(a, &m, "out of memory\n"), "out of memory"));
+    arena_free(a);
+}
+
+static void resources_are_read(void **state)
+{
+    (void)state;
+    Arena *a = arena_new();
+    GpuUses u = gpu_read_uses(a, 90, "ptxas info    : 0 bytes gmem\n"
+                                     "ptxas info    : Compiling entry function 'one' for 'sm_90'\n"
+                                     "ptxas info    : Function properties for one\n"
+                                     "    16 bytes stack frame, 8 bytes spill stores, 12 bytes spill loads\n"
+                                     "ptxas info    : Used 255 registers, used 1 barriers, 16 bytes cumulative stack size, 1024 bytes smem, 400 bytes cmem[0]\n"
+                                     "ptxas info    : Compiling entry function 'two' for 'sm_90'\n"
+                                     "    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\n"
+                                     "ptxas info    : Used 8 registers\n");
+    assert_true(u.sm == 90 && u.n == 2);
+    assert_string_equal(u.uses[0].entry, "one");
+    assert_true(u.uses[0].registers == 255 && u.uses[0].shared_bytes == 1024 && u.uses[0].stack_bytes == 16 && u.uses[0].spill_stores == 8 &&
+                u.uses[0].spill_loads == 12);
+    assert_true(u.uses[1].registers == 8 && u.uses[1].shared_bytes == 0 && u.uses[1].spill_stores == 0);
+    assert_int_equal(gpu_read_uses(a, 90, "").n, 0);
+    arena_free(a);
+}
+
+/* NVIDIA's occupancy calculator gives these numbers. */
+static void occupancy_and_bounds(void **state)
+{
+    (void)state;
+    const GpuFacts *a100 = gpu_facts(80), *h100 = gpu_facts(90);
+    assert_true(gpu_facts(86) == a100 && gpu_facts(103)->sm == 100 && gpu_facts(75) == NULL);
+    assert_int_equal(gpu_resident_blocks(h100, 32, 256, 0), 8);           /* threads */
+    assert_int_equal(gpu_resident_blocks(h100, 128, 256, 0), 2);          /* registers */
+    assert_int_equal(gpu_resident_blocks(h100, 255, 1024, 0), 0);         /* too many registers */
+    assert_int_equal(gpu_resident_blocks(h100, 32, 128, 100 << 10), 2);   /* shared memory */
+    assert_int_equal(gpu_resident_blocks(a100, 32, 128, 100 << 10), 1);
+    assert_int_equal(gpu_resident_blocks(h100, 16, 32, 0), 32);           /* blocks */
+    assert_true(gpu_bound(h100, 66.9e12, 0) == 1 && gpu_bound(h100, 1, 3.35e12) == 1);
+}
+
+/* ---- the cache ---- */
+
+static char home[] = "/tmp/cnnc-cache-XXXXXX";
+
+static int make_home(void **state)
+{
+    (void)state;
+    return !mkdtemp(home) || setenv("XDG_CACHE_HOME", home, 1) != 0;
+}
+
+/* The name of the n-th entry in order of readdir; how many there are. */
+static int entries(char *path, size_t size)
+{
+    char folder[64];
+    int n = 0;
+    snprintf(folder, sizeof folder, "%s/cnnc", home);
+    DIR *d = opendir(folder);
+    for (const struct dirent *f; d && (f = readdir(d));)
+        if (f->d_name[0] != '.') {
+            n++;
+            snprintf(path, size, "%s/%s", folder, f->d_name);
+        }
+    if (d)
+        closedir(d);
+    return n;
+}
+
+static int remove_home(void **state)
+{
+    (void)state;
+    Arena *a = arena_new();
+    char path[400];
+    cache_trim(a, 0);
+    int left = entries(path, sizeof path);
+    arena_free(a);
+    snprintf(path, sizeof path, "%s/cnnc", home);
+    return left != 0 || rmdir(path) != 0 || rmdir(home) != 0;
+}
+
+static void damage(const char *path, long at)
+{
+    FILE *f = fopen(path, "r+");
+    assert_non_null(f);
+    fseek(f, at, at < 0 ? SEEK_END : SEEK_SET);
+    int c = fgetc(f);
+    fseek(f, at, at < 0 ? SEEK_END : SEEK_SET);
+    fputc(c ^ 1, f);
+    fclose(f);
+}
+
+static void entries_come_back_whole_or_not_at_all(void **state)
+{
+    (void)state;
+    Arena *a = arena_new();
+    const CachePart parts[2] = {{"cubin\0bytes", 11}, {"", 0}};
+    CachePart got[2];
+    char path[400];
+    assert_false(cache_get(a, "key", got, 2));
+    cache_put(a, "key", parts, 2);
+    assert_int_equal(entries(path, sizeof path), 1);
+    assert_true(cache_get(a, "key", got, 2) && got[0].size == 11 && got[1].size == 0);
+    assert_memory_equal(got[0].bytes, parts[0].bytes, 11);
+    assert_false(cache_get(a, "kez", got, 2) || cache_get(a, "key", got, 1));
+    for (int i = 0; i < 4; i++) {   /* head, key, lengths, parts */
+        static const long places[] = {3, 33, 40, -1};
+        damage(path, places[i]);
+        assert_false(cache_get(a, "key", got, 2));
+        damage(path, places[i]);
+        assert_true(cache_get(a, "key", got, 2));
+    }
+    assert_int_equal(truncate(path, 50), 0);
+    assert_false(cache_get(a, "key", got, 2));
+    assert_int_equal(truncate(path, 0), 0);
+    assert_false(cache_get(a, "key", got, 2));
+    cache_put(a, "key", parts, 2);
+    assert_true(cache_get(a, "key", got, 2));
+    arena_free(a);
+}
+
+static void the_oldest_go_first(void **state)
+{
+    (void)state;
+    Arena *a = arena_new();
+    static char big[10000];
+    CachePart got;
+    for (int i = 0; i < 4; i++) {
+        cache_put(a, arena_printf(a, "entry %d", i), &(CachePart){big, sizeof big}, 1);
+        usleep(20000);
+    }
+    assert_true(cache_get(a, "entry 0", &got, 1));   /* used again: the youngest */
+    cache_trim(a, 25000);
+    assert_true(cache_get(a, "entry 0", &got, 1) && cache_get(a, "entry 3", &got, 1));
+    assert_false(cache_get(a, "entry 1", &got, 1) || cache_get(a, "entry 2", &got, 1));
+    arena_free(a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names_of_gpus), cmocka_unit_test(mistakes_name_their_layer), cmocka_unit_test(resources_are_read),
+        cmocka_unit_test(occupancy_and_bounds), cmocka_unit_test(entries_come_back_whole_or_not_at_all), cmocka_unit_test(the_oldest_go_first),
+    };
+    return cmocka_run_group_tests(tests, make_home, remove_home);
+}
