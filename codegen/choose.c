@@ -41,36 +41,18 @@ NestTarget choose_lanes(LayoutPlan plan, const NestTarget *t, int64_t batch)
 
 static Layout blocked(const Buffer *b, int dim, int lanes)
 {
-    Layout y = layout_plain(b->shape.rank);
+    Layout y = layout_rows(b);
     if (lanes > 1) {
+        y.paired = b->paired;
         y.block_dim = (int8_t)dim;
         y.lanes = (uint8_t)lanes;
+        if (dim == layout_pair_dim(&y))   /* neighbours in a block are pairs as they lie */
+            y.paired = 0;
     }
     return y;
 }
 
 /* ---- copies ---- */
-static const char *const dim_names[MAX_RANK] = {"n", "c", "h", "w", "d", "e"};
-
-static Kernel *copy_kernel(KernelList *l, BufId from, BufId to, const Kernel *for_)
-{
-    const Buffer *b = &l->buffers.at[from];
-    Kernel *k = kernel_new(l, arena_printf(l->arena, "%s.as%s", b->name, l->buffers.at[to].layout.block_dim < 0 ? ".rows" : ".lanes"),
-                           for_->layer, for_->span);
-    int axis[MAX_RANK];
-    for (int d = 0; d < b->shape.rank; d++)
-        axis[d] = kernel_axis(k, AXIS_PAR, dim_names[d], b->shape.dim[d], b->batched && d == 0);
-    AccessId in = kernel_access(l, k, from);
-    for (int d = 0; d < b->shape.rank; d++)
-        affine_axis(access_dim(k, in, d), axis[d], 1);
-    ExprId v = expr_load(l, k, in);
-    AccessId out = kernel_access(l, k, to);
-    for (int d = 0; d < b->shape.rank; d++)
-        affine_axis(access_dim(k, out, d), axis[d], 1);
-    kernel_out(k, out, v);
-    return k;
-}
-
 typedef struct { BufId from; Layout layout; BufId copy; } CopyOf;
 typedef struct {
     KernelList *l;
@@ -91,7 +73,8 @@ static BufId copy_as(Chooser *c, BufId from, Layout layout, const Kernel *for_)
     b.alias_of = b.updates = 0;
     b.name = arena_printf(c->l->arena, "%s'", b.name);
     BufId to = kernels_add_buffer(c->l, &b);
-    vec_push(c->l->arena, &c->out, *copy_kernel(c->l, from, to, for_));
+    const char *name = arena_printf(c->l->arena, "%s.as%s", c->l->buffers.at[from].name, layout.block_dim < 0 ? ".rows" : ".lanes");
+    vec_push(c->l->arena, &c->out, *kernel_copy(c->l, from, to, name, for_));
     vec_push(c->l->arena, &c->copies, (CopyOf){from, layout, to});
     return to;
 }
@@ -148,6 +131,9 @@ static void rows_for_linear_dw(Chooser *c, Kernel *k)
         redirect(k, best, copy_as(c, best, layout_plain(2), k));
 }
 
+/* It writes lanes itself. */
+static bool is_copy(const Kernel *k) { return k->n_out == 1 && k->expr[k->out[0].value].op == EX_LOAD; }
+
 static void choose_images(KernelList *l, const NestTarget *t, int64_t samples)
 {
     split_batch_reductions(l, samples, only_batch_contraction, NULL);
@@ -160,7 +146,7 @@ static void choose_images(KernelList *l, const NestTarget *t, int64_t samples)
         for (int a = 0; a < k.n_access; a++) {
             const Buffer *b = &l->buffers.at[k.access[a].buf];
             BufId root = buffer_root(l, k.access[a].buf);
-            if (l->buffers.at[root].kind != BUF_INPUT)
+            if (l->buffers.at[root].kind != BUF_INPUT || is_copy(&k))
                 continue;
             Layout lanes = blocked(&l->buffers.at[root], 0, t->lanes);
             BufId copy = copy_as(&c, root, lanes, &k);
@@ -319,7 +305,8 @@ static bool is_written_before(const Chooser *c, BufId b)
 static BufId plain_view(Chooser *c, BufId b, const Kernel *k)
 {
     BufId root = buffer_root(c->l, b);
-    if (root == b || c->l->buffers.at[root].layout.block_dim < 0)
+    const Layout *y = &c->l->buffers.at[root].layout;
+    if (root == b || (y->block_dim < 0 && !y->paired))
         return b;
     Buffer view = c->l->buffers.at[b];
     view.alias_of = copy_as(c, root, layout_plain(c->l->buffers.at[root].shape.rank), k);
@@ -344,7 +331,7 @@ static void choose_channels_kernel(Chooser *c, Kernel *k)
         block_weights(c, k, &s);
     if (conv && !channels && c->l->buffers.at[k->access[s.x].buf].layout.block_dim == 1) {
         BufId x = k->access[s.x].buf;
-        redirect(k, x, copy_as(c, x, layout_plain(c->l->buffers.at[x].shape.rank), k));
+        redirect(k, x, copy_as(c, x, layout_rows(&c->l->buffers.at[x]), k));
     }
     for (int o = 0; o < k->n_out; o++) {
         BufId y = k->access[k->out[o].at].buf;
@@ -359,7 +346,7 @@ static void choose_channels_kernel(Chooser *c, Kernel *k)
             b->shape.rank < 3)
             continue;
         BufId from = k->access[i].buf;
-        Layout y = want.block_dim == 1 ? blocked(b, 1, c->t->lanes) : layout_plain(b->shape.rank);
+        Layout y = want.block_dim == 1 ? blocked(b, 1, c->t->lanes) : layout_rows(b);
         redirect(k, from, copy_as(c, from, y, k));
     }
 }

@@ -109,6 +109,7 @@ static void fill_model(Arena *a, Program *p, const Module *m, const KernelList *
     x->version = CNNC_VERSION;
     x->cpu = o->cpu ? o->cpu : "";
     x->features = o->features ? o->features : "";
+    x->precision = o->precision == PRECISION_BF16 ? "bf16" : o->weights_precision == PRECISION_BF16 ? "f32, weights bf16" : "f32";
     x->in_rank = g->input_shape.rank;
     memcpy(x->in_shape, g->input_shape.dim, sizeof(int64_t) * (size_t)g->input_shape.rank);
     const Shape *out = &graph_value(g, g->output)->shape;
@@ -208,7 +209,13 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
     if (!c->o->no_winograd)
         c->o->winograd_layers =
             winograd(l, t, layouts == LAYOUT_IMAGES, c->o->winograd_error > 0 ? c->o->winograd_error : WINOGRAD_ERROR, &c->o->choices);
+    bool images = layouts == LAYOUT_IMAGES;
+    if (c->o->precision == PRECISION_BF16)
+        precision_narrow(l, t, images);
+    else if (c->o->weights_precision == PRECISION_BF16)
+        precision_narrow_weights(l, images);
     choose(l, layouts, t, samples);
+    precision_pair(l);
     PlanInput in = {.target = t, .samples = layouts == LAYOUT_IMAGES ? samples : 0, .state_offset = state_offset, .const_offset = const_offset, .ctx = c};
     Function *fn = plan(c->a, name, l, &in);
     const char *why = NULL;
@@ -260,7 +267,7 @@ static void record_selftest(Arena *a, CnncModel *m, const Graph *g, const RefNam
     double rms = 0;
     for (int64_t i = 0; i < out; i++)
         rms += (double)m->test_out[i] * m->test_out[i];
-    m->test_tolerance = 2e-4 * (1e-3 + __builtin_sqrt(rms / (double)(out ? out : 1)));
+    m->test_tolerance = (strstr(m->precision, "bf16") ? 5e-2 : 2e-4) * (1e-3 + __builtin_sqrt(rms / (double)(out ? out : 1)));
 }
 
 /* ---- programs ---- */
@@ -341,7 +348,7 @@ Program *compile_graph(Arena *a, const Graph *g, const Fusion *f, CompileOptions
     Compiler c = {a, o, p, consts_new(a)};
     p->arena = a;
     p->symbol = symbol_of(a, g->name);
-    p->model = (CnncModel){.abi_version = CNNC_ABI_VERSION, .name = g->name, .version = CNNC_VERSION, .cpu = "", .features = ""};
+    p->model = (CnncModel){.abi_version = CNNC_ABI_VERSION, .name = g->name, .version = CNNC_VERSION, .cpu = "", .features = "", .precision = "f32"};
     p->model.tensors = compile_tensors(a, g, NULL, &p->model.n_tensors, &p->model.state_bytes);
     bool step = g->updates.len > 0;
     Function *fn = compile_function(&c, step ? "step" : "infer", g, f, PARAMS_IN_STATE, step);

@@ -4,6 +4,7 @@
 #define CNNC_CODEGEN_COMPILE_H
 #include "codegen/choices.h"
 #include "codegen/plan.h"
+#include "codegen/precision.h"
 #include "ir/ref/ref.h"
 #include "passes/pass.h"
 
@@ -17,6 +18,8 @@ typedef struct {
     bool dumped;                    /* set when that happened */
     const char *name;               /* the model's symbol, or NULL: from the graph's name */
     const char *cpu, *features;     /* recorded in the program */
+    Precision precision;            /* --precision; weights_precision: --weights-precision, of Linear layers that wait for their weights */
+    Precision weights_precision;
     bool no_winograd;               /* --no-winograd: every convolution directly */
     double winograd_error;          /* of the forms taken, at most; 0: WINOGRAD_ERROR */
     Choices choices;                /* where plans differ from the cost model's */

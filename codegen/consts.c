@@ -30,10 +30,21 @@ int64_t consts_add(Consts *c, const KernelList *l, BufId b)
 
 int64_t consts_bytes(const Consts *c) { return c->bytes; }
 
+/* Rounded to the nearest bf16, ties to even. */
+static uint16_t bf16_of(double v)
+{
+    float f = (float)v;
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return f != f ? 0x7fc0 : (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
 static void put(char *to, DType t, int64_t index, double v)
 {
     if (t == DT_F32)
         ((float *)to)[index] = (float)v;
+    else if (t == DT_BF16)
+        ((uint16_t *)to)[index] = bf16_of(v);
     else if (t == DT_I32)
         ((int32_t *)to)[index] = (int32_t)v;
     else if (t == DT_U8)
@@ -45,12 +56,15 @@ static void put(char *to, DType t, int64_t index, double v)
 static void pack(const Buffer *b, const double *data, char *to)
 {
     int64_t n = shape_elements(&b->shape), index[MAX_RANK] = {0}, stride[MAX_RANK];
-    int rank = b->shape.rank, blocked = b->layout.block_dim, lanes = b->layout.lanes;
+    int rank = b->shape.rank, blocked = b->layout.block_dim, lanes = b->layout.lanes, paired = layout_pair_dim(&b->layout);
+    int64_t lane = paired >= 0 ? 2 : 1;
     layout_strides(b, stride);
     for (int64_t i = 0; i < n; i++) {
         int64_t at = 0;   /* layout_index with the strides computed once: weights are many */
         for (int d = 0; d < rank; d++)
-            at += d == blocked ? index[d] / lanes * stride[d] + index[d] % lanes : index[d] * stride[d];
+            at += d == blocked  ? index[d] / lanes * stride[d] + index[d] % lanes * lane
+                  : d == paired ? index[d] / 2 * stride[d] + index[d] % 2
+                                : index[d] * stride[d];
         put(to, b->dtype, at, data[i]);
         for (int d = rank - 1; d >= 0 && ++index[d] == b->shape.dim[d]; d--)
             index[d] = 0;

@@ -19,16 +19,29 @@ Layout layout_plain(int rank)
     return l;
 }
 
-/* Places of dim d in the layout: its extent, or its number of blocks. */
+Layout layout_rows(const Buffer *b)
+{
+    Layout l = layout_plain(b->shape.rank);
+    if (b->paired < b->shape.rank)
+        l.paired = b->paired;
+    return l;
+}
+
+/* Elements that lie together: a pair or one. */
+static int64_t layout_together(const Buffer *b) { return b->layout.paired ? 2 : 1; }
+
+/* Places of dim d in the layout: its extent, or its number of blocks or pairs. */
 static int64_t layout_places(const Buffer *b, int d)
 {
     int64_t n = b->shape.dim[d];
+    if (d == layout_pair_dim(&b->layout))
+        return (n + 1) / 2;
     return d == b->layout.block_dim ? (n + b->layout.lanes - 1) / b->layout.lanes : n;
 }
 
 void layout_strides(const Buffer *b, int64_t stride[MAX_RANK])
 {
-    int64_t step = b->layout.block_dim >= 0 ? b->layout.lanes : 1;
+    int64_t step = (b->layout.block_dim >= 0 ? b->layout.lanes : 1) * layout_together(b);
     for (int i = b->shape.rank - 1; i >= 0; i--) {
         int d = b->layout.order[i];
         stride[d] = step;
@@ -38,7 +51,7 @@ void layout_strides(const Buffer *b, int64_t stride[MAX_RANK])
 
 int64_t buffer_elements(const Buffer *b)
 {
-    int64_t n = b->layout.block_dim >= 0 ? b->layout.lanes : 1;
+    int64_t n = (b->layout.block_dim >= 0 ? b->layout.lanes : 1) * layout_together(b);
     for (int d = 0; d < b->shape.rank; d++)
         n *= layout_places(b, d);
     return n;
@@ -50,7 +63,9 @@ int64_t layout_index(const Buffer *b, const int64_t *index)
     layout_strides(b, stride);
     for (int d = 0; d < b->shape.rank; d++) {
         if (d == b->layout.block_dim)
-            at += index[d] / b->layout.lanes * stride[d] + index[d] % b->layout.lanes;
+            at += index[d] / b->layout.lanes * stride[d] + index[d] % b->layout.lanes * layout_together(b);
+        else if (d == layout_pair_dim(&b->layout))
+            at += index[d] / 2 * stride[d] + index[d] % 2;
         else
             at += index[d] * stride[d];
     }
@@ -148,6 +163,25 @@ void kernels_add(KernelList *l, Kernel *k)
         k->name = arena_printf(l->arena, "%s.%d", base, count);
     }
     vec_push(l->arena, &l->kernels, *k);
+}
+
+Kernel *kernel_copy(KernelList *l, BufId from, BufId to, const char *name, const Kernel *for_)
+{
+    static const char *const dim_names[MAX_RANK] = {"n", "c", "h", "w", "d", "e"};
+    const Buffer *b = &l->buffers.at[from];
+    Kernel *k = kernel_new(l, name, for_->layer, for_->span);
+    int axis[MAX_RANK];
+    for (int d = 0; d < b->shape.rank; d++)
+        axis[d] = kernel_axis(k, AXIS_PAR, dim_names[d], b->shape.dim[d], b->batched && d == 0);
+    AccessId in = kernel_access(l, k, from);
+    for (int d = 0; d < b->shape.rank; d++)
+        affine_axis(access_dim(k, in, d), axis[d], 1);
+    ExprId v = expr_load(l, k, in);
+    AccessId out = kernel_access(l, k, to);
+    for (int d = 0; d < b->shape.rank; d++)
+        affine_axis(access_dim(k, out, d), axis[d], 1);
+    kernel_out(k, out, v);
+    return k;
 }
 
 bool kernel_writes(const Kernel *k, AccessId at)
@@ -259,7 +293,7 @@ static void set_type(const KernelList *l, const Kernel *k, Expr *e)
     case EX_ICONST: case EX_INDEX: case EX_N: case EX_ROWINDEX: case EX_ARGMAX:
         e->is_int = true;
         break;
-    case EX_LOAD: e->is_int = l->buffers.at[k->access[e->at].buf].dtype != DT_F32; break;
+    case EX_LOAD: e->is_int = !dtype_is_float(l->buffers.at[k->access[e->at].buf].dtype); break;
     case EX_SEL:
         e->is_int = k->expr[e->b].is_int;
         e->is_bool = k->expr[e->b].is_bool;

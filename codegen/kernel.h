@@ -34,8 +34,10 @@ typedef enum {
 
 /* Where element [i0, i1, ...] lies: row-major over the dims, except that dim `block_dim` is split into blocks of `lanes`:
  * the block index keeps its place in `order` and the lane index is innermost. block_dim < 0: plain.
- * order[] lists dims outermost first. The blocked dim's extent is rounded up to `lanes`. */
-typedef struct { int8_t block_dim; uint8_t lanes; int8_t order[MAX_RANK]; } Layout;
+ * order[] lists dims outermost first. The blocked dim's extent is rounded up to `lanes`.
+ * paired (DT_BF16 alone) is 1 + a dim whose indices 2i and 2i + 1 lie side by side, inside the lanes: [n/16][c/2][h][w][16][2]; that
+ * dim's extent is rounded up to an even one, the odd one out zero. 0: no pairs. Never the blocked dim, where neighbours are pairs anyway. */
+typedef struct { int8_t block_dim; uint8_t lanes; int8_t order[MAX_RANK]; uint8_t paired; } Layout;
 
 typedef struct {
     const char *name;        /* for dumps: value name or "%12" */
@@ -44,6 +46,7 @@ typedef struct {
     Shape shape;             /* rank <= MAX_RANK; dim[0] is the batch when `batched` */
     bool batched;
     Layout layout;           /* plain when made; `choose` sets it for BUF_WORK and BUF_CONST */
+    uint8_t paired;          /* DT_BF16: the layout shall have these pairs (Layout.paired), where the blocks leave it */
     ValueId value;           /* the graph value it holds, or 0 */
     int32_t index;           /* BUF_SCALAR / BUF_RESULT: which; BUF_STATE: index of the tensor */
     const double *data;      /* BUF_CONST: values in row-major order (a table); NULL: filled in at weights load from `value` */
@@ -86,6 +89,7 @@ typedef enum {
     EX_MAX_OVER,    /* the maximum of a over `axes`; NaN wins; empty: -inf */
     EX_ARGMAX,      /* value of integer expression b at the first maximum of a over `axes`: pairs with an EX_MAX_OVER of the same a, axes */
     EX_ROWINDEX,    /* flat position of the current output element inside its sample (row-major, batch left out), for random numbers: uses `at` (an output access) */
+    EX_DOT,         /* a, b loads of pairs of bf16: a.low * b.low + a.high * b.high in float32; only inside EX_SUM */
     EX_OP_COUNT
 } ExprOp;
 typedef struct { ExprOp op; ExprId a, b, c; double imm; int32_t iimm; AccessId at; int8_t axis; uint32_t axes; bool is_int, is_bool;
@@ -132,13 +136,19 @@ ExprId expr_op(KernelList *l, Kernel *k, ExprOp op, ExprId a, ExprId b, ExprId c
 ExprId expr_reduce(KernelList *l, Kernel *k, ExprOp op, ExprId a, ExprId b, uint32_t axes);
 void kernel_out(Kernel *k, AccessId at, ExprId value);
 void kernels_add(KernelList *l, Kernel *k);
+/* to[i...] = from[i...], for every element of two buffers of one shape; its layer is that of for_. */
+Kernel *kernel_copy(KernelList *l, BufId from, BufId to, const char *name, const Kernel *for_);
 bool kernel_writes(const Kernel *k, AccessId at);                                                 /* is the access an output? */
 uint32_t expr_axes(const Kernel *k, ExprId e);                                                   /* mask of axes the value depends on */
 
 /* Elements of storage the buffer needs under its layout (rounded lanes included). */
 int64_t buffer_elements(const Buffer *b);
 Layout layout_plain(int rank);
-/* Storage strides of each dim in elements; for the blocked dim the stride of a whole block (lane stride is 1). */
+/* Not blocked, in the pairs the buffer shall have; along the last dim neighbours are pairs as they lie. */
+Layout layout_rows(const Buffer *b);
+static inline int layout_pair_dim(const Layout *l) { return (int)l->paired - 1; }
+/* Storage strides of each dim in elements; for the blocked dim the stride of a whole block (lane stride is 1, beside pairs 2), for
+ * the paired dim that of a pair. */
 void layout_strides(const Buffer *b, int64_t stride[MAX_RANK]);
 int64_t layout_index(const Buffer *b, const int64_t *index);
 

@@ -102,7 +102,14 @@ static double *element(const Run *r, AccessId at)
     for (int d = 0; d < s->rank; d++)
         if (!affine_at(r, &s->dim[d], &index[d]))
             return NULL;
-    return &r->mem[s->buf][layout_index(b, index)];
+    return &r->mem[s->buf][layout_index(b, index) * (b->dtype == DT_BF16X2 ? 2 : 1)];
+}
+
+/* The product of two pairs; storage holds doubles, whatever the buffer's type. */
+static double dot(const Run *r, const Expr *e)
+{
+    const double *a = element(r, r->k->expr[e->a].at), *b = element(r, r->k->expr[e->b].at);
+    return a && b ? a[0] * b[0] + a[1] * b[1] : 0;
 }
 
 static double wrap(uint32_t bits)
@@ -224,6 +231,7 @@ static double eval_now(Run *r, const Expr *e)
     case EX_N: return (double)r->n;
     case EX_SUM: case EX_MAX_OVER: case EX_ARGMAX: return reduce(r, e);
     case EX_ROWINDEX: return row_index(r, e->at);
+    case EX_DOT: return dot(r, e);
     default: break;
     }
     double a = eval(r, e->a), b = e->b ? eval(r, e->b) : 0, c = e->c ? eval(r, e->c) : 0;

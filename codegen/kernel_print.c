@@ -170,6 +170,10 @@ static void print_body(const Print *p, ExprId id, bool nested)
         fputs(nested ? ")" : "", p->to);
         return;
     }
+    if (e->op == EX_DOT) {
+        print_call(p, "dot", (ExprId[]){e->a, e->b}, 2);
+        return;
+    }
     print_call(p, op_names[e->op], (ExprId[]){e->a, e->b, e->c}, op_arity[e->op]);
 }
 
@@ -253,10 +257,12 @@ static const char *kind_text(BufKind k)
 
 static void buffer_print(const KernelList *l, const Buffer *b, FILE *to)
 {
-    static const char *const types[] = {[DT_F32] = "f32", [DT_I32] = "i32", [DT_U8] = "u8", [DT_I64] = "i64"};
+    static const char *const types[] = {[DT_F32] = "f32", [DT_I32] = "i32", [DT_U8] = "u8", [DT_I64] = "i64", [DT_BF16] = "bf16", [DT_BF16X2] = "bf16x2"};
     fprintf(to, "%s: %s %s%s", b->name, kind_text(b->kind), types[b->dtype], shape_text(l->arena, &b->shape, false));
     if (b->layout.block_dim >= 0)
         fprintf(to, " blocked(dim %d by %d)", b->layout.block_dim, b->layout.lanes);
+    if (b->layout.paired)
+        fprintf(to, " pairs(dim %d)", layout_pair_dim(&b->layout));
     if (b->alias_of)
         fprintf(to, " = %s", l->buffers.at[b->alias_of].name);
     if (b->updates)

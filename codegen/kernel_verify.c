@@ -110,7 +110,7 @@ static const char *signature(ExprOp op)
     case EX_LT: case EX_LE: case EX_GT: case EX_GE: case EX_EQ: return "ff";
     case EX_AND: case EX_OR: return "bb";
     case EX_SEL: return "b.=";
-    case EX_IADD: case EX_IMUL: case EX_IXOR: case EX_ISHR: case EX_ULT: case EX_IEQ: return "ii";
+    case EX_IADD: case EX_IMUL: case EX_IXOR: case EX_ISHR: case EX_ULT: case EX_IEQ: case EX_DOT: return "ii";
     case EX_TOFLOAT: return "i";
     case EX_ARGMAX: return "fi";
     default: return "";
@@ -183,7 +183,7 @@ static bool check_outs(const Check *c)
         }
         if (expr_axes(c->k, out->value) & ~mask)
             return refuse(c, "the value of %s depends on an axis that its store lacks", b->name);
-        if (type_of(c, out->value) != (b->dtype == DT_F32 ? T_FLOAT : T_INT))
+        if (type_of(c, out->value) != (dtype_is_float(b->dtype) ? T_FLOAT : T_INT))
             return refuse(c, "the value of %s has the wrong type", b->name);
         if (b->kind == BUF_INPUT || b->kind == BUF_LABELS || b->kind == BUF_CONST || b->kind == BUF_SCALAR)
             return refuse(c, "%s cannot be written", b->name);
@@ -365,7 +365,7 @@ static bool check_buffers(Check *c)
         const Buffer *b = &c->l->buffers.at[i];
         if (b->shape.rank < 0 || b->shape.rank > MAX_RANK)
             return refuse(c, "buffer %s has rank %d", b->name, b->shape.rank);
-        if (b->alias_of && shape_elements(&b->shape) != shape_elements(&c->l->buffers.at[b->alias_of].shape))
+        if (b->alias_of && b->dtype != DT_BF16X2 && shape_elements(&b->shape) != shape_elements(&c->l->buffers.at[b->alias_of].shape))
             return refuse(c, "buffer %s is an alias of another size", b->name);
         if (b->updates && (c->l->buffers.at[b->updates].kind != BUF_STATE || !shape_equal(&b->shape, &c->l->buffers.at[b->updates].shape)))
             return refuse(c, "buffer %s updates something else than a state of its shape", b->name);

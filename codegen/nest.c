@@ -47,12 +47,43 @@ static bool add_blocked_dim(Linear *out, const Kernel *k, const Affine *f, int l
     return axes_inside || f->offset >= 0;
 }
 
+/* Adds the paired dim's part: an even step moves by whole pairs, one axis may run through them. */
+static bool add_paired_dim(Linear *out, const Kernel *k, const Affine *f, int64_t pair)
+{
+    bool inside = false;
+    for (int a = 0; a < k->n_axes; a++) {
+        if (f->coef[a] % 2 == 0) {
+            out->unit[a] += f->coef[a] / 2 * pair;
+        } else if (f->coef[a] == 1 && !inside) {
+            out->half[a] = pair;
+            inside = true;
+        } else {
+            return false;
+        }
+    }
+    out->base += f->offset / 2 * pair;
+    return f->offset >= 0 && !(inside && f->offset % 2);
+}
+
+int access_pair_axis(const KernelList *l, const Kernel *k, AccessId at)
+{
+    int d = layout_pair_dim(&l->buffers.at[k->access[at].buf].layout);
+    if (d < 0 || k->access[at].dim[d].offset % 2)
+        return -1;
+    for (int a = 0; a < k->n_axes; a++)
+        if (k->access[at].dim[d].coef[a] == 1)
+            return a;
+    return -1;
+}
+
 Linear access_linear(const KernelList *l, const Kernel *k, AccessId at)
 {
     const Access *x = &k->access[at];
     const Buffer *b = &l->buffers.at[x->buf];
     int64_t stride[MAX_RANK];
     layout_strides(b, stride);
+    for (int d = 0; d < x->rank && b->layout.paired; d++)
+        stride[d] /= 2;
     Linear out = {.linear = true, .lanes = 1};
     if (b->layout.block_dim >= 0)
         out.lanes = b->layout.lanes;
@@ -60,6 +91,8 @@ Linear access_linear(const KernelList *l, const Kernel *k, AccessId at)
         const Affine *f = &x->dim[d];
         if (f->table || f->div > 1) {
             out.linear = false;
+        } else if (d == layout_pair_dim(&b->layout)) {
+            out.linear = out.linear && add_paired_dim(&out, k, f, stride[d]);
         } else if (d == b->layout.block_dim) {
             out.linear = out.linear && add_blocked_dim(&out, k, f, b->layout.lanes, stride[d]);
         } else {
@@ -73,7 +106,7 @@ Linear access_linear(const KernelList *l, const Kernel *k, AccessId at)
 
 int64_t access_lane_stride(const Linear *f, int axis)
 {
-    if (!f->linear)
+    if (!f->linear || f->half[axis])
         return -1;
     return f->unit[axis] + (f->block[axis] ? 1 : 0);
 }

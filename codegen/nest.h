@@ -22,19 +22,22 @@ typedef struct Nest {
 } Nest;
 
 /* What the scheduler needs of a target. */
-typedef struct { int lanes, registers; int64_t l1, l2; int slices_hint; } NestTarget;
+typedef struct { int lanes, registers; int64_t l1, l2; int slices_hint; bool pairs; /* multiplies pairs of bf16 */ } NestTarget;
 
 /* Layout-dependent facts of an access, shared by scheduler and emitter. */
 typedef struct {
     bool linear;                   /* address = base + sum over axes: false: computed point by point */
     int64_t unit[MAX_AXIS];        /* elements per step of one index */
     int64_t block[MAX_AXIS];       /* != 0: the axis runs along the blocked dim: elements per whole block of `lanes` indices (and 1 per index inside) */
-    int64_t base;                  /* constant part, in elements */
+    int64_t half[MAX_AXIS];        /* != 0: the axis runs along the paired dim: elements per two indices */
+    int64_t base;                  /* constant part, in elements; of a buffer of pairs, one pair is one element */
     int lanes;                     /* of the blocked dim, 1 when plain */
 } Linear;
 Linear access_linear(const KernelList *l, const Kernel *k, AccessId at);
-/* Elements between neighbouring lanes along `axis`: 0 broadcast, 1 contiguous, else strided; -1 when not linear. */
+/* Elements between neighbouring lanes along `axis`: 0 broadcast, 1 contiguous, else strided; -1 when not linear or along pairs. */
 int64_t access_lane_stride(const Linear *f, int axis);
+/* The axis with coefficient 1 along the paired dim of the access's buffer, which two neighbouring points of share an element; -1. */
+int access_pair_axis(const KernelList *l, const Kernel *k, AccessId at);
 /* The axes an access depends on (bit mask), tables included. */
 uint32_t access_axes(const Kernel *k, AccessId at);
 

@@ -23,6 +23,8 @@ typedef struct {
     ExprId main;               /* the reduction with the most work; 0: a map */
     AccessId a, b;             /* operands when it is a contraction; -1 else */
     bool contraction, has_argmax;
+    int pairs;                 /* axis along which outputs are stored in pairs of bf16; -1 */
+    uint32_t even;             /* axes along the paired dim of some access: tiles hold whole pairs */
 } Sched;
 
 static bool is_reduction(ExprOp op) { return op == EX_SUM || op == EX_MAX_OVER || op == EX_ARGMAX; }
@@ -67,7 +69,7 @@ static void classify(Sched *s)
     if (!s->main || k->expr[s->main].op != EX_SUM)
         return;
     const Expr *m = &k->expr[k->expr[s->main].a];
-    if (m->op == EX_MUL && k->expr[m->a].op == EX_LOAD && k->expr[m->b].op == EX_LOAD) {
+    if ((m->op == EX_MUL || m->op == EX_DOT) && k->expr[m->a].op == EX_LOAD && k->expr[m->b].op == EX_LOAD) {
         s->contraction = true;
         s->a = k->expr[m->a].at;
         s->b = k->expr[m->b].at;
@@ -165,7 +167,7 @@ static void pick_vector_axis(Sched *s)
         return;
     double scalar = scalar_cost(s);
     for (int v = 0; v < k->n_axes; v++) {
-        bool usable = (s->par >> v & 1) || can_reduce_lanes(s, v);
+        bool usable = ((s->par >> v & 1) || can_reduce_lanes(s, v)) && v != s->pairs;
         if (!usable || k->axis[v].extent < 2 || k->axis[v].batch_div > 1)
             continue;
         double cost = vector_cost(s, v);
@@ -291,10 +293,9 @@ static int tile_axis(const Sched *s, uint32_t set, AccessId at)
 /* Cycles of one reduction step of a ta x tb tile. */
 static double step_cost(const Sched *s, int64_t ta, int64_t tb, int64_t extra)
 {
-    double sums = (double)(ta * tb), loads = (double)(ta + tb), latency = 4.5;
+    double sums = (double)(ta * tb), loads = (double)(ta + tb), latency = s->k->expr[s->k->expr[s->main].a].op == EX_DOT ? 6.5 : 4.5;
     double fma = sums > latency ? sums : latency;
     double load = loads * 0.5 + (double)extra * 0.0;
-    (void)s;
     return (fma > load ? fma : load) + 0.35 + loads * 0.06;
 }
 
@@ -340,6 +341,12 @@ static int64_t taps_along(const Sched *s, AccessId at, int axis)
 /* Weight bytes that one pass over all output channels reads. */
 static double operand_bytes(const Sched *s, AccessId at) { return extents(s->k, access_axes(s->k, at)) * 4; }
 
+/* Does a tile of t points hold whole pairs, or a single point that is only read? */
+static bool keeps_pairs(const Sched *s, int axis, int64_t t)
+{
+    return axis < 0 || !(s->even >> axis & 1) || t % 2 == 0 || t >= s->k->axis[axis].extent || (t == 1 && axis != s->pairs);
+}
+
 /* Points along axes of `at` that a tile holds before its main axes are chosen. */
 static int64_t tiled_already(const Sched *s, AccessId at)
 {
@@ -369,7 +376,8 @@ static void tile_contraction(Sched *s)
     int64_t max_a = most_points(s, s->a, aa, ub), max_b = most_points(s, s->b, ab, ua);
     for (int64_t ta = 1; ta <= ua && ta <= max_a; ta++)
         for (int64_t tb = 1; tb <= ub && tb <= max_b; tb++) {
-            if (!fits(s, ta * fa, tb * fb, wa, wb) && ta * tb > 1)
+            bool smallest = ta * tb == 1 || (s->pairs >= 0 && ta * tb == 2);
+            if ((!fits(s, ta * fa, tb * fb, wa, wb) && !smallest) || !keeps_pairs(s, aa, ta) || !keeps_pairs(s, ab, tb))
                 continue;
             double c = tiles_cost(s, ua * fa, ta * fa, ub * fb, tb * fb, wa + wb - 2);
             if (best < 0 || c < best * 0.999) {
@@ -488,7 +496,8 @@ static void find_transpose(Sched *s)
 {
     const Kernel *k = s->k;
     Nest *n = s->n;
-    if (k->n_out != 1 || k->expr[k->out[0].value].op != EX_LOAD || n->lanes < 2 || n->vector_axis < 0)
+    if (k->n_out != 1 || k->expr[k->out[0].value].op != EX_LOAD || n->lanes < 2 || n->vector_axis < 0 ||
+        s->l->buffers.at[k->access[k->expr[k->out[0].value].at].buf].dtype != DT_F32)
         return;
     AccessId in = k->expr[k->out[0].value].at, out = k->out[0].at;
     bool rows = s->lin[in].linear && s->lin[out].linear && !s->lin[in].block[n->vector_axis] && s->lin[out].block[n->vector_axis];
@@ -501,6 +510,26 @@ static void find_transpose(Sched *s)
             n->transpose_axis = a;
             n->tile[a] = n->lanes;
         }
+}
+
+/* Tiles chosen otherwise: outputs in pairs of bf16 need both neighbours at hand. */
+static void tile_pairs(Sched *s)
+{
+    for (int a = 0; a < s->k->n_axes; a++)
+        if (!keeps_pairs(s, a, s->n->tile[a]))
+            s->n->tile[a] += 1;
+}
+
+static void find_pairs(Sched *s)
+{
+    s->pairs = -1;
+    for (AccessId at = 0; at < s->k->n_access; at++) {
+        int axis = access_pair_axis(s->l, s->k, at);
+        if (axis >= 0)
+            s->even |= 1u << axis;
+        if (axis >= 0 && kernel_writes(s->k, at))
+            s->pairs = axis;
+    }
 }
 
 Nest *schedule_kernel(Arena *arena, const KernelList *l, const Kernel *k, const NestTarget *t)
@@ -516,6 +545,7 @@ Nest *schedule_kernel(Arena *arena, const KernelList *l, const Kernel *k, const 
     for (AccessId at = 0; at < k->n_access; at++)
         s.lin[at] = access_linear(l, k, at);
     classify(&s);
+    find_pairs(&s);
     pick_vector_axis(&s);
     order_par(&s);
     order_red(&s);
@@ -530,5 +560,6 @@ Nest *schedule_kernel(Arena *arena, const KernelList *l, const Kernel *k, const 
     } else {
         find_transpose(&s);
     }
+    tile_pairs(&s);
     return n;
 }

@@ -43,6 +43,7 @@ typedef struct Options {
         *best;
     const char *gpu;
     const char *input, *output, *expect, *layer, *all_layers, *emit, *target, *cpu, *name, *inputs, *pixel, *image;
+    const char *precision, *weights_precision; /* "f32" (or NULL), "bf16" */
     const char *unsupported; /* an option that is known and does nothing yet */
 } Options;
 

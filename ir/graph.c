@@ -159,6 +159,6 @@ const char *shape_text(Arena *a, const Shape *s, bool leave_batch_out)
 
 size_t dtype_size(DType t)
 {
-    static const size_t sizes[] = {[DT_F32] = 4, [DT_I32] = 4, [DT_U8] = 1, [DT_I64] = 8};
+    static const size_t sizes[] = {[DT_F32] = 4, [DT_I32] = 4, [DT_U8] = 1, [DT_I64] = 8, [DT_BF16] = 2, [DT_BF16X2] = 4};
     return sizes[t];
 }

@@ -10,7 +10,9 @@
 #include "ir/base/vec.h"
 
 enum { MAX_RANK = 6, MAX_SPATIAL = 3 };
-typedef enum { DT_F32, DT_I32, DT_U8, DT_I64 } DType;
+/* Values of a graph have the first four. DT_BF16: storage of kernels (codegen/precision.h); DT_BF16X2: two neighbours seen as one
+ * element of 32 bits, the lower index in the low half. */
+typedef enum { DT_F32, DT_I32, DT_U8, DT_I64, DT_BF16, DT_BF16X2 } DType;
 typedef struct { int32_t rank; int64_t dim[MAX_RANK]; } Shape;
 
 typedef uint32_t ValueId;   /* 0 = none */
@@ -181,6 +183,7 @@ Shape shape_from(int rank, const int64_t *dims);
 #define shape_of(rank, ...) shape_from((rank), (const int64_t[]){0, ##__VA_ARGS__} + 1)   /* shape_of(2, rows, columns) */
 const char *shape_text(Arena *a, const Shape *s, bool leave_batch_out);   /* "[6, 28, 28]" */
 size_t dtype_size(DType t);
+static inline bool dtype_is_float(DType t) { return t == DT_F32 || t == DT_BF16; }
 
 void graph_print(const Graph *g, FILE *to);          /* the --dump form: one node a line, `%4: f32[1, 6, 28, 28] = conv2d %1 %2 %3 {kernel=(5, 5), ...}  # layer "0" line 7` */
 /* Checks the SSA rules, input counts, and shapes where known; false: *why tells node and rule. Run after every pass. */

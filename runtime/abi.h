@@ -117,6 +117,7 @@ typedef struct {
 typedef struct CnncModel {
     int32_t abi_version;
     const char *name, *version, *cpu, *features;   /* compiler version; CPU name and features the code needs */
+    const char *precision;   /* what operands of convolutions and Linear may be stored in: "f32", "bf16"; "f32, weights bf16" */
     int32_t in_rank; int64_t in_shape[CNNC_MAX_RANK];     /* without the batch */
     int32_t out_rank; int64_t out_shape[CNNC_MAX_RANK];
     int32_t n_mean;          /* 0: no normalize; 1 or C values; -1: "auto" */

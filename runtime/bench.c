@@ -138,6 +138,8 @@ static void info_json(const CnncModel *m, const CnncModel *gpu, FILE *to, const 
     json_put_string(to, m->plan ? m->plan : "");
     fputs(", \"features\": ", to);
     json_put_string(to, m->features);
+    fputs(", \"precision\": ", to);
+    json_put_string(to, m->precision);
     fputs(", \"this_cpu\": ", to);
     json_put_string(to, cpu);
     fprintf(to, ", \"runs_here\": %s}\n", *missing ? "false" : "true");
@@ -171,6 +173,7 @@ void info_print(const CnncModel *m, const CnncModel *gpu, FILE *to, bool json)
         fprintf(to, "classes    %d: %s .. %s\n", m->n_classes, m->class_names[0], m->class_names[m->n_classes - 1]);
     fprintf(to, "built for  %s (%s)\n", *m->cpu ? m->cpu : "any CPU",
             m->features && *m->features ? m->features : "no special instructions");
+    fprintf(to, "precision  %s\n", m->precision);
     fprintf(to, "this CPU   %s%s%s\n", cpu, *missing ? ", which lacks " : "", missing);
     if (gpu) {
         fputs("GPU        ", to);

@@ -27,6 +27,7 @@ Emit *emit_new(Arena *a, const char *module_name, const CpuTarget *t)
     e->f32 = LLVMFloatTypeInContext(e->cx);
     e->i1 = LLVMInt1TypeInContext(e->cx);
     e->i8 = LLVMInt8TypeInContext(e->cx);
+    e->i16 = LLVMInt16TypeInContext(e->cx);
     e->i32 = LLVMInt32TypeInContext(e->cx);
     e->i64 = LLVMInt64TypeInContext(e->cx);
     e->ptr = LLVMPointerTypeInContext(e->cx, 0);

@@ -13,7 +13,7 @@ typedef struct Emit {
     LLVMContextRef cx; LLVMModuleRef mod; LLVMBuilderRef b;
     LLVMValueRef fn;                        /* the function being built */
     LLVMBasicBlockRef entry;                /* its entry block: allocas go there, before its terminator */
-    LLVMTypeRef f32, i1, i8, i32, i64, ptr, void_;
+    LLVMTypeRef f32, i1, i8, i16, i32, i64, ptr, void_;
     struct NestCode *nests;                 /* functions of nests so far, to be shared by equal ones (stage.c) */
 } Emit;
 
@@ -40,6 +40,15 @@ LLVMValueRef emit_store(Emit *e, LLVMValueRef v, LLVMValueRef p, unsigned align)
 LLVMValueRef emit_masked_load(Emit *e, LLVMTypeRef t, LLVMValueRef p, LLVMValueRef mask, LLVMValueRef pass_through, unsigned align);
 LLVMValueRef emit_masked_store(Emit *e, LLVMValueRef v, LLVMValueRef p, LLVMValueRef mask, unsigned align);
 LLVMValueRef emit_fma(Emit *e, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c);   /* scalars or vectors; llvm.fma where the CPU has it, else mul + add */
+/* bf16 as the upper half of a float32. round: nearest, ties to even; i16 or a vector of it. widen: back from such, exactly. */
+LLVMValueRef emit_bf16_round(Emit *e, LLVMValueRef f32);
+LLVMValueRef emit_bf16_widen(Emit *e, LLVMValueRef i16);
+/* Two i16 (vectors) side by side as i32 (a vector), `low` in the low half. */
+LLVMValueRef emit_pair(Emit *e, LLVMValueRef low, LLVMValueRef high);
+/* One half of a pair as float32; which: i32 0 or 1 (or a vector), constants give one instruction. */
+LLVMValueRef emit_pair_half(Emit *e, LLVMValueRef pair, LLVMValueRef which);
+/* sum + a.low * b.low + a.high * b.high; a, b: i32 pairs of bf16. One instruction where the CPU has it. */
+LLVMValueRef emit_dot(Emit *e, LLVMValueRef a, LLVMValueRef b, LLVMValueRef sum);
 LLVMValueRef emit_reduce(Emit *e, ExprOp op, LLVMValueRef vector);       /* EX_ADD or EX_MAX over lanes, in a fixed (tree) order; the scalar */
 
 /* Counted loops: for (iv = from; iv < to; iv += step). Not entered when from >= to. */

@@ -413,6 +413,23 @@ static uint32_t par_mask(const Ctx *c)
 
 typedef struct { uint32_t axes, todo; } Inner;
 
+/* One output at the current point; points that share a pair of bf16 are stored together, at the first of them. */
+static void store_out(Ctx *c, const Out *out)
+{
+    int a = access_pair_axis(c->l, c->k, out->at);
+    LLVMValueRef high = NULL;
+    if (a >= 0 && c->axis[a].bound && c->axis[a].points > 1 && access_parity(c, out->at) >= 0) {
+        if (c->pt[a] > 0 && access_parity(c, out->at) == 1)
+            return;
+        if (c->pt[a] + 1 < c->axis[a].points && access_parity(c, out->at) == 0) {
+            c->pt[a]++;
+            high = eval(c, out->value);
+            c->pt[a]--;
+        }
+    }
+    access_store(c, out->at, eval(c, out->value), high);
+}
+
 static void store_point(Ctx *c, void *arg)
 {
     const Inner *in = arg;
@@ -420,7 +437,7 @@ static void store_point(Ctx *c, void *arg)
     for (int i = 0; i < c->k->n_out; i++) {
         uint32_t axes = access_axes(c->k, c->k->out[i].at) & ~pars;
         if (axes == in->axes)
-            access_store(c, c->k->out[i].at, eval(c, c->k->out[i].value));
+            store_out(c, &c->k->out[i]);
     }
 }
 

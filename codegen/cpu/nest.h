@@ -24,6 +24,8 @@ typedef struct {
     LLVMValueRef base, ptr;   /* of the buffer; with the bound axes' dynamic parts added */
     int64_t off;              /* elements: static parts */
     LLVMTypeRef elem;
+    DType dtype;              /* of the buffer; DT_BF16 in pairs: elem is i32, an element a pair */
+    int pair_dim;             /* -1: no pairs */
     unsigned align;           /* of a contiguous vector */
     uint32_t axes;            /* mask */
     int guard_off[MAX_RANK];  /* > 0: known to be in range here */
@@ -65,7 +67,10 @@ bool is_vector(LLVMValueRef v);
 LLVMValueRef lane_mask(Ctx *c);                                /* i1 lanes: index of the vector axis < its limit */
 /* The value, or its fill where out of range. *skip (may be NULL): set when it is out of range for certain. */
 LLVMValueRef access_load(Ctx *c, AccessId at, bool *skip);
-void access_store(Ctx *c, AccessId at, LLVMValueRef value);
+/* high: the value at the next index along the paired dim, stored with this one; NULL: none. */
+void access_store(Ctx *c, AccessId at, LLVMValueRef value, LLVMValueRef high);
+/* Along a paired dim, is the index at the current point even for certain (0), odd (1), or unknown (-1)? */
+int access_parity(const Ctx *c, AccessId at);
 /* Is this load part of a full tile that is transposed (see Nest)? Then out[i] is the value at point i of the transposed axis. */
 bool access_transposes(const Ctx *c, AccessId at);
 void access_load_transposed(Ctx *c, AccessId at, LLVMValueRef *out);

@@ -9,7 +9,13 @@
 /* ---- set-up and loop variables ---- */
 static LLVMTypeRef elem_type(Emit *e, DType t)
 {
-    return t == DT_F32 ? e->f32 : t == DT_I32 ? e->i32 : t == DT_U8 ? e->i8 : e->i64;
+    switch (t) {
+    case DT_F32: return e->f32;
+    case DT_U8: return e->i8;
+    case DT_I64: return e->i64;
+    case DT_BF16: return e->i16;
+    default: return e->i32;
+    }
 }
 
 static LLVMValueRef args_field(Ctx *c, unsigned byte_offset)
@@ -71,17 +77,21 @@ static void init_one(Ctx *c, AccessId at)
     AccessState *s = &c->acc[at];
     const Buffer *b = &c->l->buffers.at[c->k->access[at].buf];
     *s = (AccessState){.lin = access_linear(c->l, c->k, at), .axes = access_axes(c->k, at)};
-    s->elem = elem_type(c->e, b->dtype);
+    s->dtype = b->dtype;
+    s->pair_dim = layout_pair_dim(&b->layout);
+    s->elem = s->pair_dim >= 0 ? c->e->i32 : elem_type(c->e, b->dtype);
     s->base = s->ptr = buffer_pointer(c, at);
     s->off = s->lin.base;
     s->fast = s->lin.linear;
     s->align = (unsigned)dtype_size(b->dtype);
     int v = c->nest->vector_axis;
+    if (v >= 0 && s->lin.half[v])
+        s->fast = false;
     if (v < 0 || !s->lin.block[v])
         return;
     if (s->lin.lanes != c->nest->lanes)
         s->fast = false;
-    else if (s->fast && dtype_size(b->dtype) == 4 && area_is_aligned(c->f->place[c->k->access[at].buf].area))
+    else if (s->fast && (dtype_size(b->dtype) == 4 || s->pair_dim >= 0) && area_is_aligned(c->f->place[c->k->access[at].buf].area))
         s->align = (unsigned)(c->nest->lanes * 4);
 }
 
@@ -107,6 +117,10 @@ void access_bind(Ctx *c, int a, LLVMValueRef loop_var, int64_t per_step)
         AccessState *s = &c->acc[at];
         if (!s->fast || !(s->axes >> a & 1))
             continue;
+        if (s->lin.half[a]) {
+            LLVMValueRef index = emit_mul(c->e, loop_var, per_step);
+            s->ptr = emit_gep(c->e, s->elem, s->ptr, emit_mul(c->e, LLVMBuildLShr(c->e->b, index, emit_i64(c->e, 1), ""), s->lin.half[a]));
+        }
         int64_t stride = s->lin.unit[a] * per_step;
         if (s->lin.block[a])
             stride += per_step == s->lin.lanes ? s->lin.block[a] : per_step;
@@ -117,7 +131,7 @@ void access_bind(Ctx *c, int a, LLVMValueRef loop_var, int64_t per_step)
 
 static int64_t static_offset(const Linear *f, int a, int64_t index)
 {
-    int64_t o = f->unit[a] * index;
+    int64_t o = f->unit[a] * index + index / 2 * f->half[a];
     if (f->block[a])
         o += index / f->lanes * f->block[a] + index % f->lanes;
     return o;
@@ -149,10 +163,15 @@ static LLVMValueRef slow_offset(Ctx *c, AccessId at)
     const Buffer *b = &c->l->buffers.at[x->buf];
     int64_t stride[MAX_RANK];
     layout_strides(b, stride);
+    for (int d = 0; d < x->rank && b->layout.paired; d++)
+        stride[d] /= 2;
     LLVMValueRef sum = emit_i64(e, 0);
     for (int d = 0; d < x->rank; d++) {
         LLVMValueRef i = affine_index(c, &x->dim[d]);
-        if (d == b->layout.block_dim) {
+        if (d == layout_pair_dim(&b->layout)) {
+            LLVMValueRef one = is_vector(i) ? splat64(c, 1) : emit_i64(e, 1);
+            sum = add_mixed(c, sum, scale_mixed(c, LLVMBuildLShr(e->b, i, one, ""), stride[d]));
+        } else if (d == b->layout.block_dim) {
             int64_t lanes = b->layout.lanes;
             LLVMValueRef m = is_vector(i) ? splat64(c, lanes) : emit_i64(e, lanes);
             LLVMValueRef q = LLVMBuildSDiv(e->b, i, m, ""), r = LLVMBuildSRem(e->b, i, m, "");
@@ -206,11 +225,47 @@ static void scatter(Ctx *c, AccessId at, LLVMValueRef mask, LLVMValueRef value)
 
 static LLVMValueRef all_lanes(Ctx *c) { return LLVMConstAllOnes(emit_vec(c->e, c->e->i1, c->nest->lanes)); }
 
-/* ---- element types: u8 and i64 are i32 in expressions ---- */
+/* ---- pairs ---- */
+int access_parity(const Ctx *c, AccessId at)
+{
+    const Affine *f = &c->k->access[at].dim[c->acc[at].pair_dim];
+    int64_t sum = f->offset;
+    if (f->table || f->div > 1)
+        return -1;
+    for (int a = 0; a < c->k->n_axes; a++) {
+        const AxisState *s = &c->axis[a];
+        if (f->coef[a] % 2 == 0)
+            continue;
+        if (!s->bound || (!s->is_static && (s->points % 2 || s->lo)) || (c->nest->lanes > 1 && a == c->nest->vector_axis))
+            return -1;
+        sum += s->cst + (int64_t)c->pt[a] * s->step;
+    }
+    return (int)(sum & 1);
+}
+
+/* i32 0 or 1: which half of the pair; lanes when it depends on them. */
+static LLVMValueRef which_half(Ctx *c, AccessId at)
+{
+    int known = access_parity(c, at);
+    if (known >= 0)
+        return emit_i32(c->e, known);
+    LLVMValueRef i = affine_index(c, &c->k->access[at].dim[c->acc[at].pair_dim]);
+    LLVMTypeRef t = is_vector(i) ? emit_vec(c->e, c->e->i32, c->nest->lanes) : c->e->i32;
+    LLVMValueRef one = is_vector(i) ? emit_splat(c->e, emit_i32(c->e, 1), c->nest->lanes) : emit_i32(c->e, 1);
+    return LLVMBuildAnd(c->e->b, LLVMBuildTrunc(c->e->b, i, t, ""), one, "");
+}
+
+/* ---- element types: u8 and i64 are i32 in expressions, bf16 is float32 ---- */
 static LLVMValueRef widen(Ctx *c, AccessId at, LLVMValueRef v)
 {
     AccessState *s = &c->acc[at];
     LLVMTypeRef to = is_vector(v) ? emit_vec(c->e, c->e->i32, c->nest->lanes) : c->e->i32;
+    if (s->dtype == DT_BF16) {
+        LLVMValueRef half = s->pair_dim >= 0 ? which_half(c, at) : NULL;
+        if (half && is_vector(half) && !is_vector(v))
+            v = emit_splat(c->e, v, c->nest->lanes);
+        return half ? emit_pair_half(c->e, v, half) : emit_bf16_widen(c->e, v);
+    }
     if (s->elem == c->e->i8)
         return LLVMBuildZExt(c->e->b, v, to, "");
     return s->elem == c->e->i64 ? LLVMBuildTrunc(c->e->b, v, to, "") : v;
@@ -219,6 +274,8 @@ static LLVMValueRef widen(Ctx *c, AccessId at, LLVMValueRef v)
 static LLVMValueRef narrow(Ctx *c, AccessId at, LLVMValueRef v)
 {
     AccessState *s = &c->acc[at];
+    if (s->dtype == DT_BF16)
+        return emit_bf16_round(c->e, v);
     LLVMTypeRef to = is_vector(v) ? emit_vec(c->e, s->elem, c->nest->lanes) : s->elem;
     if (LLVMTypeOf(v) == to)
         return v;
@@ -233,6 +290,12 @@ static LLVMValueRef narrow(Ctx *c, AccessId at, LLVMValueRef v)
 static LLVMValueRef fill_value(Ctx *c, AccessId at)
 {
     double fill = c->k->access[at].fill;
+    if (c->acc[at].dtype == DT_BF16 || c->acc[at].dtype == DT_BF16X2) {   /* exact for 0 and infinities */
+        uint32_t bits;
+        memcpy(&bits, &c->k->access[at].fill, sizeof bits);
+        bits >>= 16;
+        return LLVMConstInt(c->acc[at].elem, c->acc[at].elem == c->e->i16 ? bits : bits << 16 | bits, false);
+    }
     return c->acc[at].elem == c->e->f32 ? LLVMConstReal(c->e->f32, fill)
                                          : LLVMConstInt(c->acc[at].elem, (unsigned long long)(int64_t)fill, true);
 }
@@ -332,42 +395,92 @@ LLVMValueRef access_load(Ctx *c, AccessId at, bool *skip)
 }
 
 /* One element; dropped where a guard says so. */
-static void store_scalar(Ctx *c, AccessId at, LLVMValueRef value, LLVMValueRef ok)
+static void store_scalar(Ctx *c, AccessId at, LLVMValueRef p, LLVMValueRef value, LLVMValueRef ok)
 {
     AccessState *s = &c->acc[at];
     If guard = {0};
     if (ok)
         guard = emit_if_begin(c->e, ok);
-    LLVMValueRef p = s->fast ? fast_pointer(c, at) : emit_gep(c->e, s->elem, s->base, slow_offset(c, at));
     emit_store(c->e, value, p, s->align > 8 ? 4 : s->align);
     if (ok)
         emit_if_end(c->e, &guard);
 }
 
-void access_store(Ctx *c, AccessId at, LLVMValueRef value)
+static LLVMValueRef scalar_pointer(Ctx *c, AccessId at)
+{
+    AccessState *s = &c->acc[at];
+    return s->fast ? fast_pointer(c, at) : emit_gep(c->e, s->elem, s->base, slow_offset(c, at));
+}
+
+/* Guards and existing lanes together; NULL: all lanes. */
+static LLVMValueRef store_mask(Ctx *c, AccessId at, LLVMValueRef ok)
+{
+    LLVMValueRef tail = tail_mask(c, at), mask = tail ? and_mixed(c, ok, tail) : ok;
+    return mask && !is_vector(mask) ? emit_splat(c->e, mask, c->nest->lanes) : mask;
+}
+
+/* Lanes past the batch are zero where gradients rely on it. */
+static LLVMValueRef without_tail(Ctx *c, AccessId at, LLVMValueRef value)
+{
+    const AccessState *s = &c->acc[at];
+    int v = c->nest->vector_axis;
+    if (!is_vector(value))
+        value = emit_splat(c->e, value, c->nest->lanes);
+    if (c->nest->zero_tail && c->k->axis[v].batch && s->fast && s->lin.block[v])
+        value = LLVMBuildSelect(c->e->b, lane_mask(c), value, LLVMConstNull(LLVMTypeOf(value)), "");
+    return value;
+}
+
+static void store_lanes(Ctx *c, AccessId at, LLVMValueRef value, LLVMValueRef mask)
+{
+    AccessState *s = &c->acc[at];
+    if (!s->fast || access_lane_stride(&s->lin, c->nest->vector_axis) != 1)
+        scatter(c, at, mask ? mask : all_lanes(c), value);
+    else if (mask)
+        emit_masked_store(c->e, value, fast_pointer(c, at), mask, s->align);
+    else
+        emit_store(c->e, value, fast_pointer(c, at), s->align);
+}
+
+/* The pair with a new half. Indices run upwards, so the low half comes first and may clear the high one, which is then zero where
+ * nothing follows. */
+static LLVMValueRef with_half(Ctx *c, LLVMValueRef old, LLVMValueRef value, LLVMValueRef which)
+{
+    LLVMBuilderRef b = c->e->b;
+    int lanes = is_vector(old) ? c->nest->lanes : 1;
+    LLVMValueRef bits = LLVMBuildZExt(b, value, LLVMTypeOf(old), ""), sixteen = emit_splat(c->e, emit_i32(c->e, 16), lanes);
+    LLVMValueRef low = LLVMBuildAnd(b, old, emit_splat(c->e, emit_i32(c->e, 0xffff), lanes), "");
+    LLVMValueRef both = LLVMBuildOr(b, low, LLVMBuildShl(b, bits, sixteen, ""), "");
+    return LLVMBuildSelect(b, LLVMBuildICmp(b, LLVMIntEQ, which, emit_i32(c->e, 0), ""), bits, both, "");
+}
+
+/* What is stored where one half or both are known; old: what is there, asked for only when needed. */
+static LLVMValueRef paired_value(Ctx *c, AccessId at, LLVMValueRef low, LLVMValueRef high, LLVMValueRef ok,
+                                 LLVMValueRef (*old)(Ctx *, AccessId, LLVMValueRef))
+{
+    if (high)
+        return emit_pair(c->e, low, emit_bf16_round(c->e, high));
+    if (access_parity(c, at) == 0)
+        return emit_pair(c->e, low, LLVMConstNull(LLVMTypeOf(low)));
+    return with_half(c, old(c, at, ok), low, which_half(c, at));
+}
+
+void access_store(Ctx *c, AccessId at, LLVMValueRef value, LLVMValueRef high)
 {
     AccessState *s = &c->acc[at];
     bool outside = false;
     LLVMValueRef ok = access_condition(c, at, &outside);
     if (outside)
         return;
-    value = narrow(c, at, value);
-    if (!depends_on_lanes(c, s->axes)) {
-        store_scalar(c, at, value, ok);
+    if (depends_on_lanes(c, s->axes)) {
+        value = narrow(c, at, without_tail(c, at, value));
+        if (s->pair_dim >= 0)
+            value = paired_value(c, at, value, high ? without_tail(c, at, high) : NULL, ok, load_lanes);
+        store_lanes(c, at, value, store_mask(c, at, ok));
         return;
     }
-    if (!is_vector(value))
-        value = emit_splat(c->e, value, c->nest->lanes);
-    int v = c->nest->vector_axis;
-    if (c->nest->zero_tail && c->k->axis[v].batch && s->fast && s->lin.block[v])
-        value = LLVMBuildSelect(c->e->b, lane_mask(c), value, LLVMConstNull(LLVMTypeOf(value)), "");
-    LLVMValueRef tail = tail_mask(c, at), mask = tail ? and_mixed(c, ok, tail) : ok;
-    if (mask && !is_vector(mask))
-        mask = emit_splat(c->e, mask, c->nest->lanes);
-    if (!s->fast || access_lane_stride(&s->lin, v) != 1)
-        scatter(c, at, mask ? mask : all_lanes(c), value);
-    else if (mask)
-        emit_masked_store(c->e, value, fast_pointer(c, at), mask, s->align);
-    else
-        emit_store(c->e, value, fast_pointer(c, at), s->align);
+    value = narrow(c, at, value);
+    if (s->pair_dim >= 0)
+        value = paired_value(c, at, value, high, ok, load_scalar);
+    store_scalar(c, at, scalar_pointer(c, at), value, ok);
 }

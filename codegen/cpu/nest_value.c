@@ -39,6 +39,7 @@ LLVMValueRef as_lanes(Ctx *c, LLVMValueRef v)
     return vector_active(c) && !is_vector(v) ? emit_splat(c->e, v, c->nest->lanes) : v;
 }
 
+static bool is_product(const Expr *x) { return x->op == EX_MUL || x->op == EX_DOT; }
 static bool is_reduction(ExprOp op) { return op == EX_SUM || op == EX_MAX_OVER || op == EX_ARGMAX; }
 
 /* ---- leaves and operations ---- */
@@ -161,7 +162,7 @@ static void mark_skippable(Ctx *c, ExprId e, double zero)
     if (x->op == EX_LOAD) {
         if (c->k->access[x->at].fill == zero)
             c->acc[x->at].skippable = true;
-    } else if (x->op == EX_MUL && zero == 0) {
+    } else if (is_product(x) && zero == 0) {
         mark_skippable(c, x->a, 0);
         mark_skippable(c, x->b, 0);
     } else if (x->op == EX_SEL && zero == 0) {
@@ -185,7 +186,7 @@ static bool certainly_outside(Ctx *c, ExprId e)
             memo_put(c, e, v);
         return skip;
     }
-    if (x->op == EX_MUL)
+    if (is_product(x))
         return certainly_outside(c, x->a) || certainly_outside(c, x->b);
     if (x->op == EX_SEL)
         return certainly_outside(c, x->b);
@@ -243,13 +244,28 @@ static LLVMValueRef takes_over(Ctx *c, LLVMValueRef v, LLVMValueRef best)
 }
 
 /* Lanes of a reduced vector axis that do not exist add nothing. */
-static LLVMValueRef mask_lanes(Ctx *c, const Group *g, LLVMValueRef v, const Expr *x)
+static bool needs_lane_mask(const Ctx *c, const Group *g, const Expr *x)
 {
     int va = c->nest->vector_axis;
-    bool contraction = c->k->expr[x->a].op == EX_MUL && c->padded && !c->nest->zero_tail;
-    if (!g->lanes || va < 0 || !(x->axes >> va & 1) || contraction || !(c->axis[va].partial || c->k->axis[va].batch))
+    bool contraction = is_product(&c->k->expr[x->a]) && c->padded && !c->nest->zero_tail;
+    return g->lanes && va >= 0 && (x->axes >> va & 1) && !contraction && (c->axis[va].partial || c->k->axis[va].batch);
+}
+
+static LLVMValueRef mask_lanes(Ctx *c, const Group *g, LLVMValueRef v, const Expr *x)
+{
+    if (!needs_lane_mask(c, g, x))
         return v;
     return LLVMBuildSelect(c->e->b, lane_mask(c), v, identity(c, g, x), "");
+}
+
+/* Pairs of bf16, multiplied and added in float32. Lanes that do not exist are zero. */
+static void accumulate_dot(Ctx *c, const Group *g, const Expr *x, LLVMValueRef slot)
+{
+    const Expr *m = &c->k->expr[x->a];
+    LLVMValueRef a = value_in_group(c, g, m->a), b = value_in_group(c, g, m->b);
+    if (needs_lane_mask(c, g, x))
+        a = LLVMBuildSelect(c->e->b, lane_mask(c), a, LLVMConstNull(LLVMTypeOf(a)), "");
+    emit_store(c->e, emit_dot(c->e, a, b, emit_load(c->e, LLVMGetAllocatedType(slot), slot, 4)), slot, 4);
 }
 
 static void accumulate_sum(Ctx *c, const Group *g, const Expr *x, LLVMValueRef slot)
@@ -293,7 +309,9 @@ static void accumulate_point(Ctx *c, void *arg)
         const Expr *x = &c->k->expr[g->expr[i]];
         if (x->op == EX_ARGMAX || certainly_outside(c, x->a))
             continue;
-        if (x->op == EX_SUM)
+        if (x->op == EX_SUM && c->k->expr[x->a].op == EX_DOT)
+            accumulate_dot(c, g, x, slots[i]);
+        else if (x->op == EX_SUM)
             accumulate_sum(c, g, x, slots[i]);
         else
             accumulate_max(c, g, i, slots);
@@ -324,7 +342,7 @@ static bool slides(const Ctx *c, const Expr *x, uint32_t points)
 static uint32_t streaming_axes(const Ctx *c, const Group *g)
 {
     const Expr *x = &c->k->expr[g->expr[0]], *m = &c->k->expr[x->a];
-    if (g->n != 1 || x->op != EX_SUM || m->op != EX_MUL)
+    if (g->n != 1 || x->op != EX_SUM || !is_product(m))
         return 0;
     const Expr *a = &c->k->expr[m->a], *b = &c->k->expr[m->b];
     uint32_t pa = c->axes_of[m->a] & g->points, pb = c->axes_of[m->b] & g->points;

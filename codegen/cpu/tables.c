@@ -88,6 +88,7 @@ static const Field gpu_fields[] = {   /* without the text: a program has the ima
 TYPE(gpu, CnncGpu);
 static const Field model_fields[] = {
     DATA(CnncModel, abi_version), STRING(CnncModel, name), STRING(CnncModel, version), STRING(CnncModel, cpu), STRING(CnncModel, features),
+    STRING(CnncModel, precision),
     DATA(CnncModel, in_rank), DATA(CnncModel, in_shape), DATA(CnncModel, out_rank), DATA(CnncModel, out_shape), DATA(CnncModel, n_mean),
     BYTES(CnncModel, mean, C_I32, n_mean), BYTES(CnncModel, std, C_I32, n_mean), DATA(CnncModel, n_classes),
     STRINGS(CnncModel, class_names, n_classes), STRUCTS(CnncModel, tensors, n_tensors, tensor), DATA(CnncModel, n_tensors),

@@ -98,6 +98,16 @@ static int level_of_features(Arena *a, const char *features)
     return V1;
 }
 
+/* CPUs with AVX512-BF16: an addition to their level, used by --precision bf16 alone. */
+static bool has_bf16(const char *name)
+{
+    static const char *const names[] = {"cooperlake", "sapphirerapids", "emeraldrapids", "graniterapids", "graniterapids-d", "znver4", "znver5"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return false;
+}
+
 static void fill(CpuTarget *t, const char *name, int level, const Cpu *facts, const char *tune)
 {
     t->name = name;
@@ -108,6 +118,7 @@ static void fill(CpuTarget *t, const char *name, int level, const Cpu *facts, co
     t->registers = level == V4 ? 32 : 16;
     t->masks = level >= V3;
     t->fma = level >= V3;
+    t->bf16 = has_bf16(facts->name);
     t->l1 = facts->l1;
     t->l2 = facts->l2;
     t->l3 = facts->l3;
@@ -128,6 +139,7 @@ static bool host_target(Arena *a, CpuTarget *t, const char **why)
      * that name, so that the name still tells the plan. */
     const Cpu *facts = row && row->level == level ? row : find_cpu(a, level_name[level]);
     fill(t, facts->name, level, facts, facts->tune ? facts->tune : facts->name);
+    t->bf16 = t->bf16 && has_feature(features, "+avx512bf16");
     LLVMDisposeMessage(name);
     LLVMDisposeMessage(features);
     return true;

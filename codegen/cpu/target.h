@@ -15,6 +15,7 @@ typedef struct {
     int registers;                         /* vector registers: 32 or 16 */
     bool masks;                            /* cheap masked loads and stores (AVX-512; AVX2's are usable) */
     bool fma;
+    bool bf16;                             /* AVX512-BF16: dot products of pairs of bf16; used when `features` is given +avx512bf16 too */
     int64_t l1, l2, l3;                    /* bytes; l3: what one core can reach */
     const char *tune;                      /* CPU to schedule for, as LLVM takes it */
 } CpuTarget;

@@ -1,4 +1,4 @@
-/* accuracy.c: --max-rel-err.
+/* accuracy.c: --max-rel-err, and the error of bf16 for -v.
  * In: a Compile with its weights. Out: the program, and a line that says how far it is from double precision.
  * Idea: algorithms have an expected error; take those up to the limit, measure the whole, and leave out the worst until it holds. */
 #include "frontend/commands/accuracy.h"
@@ -63,6 +63,21 @@ static void tell(const CodeGen *c, double error, const WinogradForm *used)
                 c->cc->o->max_rel_err, used ? "Winograd up to " : "direct convolutions", used ? used->name : "");
 }
 
+int accuracy_report(CodeGen *c)
+{
+    double error = 0;
+    bool keep_samples = c->options.selftest;
+    c->options.always_selftest = true;
+    int status = compile_measured(c, &error);
+    if (status || !c->program)
+        return status;
+    fprintf(stderr, "cnnc: largest error %.2g of the largest output, measured against double precision (precision %s)\n", error,
+            c->program->model.precision);
+    if (!keep_samples)
+        c->program->model.n_test = 0;
+    return EXIT_FINE;
+}
+
 int accuracy_inference(CodeGen *c)
 {
     double limit = c->cc->o->max_rel_err, error = 0;
@@ -81,6 +96,7 @@ int accuracy_inference(CodeGen *c)
     if (!keep_samples)
         c->program->model.n_test = 0;
     if (!(error <= limit))
-        return driver_error(EXIT_MODEL, "float32 cannot do better than an error of %.2g here: --max-rel-err %g asks for more", error, limit);
+        return driver_error(EXIT_MODEL, "%s cannot do better than an error of %.2g here: --max-rel-err %g asks for more", c->options.precision == PRECISION_BF16 ? "bf16" : "float32", error,
+                            limit);
     return EXIT_FINE;
 }

@@ -7,4 +7,6 @@
 /* Compiles c->program with the fastest algorithms whose error, measured, is at most E; prints the error. Returns an exit status:
  * EXIT_MODEL when the plain program's error is larger still. */
 int accuracy_inference(CodeGen *c);
+/* Compiles c->program and tells its error on stderr, where it can run; returns an exit status. */
+int accuracy_report(CodeGen *c);
 #endif

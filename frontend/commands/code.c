@@ -7,6 +7,7 @@
 #include "frontend/commands/tune.h"
 #include "codegen/gpu/gpu.h"
 #include "runtime/checkpoint.h"
+#include "runtime/cpu.h"
 #include "runtime/device.h"
 #include "runtime/init.h"
 #include "runtime/weights.h"
@@ -28,6 +29,8 @@ void code_tell_initial(const CodeGen *c)
     if (c->initial && !c->cc->o->quiet)
         fprintf(stderr, "cnnc: note: no --weights: using initial weights (seed %llu)\n", (unsigned long long)code_seed(c->cc));
 }
+
+static Precision precision_of(const char *option) { return option && !strcmp(option, "bf16") ? PRECISION_BF16 : PRECISION_F32; }
 
 int code_open(CodeGen *c, Compile *cc)
 {
@@ -56,8 +59,14 @@ int code_open_cpu(CodeGen *c, Compile *cc)
         return driver_error(EXIT_DEVICE, "%s", why);
     if (!c->backend->target(cc->arena, o->target, o->cpu, &c->target, &why))
         return driver_error(EXIT_USAGE, "%s", why);
+    Precision precision = precision_of(o->precision);
+    c->target.bf16 &= precision == PRECISION_BF16;
+    if (c->target.bf16)
+        c->target.features = arena_printf(cc->arena, "%s,+avx512bf16", c->target.features);
     c->options = (CompileOptions){
-        .target = {.lanes = c->target.lanes, .registers = c->target.registers, .l1 = c->target.l1, .l2 = c->target.l2},
+        .target = {.lanes = c->target.lanes, .registers = c->target.registers, .l1 = c->target.l1, .l2 = c->target.l2, .pairs = c->target.bf16},
+        .precision = precision,
+        .weights_precision = precision_of(o->weights_precision),
         .dump = o->dump,
         .dump_to = stdout,
         .name = o->name,
@@ -170,6 +179,12 @@ int code_inference(CodeGen *c, bool selftest)
 {
     int status = c->cc->o->tune > 0 ? tune_inference(c) : EXIT_FINE;
     c->options.selftest = selftest;
+    if (c->cc->o->max_rel_err > 0)
+        return accuracy_inference(c);
+    bool narrow = c->options.precision == PRECISION_BF16 || c->options.weights_precision == PRECISION_BF16;
+    if (narrow && c->cc->o->verbose && !c->cc->o->target && cpu_has_features(c->target.features, NULL, 0))
+        return accuracy_report(c);
+    return code_inference_once(c);
     if (status)
         return status;
     return c->cc->o->max_rel_err > 0 ? accuracy_inference(c) : code_inference_once(c);

@@ -19,7 +19,10 @@ typedef struct EmitTarget {
     void (*run)(void *loaded, const CnncArgs *args);
     void (*unload)(void *loaded);
     const void *ctx;
+    double looser;           /* times float32's tolerance; 0: 1 */
 } EmitTarget;
+
+static inline double tolerance_of(const EmitTarget *t, double float32) { return t->looser > 0 ? t->looser * float32 : float32; }
 
 static inline char *aligned(Arena *a, int64_t bytes)
 {
@@ -142,7 +145,7 @@ static inline void check_step(Arena *a, const Case *c, const EmitTarget *target,
         args.state = bytes;
         write_state(g, model, bytes, state);
         target->run(loaded, &args);
-        near(c, "loss", 0, args.results[CNNC_RES_LOSS], run->value[g->loss].data[0], 1e-3, 2e-4);
+        near(c, "loss", 0, args.results[CNNC_RES_LOSS], run->value[g->loss].data[0], 1e-3, tolerance_of(target, 2e-4));
         for (uint32_t i = 0; i < g->updates.len; i++) {
             const RefTensor *want = &run->value[g->updates.at[i].next];
             const char *name = graph_value(g, g->updates.at[i].old)->name;
@@ -151,7 +154,7 @@ static inline void check_step(Arena *a, const Case *c, const EmitTarget *target,
                 continue;
             double scale = rms(want->data, tensor_count(t));
             for (int64_t e = 0; e < tensor_count(t); e++)
-                near(c, name, e, tensor_get(t, bytes, e), want->data[e], scale, spec.train.optimizer == CNNC_OPT_SGD ? 5e-4 : 2e-2);
+                near(c, name, e, tensor_get(t, bytes, e), want->data[e], scale, tolerance_of(target, spec.train.optimizer == CNNC_OPT_SGD ? 5e-4 : 2e-2));
         }
         state_advance(g, state, run);
     }
@@ -180,7 +183,7 @@ static inline void check_infer(Arena *a, const Case *c, const EmitTarget *target
     target->run(loaded, &args);
     double scale = rms(run->value[g->output].data, out);
     for (int64_t i = 0; i < out; i++)
-        near(c, "output", i, args.out[i], run->value[g->output].data[i], scale, 1e-4);
+        near(c, "output", i, args.out[i], run->value[g->output].data[i], scale, tolerance_of(target, 1e-4));
     target->unload(loaded);
 }
 
@@ -217,7 +220,7 @@ static inline void check_program(Arena *a, const Case *c, const EmitTarget *targ
     target->run(loaded, &args);
     double scale = rms(run->value[g->output].data, out);
     for (int64_t i = 0; i < out; i++)
-        near(c, "output", i, args.out[i], run->value[g->output].data[i], scale, 5e-5);
+        near(c, "output", i, args.out[i], run->value[g->output].data[i], scale, tolerance_of(target, 5e-5));
     target->unload(loaded);
 }
 

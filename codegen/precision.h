@@ -1,0 +1,22 @@
+/* precision: which values are stored as bf16, and contractions over pairs of them.
+ *
+ * `--precision bf16` permits bf16, it does not force it: operands of convolutions and Linear are stored in it where that saves time;
+ * sums, what follows them, the net's input and output stay float32. Weights that training changes stay float32 as well and are
+ * rounded anew in every call.
+ *
+ * A CPU that multiplies pairs takes two neighbours along a summed axis (the input channels) in one instruction. They lie side by
+ * side in memory: Layout.paired, or neighbours of one block or row. */
+#ifndef CNNC_CODEGEN_PRECISION_H
+#define CNNC_CODEGEN_PRECISION_H
+#include "codegen/nest.h"
+
+typedef enum { PRECISION_F32, PRECISION_BF16 } Precision;
+
+/* Before `choose`, of which it relies on the layouts: operands of contractions become bf16. Adds kernels that round weights in state and
+ * the net's input. images: LAYOUT_IMAGES. */
+void precision_narrow(KernelList *l, const NestTarget *t, bool images);
+/* Before `choose`: only weights of Linear layers that are read once a call (a batch below the lanes) become bf16. */
+void precision_narrow_weights(KernelList *l, bool images);
+/* After `choose`: sums of products of bf16 run over pairs (EX_DOT) where the layouts of both operands have them. */
+void precision_pair(KernelList *l);
+#endif

@@ -1,0 +1,146 @@
+/* --precision bf16 and --weights-precision bf16: the nets of the emitter's tests, in every layout, against the reference interpreter
+ * within what rounding of operands to 8 bits leaves; with and without the CPU's dot product of pairs. */
+#include "tests/unit/emit_checks.h"
+
+#include "codegen/cpu/module.h"
+
+typedef struct { CpuJit *jit; const CnncFunction *f; char *scratch; } Loaded;
+typedef struct { CpuTarget t; int dots; } Machine;   /* dots: kernels over pairs seen so far */
+
+static int count_dots(const KernelList *l)
+{
+    int n = 0;
+    for (uint32_t i = 0; i < l->kernels.len; i++)
+        for (ExprId e = 1; e < l->kernels.at[i].n_expr; e++)
+            n += l->kernels.at[i].expr[e].op == EX_DOT;
+    return n;
+}
+
+static void *load(Arena *a, Program *p, const EmitTarget *t, const char *net, const CnncModel **model)
+{
+    Loaded *l = NEW(a, Loaded);
+    Machine *m = (Machine *)(uintptr_t)t->ctx;
+    Bytes object = {0};
+    const char *why = NULL;
+    m->dots += count_dots((p->step ? p->step : p->infer)->kernels);
+    if (!module_compile(a, p, &m->t, CPU_OBJECT, false, &object, &why))
+        fail_msg("%s: %s", net, why);
+    l->jit = jit_load(a, p, object, model, &why);
+    if (!l->jit)
+        fail_msg("%s: %s", net, why);
+    free(object.data);
+    l->f = (*model)->step ? (*model)->step : (*model)->infer;
+    l->scratch = aligned(a, l->f->scratch_bytes);
+    return l;
+}
+
+static void run(void *loaded, const CnncArgs *args)
+{
+    const Loaded *l = loaded;
+    for (int s = 0; s < l->f->n_stages; s++)
+        for (int64_t i = 0; i < l->f->stages[s].slices; i++)
+            if (!l->f->stages[s].samples_per_slice || i * l->f->stages[s].samples_per_slice < args->n)
+                l->f->stages[s].fn(args, l->scratch, i);
+}
+
+static void unload(void *loaded) { jit_free(((Loaded *)loaded)->jit); }
+
+/* false: this machine cannot run code for that CPU. */
+static bool machine(Arena *a, const char *name, EmitTarget *m)
+{
+    const char *why = NULL;
+    Machine *x = NEW(a, Machine);
+    if (!target_find(a, NULL, name, &x->t, &why))
+        fail_msg("%s: %s", name, why);
+    if (x->t.bf16)
+        x->t.features = arena_printf(a, "%s,+avx512bf16", x->t.features);
+    *m = (EmitTarget){.load = load, .run = run, .unload = unload, .ctx = x, .looser = 400};
+    m->options = (CompileOptions){.target = {.lanes = x->t.lanes, .registers = x->t.registers, .l1 = x->t.l1, .l2 = x->t.l2, .pairs = x->t.bf16},
+                                  .precision = PRECISION_BF16, .name = "test"};
+    if (x->t.bf16)
+        return __builtin_cpu_supports("avx512bf16");
+    return x->t.lanes == 4 || (x->t.lanes == 8 ? __builtin_cpu_supports("avx2") : __builtin_cpu_supports("avx512f"));
+}
+
+static Case case_of(int i) { return (Case){.net = emit_nets[i].net, .input = shape_of(3, emit_nets[i].c, emit_nets[i].h, emit_nets[i].w)}; }
+
+/* Channels or columns in the lanes (1) and images (17); pairs are really multiplied. */
+static void test_pairs(void **unused)
+{
+    (void)unused;
+    static const int64_t batches[] = {1, 17};
+    int dots = 0, nets = 0;
+    for (int i = 0; i < (int)ARRAY_LEN(emit_nets); i++)
+        for (size_t b = 0; b < ARRAY_LEN(batches); b++) {
+            Arena *a = arena_new();
+            EmitTarget m;
+            Case c = case_of(i);
+            if (machine(a, "znver4", &m)) {
+                check_program(a, &c, &m, batches[b]);
+                dots += ((const Machine *)m.ctx)->dots;
+                nets++;
+            }
+            arena_free(a);
+        }
+    assert_true(dots > nets);
+}
+
+/* Without the dot product values are widened when they are loaded. */
+static void test_widening(void **unused)
+{
+    (void)unused;
+    static const char *const levels[] = {"x86-64", "x86-64-v3", "x86-64-v4"};
+    for (int i = 0; i < (int)ARRAY_LEN(emit_nets); i++) {
+        Arena *a = arena_new();
+        EmitTarget m;
+        Case c = case_of(i);
+        if (machine(a, levels[i % 3], &m)) {
+            check_program(a, &c, &m, i % 2 ? 19 : 2);
+            assert_int_equal(((const Machine *)m.ctx)->dots, 0);
+        }
+        arena_free(a);
+    }
+}
+
+/* Weights in state are rounded in every call; gradients and activations are stored in bf16, the optimizer's state is not. The nets are
+ * smooth: a rounding never turns a gradient off. */
+static void test_training(void **unused)
+{
+    (void)unused;
+    static const char *const nets[] = {
+        "conv out=6 k=5 p=2; act Tanh; avgpool k=2; conv out=16 k=5; act Tanh; flatten; linear out=20; act Sigmoid; linear out=10",
+        "conv out=9 k=3 p=1; act SiLU; res{conv out=9 k=3 p=1}{}; conv out=12 k=3 s=2 p=1; act Tanh; aavg; flatten; linear out=5",
+        "conv out=32 k=1; act Tanh; conv out=32 k=3 p=1; bn; act Tanh; flatten; linear out=33; act Tanh; linear out=4",
+    };
+    static const int64_t batches[] = {5, 19};
+    for (size_t i = 0; i < ARRAY_LEN(nets) * ARRAY_LEN(batches); i++) {
+        Arena *a = arena_new();
+        EmitTarget m;
+        Case c = {.net = nets[i / 2], .train = "train opt=sgd lr=0.05 momentum=0.9", .input = shape_of(3, 3, 14, 13)};
+        if (machine(a, i == 3 ? "x86-64-v3" : "znver4", &m))
+            check_step(a, &c, &m, batches[i % 2]);
+        arena_free(a);
+    }
+}
+
+static void test_weights(void **unused)
+{
+    (void)unused;
+    for (int i = 0; i < 2; i++) {
+        Arena *a = arena_new();
+        EmitTarget m;
+        Case c = case_of(i);
+        if (machine(a, "x86-64-v4", &m)) {
+            m.options.precision = PRECISION_F32;
+            m.options.weights_precision = PRECISION_BF16;
+            check_program(a, &c, &m, 1);
+        }
+        arena_free(a);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_pairs), cmocka_unit_test(test_widening), cmocka_unit_test(test_training), cmocka_unit_test(test_weights)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
