@@ -40,6 +40,12 @@ void cu_open(Code *c, const char *fmt, ...)
     c->depth++;
 }
 
+void cu_block(Code *c)
+{
+    cu_line(c, "{");
+    c->depth++;
+}
+
 void cu_close(Code *c)
 {
     c->depth--;
@@ -105,13 +111,15 @@ static void buffer_pointer(Code *c, BufId b)
 {
     const Buffer *x = &c->l->buffers.at[b];
     const Place *p = &c->f->place[b];
-    bool written = writes_root(c, buffer_root(c->l, b));
-    const char *constant = written ? "" : "const ", *type = c_type(x->dtype);
-    const char *base = arena_printf(c->arena, "args.%s", area_pointer(p->area));
+    bool written = writes_root(c, buffer_root(c->l, b)), is_shared = p->area == AREA_SCRATCH;
+    const char *constant = written ? "" : "const ", *type = c_type(x->dtype), *back = "";
+    const char *base = is_shared ? "shared" : arena_printf(c->arena, "args.%s", area_pointer(p->area));
+    if (is_shared && x->batched && x->shape.dim[0])
+        back = arena_printf(c->arena, " - first * %lld", (long long)(buffer_elements(x) / x->shape.dim[0]));
     if (p->offset)
         base = arena_printf(c->arena, "((%schar *)%s + %lld)", constant, base, (long long)p->offset);
-    cu_line(c, "%s%s *%s%s = (%s%s *)%s;   // %s %s", constant, type, written ? "" : "__restrict__ ", c->buffer[b], constant, type, base,
-              x->name, shape_text(c->arena, &x->shape, false));
+    cu_line(c, "%s%s *%s%s = (%s%s *)%s%s;   // %s %s%s", constant, type, written || is_shared ? "" : "__restrict__ ", c->buffer[b], constant, type, base,
+            back, x->name, shape_text(c->arena, &x->shape, false), is_shared ? ", shared" : "");
 }
 
 static bool any_batch_axis(const Kernel *k)
@@ -131,6 +139,10 @@ void cu_buffers(Code *c)
             buffer_pointer(c, b);
         seen[b] = true;
     }
+}
+
+void cu_samples(Code *c)
+{
     if (any_batch_axis(c->k))
         cu_line(c, "const int samples = (int)args.n;");
 }
@@ -316,15 +328,16 @@ static const char *number(Code *c, double v)
     return arena_printf(c->arena, strpbrk(s, ".e") ? "%sf" : "%s.0f", s);
 }
 
-static const char *load_text(Code *c, const Expr *e)
+const char *cu_load(Code *c, AccessId at)
 {
-    const char *element = cu_element(c, e->at), *guard = cu_guard(c, e->at);
-    if (e->is_int && c->l->buffers.at[c->k->access[e->at].buf].dtype != DT_I32)
+    const char *element = cu_element(c, at), *guard = cu_guard(c, at);
+    DType t = c->l->buffers.at[c->k->access[at].buf].dtype;
+    if (t == DT_U8 || t == DT_I64)
         element = arena_printf(c->arena, "(int)%s", element);
     if (!guard)
         return element;
-    double fill = c->k->access[e->at].fill;
-    return arena_printf(c->arena, "(%s ? %s : %s)", guard, element, e->is_int ? arena_printf(c->arena, "%d", (int)fill) : number(c, fill));
+    double fill = c->k->access[at].fill;
+    return arena_printf(c->arena, "(%s ? %s : %s)", guard, element, t != DT_F32 ? arena_printf(c->arena, "%d", (int)fill) : number(c, fill));
 }
 
 /* Row-major position of an output element in its sample. */
@@ -364,7 +377,7 @@ static const char *formula(Code *c, const Expr *e)
     switch (e->op) {
     case EX_CONST: return number(c, e->imm);
     case EX_ICONST: return e->iimm == INT32_MIN ? "(-2147483647 - 1)" : arena_printf(c->arena, e->iimm < 0 ? "(%d)" : "%d", e->iimm);
-    case EX_LOAD: return load_text(c, e);
+    case EX_LOAD: return cu_load(c, e->at);
     case EX_INDEX: return c->k->axis[e->axis].name;
     case EX_N: return "(int)args.n";
     case EX_ROWINDEX: return row_index(c, e->at);
@@ -457,6 +470,16 @@ static int axes_of(const Code *c, uint32_t mask, int8_t *axes)
     return n;
 }
 
+/* Many kernels share the registers of a slice: only innermost loops are unrolled, long ones a little. */
+void cu_unroll(Code *c, int axis, bool innermost)
+{
+    enum { SHORT = 8 };
+    if (!innermost)
+        cu_line(c, "#pragma unroll 1");
+    else if (c->k->axis[axis].extent > SHORT || cu_is_dynamic(c, axis))
+        cu_line(c, "#pragma unroll 4");
+}
+
 /* One loop an axis. Returns how many braces to close. */
 static int open_serial(Code *c, uint32_t mask)
 {
@@ -464,6 +487,8 @@ static int open_serial(Code *c, uint32_t mask)
     int n = axes_of(c, mask, axes);
     for (int i = 0; i < n; i++) {
         const char *v = c->k->axis[axes[i]].name;
+        if (c->in_slice)
+            cu_unroll(c, axes[i], i + 1 == n);
         cu_open(c, "for (int %s = 0; %s < %s; %s++)", v, v, cu_extent(c, axes[i]), v);
     }
     return n;
@@ -481,8 +506,9 @@ void cu_open_shared(Code *c, uint32_t mask)
     if (inner > 1)
         total = cu_is_dynamic(c, axes[0]) ? arena_printf(c->arena, "(%s) * %lld", total, (long long)inner)
                                             : arena_printf(c->arena, "%lld", (long long)(inner * c->k->axis[axes[0]].extent));
-    cu_open(c, "for (int point = threadIdx.x; point < %s; point += %d)", total, c->threads);
-    cu_split(c, "point", axes, n);
+    const char *index = c->threads == GPU_WARP ? "lane" : "i", *thread = c->in_slice ? "thread" : "threadIdx.x";
+    cu_open(c, "for (int %s = %s%s; %s < %s; %s += %d)", index, thread, c->threads == GPU_WARP ? " % 32" : "", index, total, index, c->threads);
+    cu_split(c, index, axes, n);
     for (int i = 1; i < n; i++)
         if (cu_is_dynamic(c, axes[i]))
             cu_line(c, "if (%s >= %s) continue;", c->k->axis[axes[i]].name, cu_extent(c, axes[i]));
@@ -533,8 +559,13 @@ static void reduce_group(Code *c, ExprId first)
     for (int g = 0; g < n; g++)
         start(c, group[g]);
     sweep(c, group, n);
-    for (int g = 0; g < n && c->threads; g++)
-        cu_line(c, "e%d = block_%s(e%d, shared);", group[g], c->k->expr[group[g]].op == EX_SUM ? "sum" : "max", group[g]);
+    for (int g = 0; g < n && c->threads; g++) {
+        const char *what = c->k->expr[group[g]].op == EX_SUM ? "sum" : "max";
+        if (c->threads == GPU_WARP)
+            cu_line(c, "e%d = warp_%s(e%d);", group[g], what, group[g]);
+        else
+            cu_line(c, "e%d = block_%s(e%d, shared);", group[g], what, group[g]);
+    }
 }
 
 /* ---- naming ---- */
@@ -581,6 +612,31 @@ void cu_store(Code *c, int o, const char *value)
     AccessId at = c->k->out[o].at;
     const char *guard = cu_guard(c, at);
     cu_line(c, "%s%s%s%s = %s;", guard ? "if (" : "", guard ? guard : "", guard ? ") " : "", cu_element(c, at), value);
+}
+
+void cu_outputs_of(Code *c, uint32_t outs)
+{
+    const char *value[MAX_KERNEL_OUT];
+    for (int o = 0; o < c->k->n_out; o++)
+        if (outs >> o & 1)
+            value[o] = __builtin_popcount(outs) > 1 ? cu_variable(c, c->k->out[o].value) : cu_value(c, c->k->out[o].value);
+    for (int o = 0; o < c->k->n_out; o++)
+        if (outs >> o & 1)
+            cu_store(c, o, value[o]);
+}
+
+void cu_outputs(Code *c, bool one_lane)
+{
+    for (int o = 0; o < c->k->n_out && one_lane; o++)
+        cu_hoist_reductions(c, c->k->out[o].value, 0);
+    int threads = c->threads;
+    c->threads = 0;
+    if (one_lane)
+        cu_open(c, "if (%s %% 32 == 0)", c->in_slice ? "thread" : "threadIdx.x");
+    cu_outputs_of(c, (uint32_t)((1ull << c->k->n_out) - 1));
+    if (one_lane)
+        cu_close(c);
+    c->threads = threads;
 }
 
 uint32_t out_axes(const Kernel *k, int o)

@@ -15,7 +15,8 @@ typedef struct {
     const char **buffer;            /* by BufId: its pointer's name */
     const char **name;              /* by expression: what holds its value in the current scope; NULL: not computed yet */
     int *uses;                      /* by expression, of the whole kernel */
-    int threads;                    /* > 0: a reduction outside of all loops is shared by that many threads of the block */
+    int threads;                    /* > 0: a reduction outside of all loops is shared by that many threads: a warp's or the block's */
+    bool in_slice;                  /* in a launch of slices: `first` is the block's first sample */
 } Code;
 
 /* Starts a kernel: names for its buffers and no values. */
@@ -24,9 +25,12 @@ void cu_begin(Code *c, const Kernel *k);
 void cu_tables(Code *c);
 void cu_line(Code *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void cu_open(Code *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));    /* a line that ends in ` {` */
+void cu_block(Code *c);                                                                  /* a line `{` */
 void cu_close(Code *c);
-/* Pointers to the buffers of the kernel, and `samples`. */
+/* Pointers to the buffers of the kernel. */
 void cu_buffers(Code *c);
+/* `samples`, when the kernel has a batch. */
+void cu_samples(Code *c);
 /* The kernel's formula and the layer it comes from, as comments. */
 void cu_comment(Code *c);
 
@@ -50,8 +54,16 @@ void cu_hoist_reductions(Code *c, ExprId e, uint32_t axes);
 const char **cu_keep(Code *c);
 void cu_forget(Code *c, uint32_t axes);
 void cu_restore(Code *c, const char **kept);
+/* How far the loop over the axis that follows is unrolled, in a slice. */
+void cu_unroll(Code *c, int axis, bool innermost);
 /* Opens one loop over the points of the axes that the block's threads share; close with cu_close. */
 void cu_open_shared(Code *c, uint32_t axes);
+/* An element, or what stands for it out of range. */
+const char *cu_load(Code *c, AccessId at);
+/* Computes and stores the outputs (of a set) at the point that the axes' variables say; one_lane: all lanes of a warp compute,
+ * one stores. */
+void cu_outputs(Code *c, bool one_lane);
+void cu_outputs_of(Code *c, uint32_t outs);
 /* Stores value (text) through output o. */
 void cu_store(Code *c, int o, const char *value);
 
@@ -59,9 +71,15 @@ void cu_store(Code *c, int o, const char *value);
 uint32_t out_axes(const Kernel *k, int o);
 uint32_t outs_with_axes(const Kernel *k, uint32_t axes);
 
-/* map.c, reduce.c: the body of a kernel. */
-void map_emit(Code *c, const GpuLaunch *launch);
-void reduce_emit(Code *c, const GpuLaunch *launch);
+/* map.c, reduce.c, contract.c: the lines of a kernel; `block` is its block's number along the grid. */
+void map_emit(Code *c, const GpuBody *body);
+void reduce_emit(Code *c, const GpuBody *body);
+void contract_emit(Code *c, const GpuBody *body);
+void parts_emit(Code *c, const GpuBody *body);
+/* The thread's point of the rows, or a return from the kernel. */
+void cu_point(Code *c, const GpuBody *body);
+/* slices.c: a launch of slices, whole. */
+void slices_emit(Code *c, const GpuLaunch *launch);
 /* prelude.c: what every text starts with. */
 extern const char gpu_prelude[];
 #endif

@@ -1,7 +1,8 @@
 /* Kernels become launches, and buffers get addresses.
  * In: a kernel list in an order that computes every value before it is read. Out: a Function with a GpuPlan.
- * One kernel is one launch. Launches follow each other, so two buffers may share bytes when their lifetimes, counted in
- * launches, do not meet. */
+ * A small function (small.c) takes all its kernels on samples into launches of slices. Of the others, all that are ready run
+ * next: products of matrices and large kernels alone, small ones side by side in one launch. Launches follow each other, so two
+ * buffers may share bytes when their lifetimes, counted in launches, do not meet. */
 #include "codegen/gpu/plan.h"
 #include "codegen/gpu/code.h"
 #include "codegen/choose.h"
@@ -9,8 +10,7 @@
 #include <ctype.h>
 #include <string.h>
 
-enum { ALIGN = 64, MAP_THREADS = 256, MOST_THREADS = 256, WARP = 32 };
-enum { SHARED_REDUCTION = 48 };    /* points from which a reduction is shared by a block */
+enum { ALIGN = 64 };
 
 static const GpuTarget targets[] = {
     {.sm = 80, .multiprocessors = 108, .shared_bytes = 163 * 1024},
@@ -33,120 +33,6 @@ void gpu_options(CompileOptions *o, const GpuTarget *t)
     o->plan_ctx = t;
 }
 
-/* ---- what a kernel is like ---- */
-static int64_t points_of(const Kernel *k, uint32_t axes)
-{
-    int64_t n = 1;
-    for (int a = 0; a < k->n_axes; a++)
-        if (axes >> a & 1)
-            n *= k->axis[a].extent;
-    return n;
-}
-
-static bool is_reduction(ExprOp op) { return op == EX_SUM || op == EX_MAX_OVER || op == EX_ARGMAX; }
-
-/* A block can share the kernel's reductions, and they are long enough to pay. */
-static bool has_shared_reduction(const Kernel *k)
-{
-    bool any = false;
-    for (int e = 1; e < k->n_expr; e++) {
-        if (!is_reduction(k->expr[e].op))
-            continue;
-        if (k->expr[e].op == EX_ARGMAX)
-            return false;
-        any = any || points_of(k, k->expr[e].axes) >= SHARED_REDUCTION;
-    }
-    return any;
-}
-
-static uint32_t reduced_axes(const Kernel *k)
-{
-    uint32_t m = 0;
-    for (int e = 1; e < k->n_expr; e++)
-        m |= k->expr[e].axes;
-    return m;
-}
-
-static bool outputs_differ(const Kernel *k)
-{
-    for (int o = 1; o < k->n_out; o++)
-        if (out_axes(k, o) != out_axes(k, 0))
-            return true;
-    return false;
-}
-
-/* ---- rows ---- */
-static int64_t out_stride(const KernelList *l, const Kernel *k, int axis)
-{
-    const Access *s = &k->access[k->out[0].at];
-    int64_t stride[MAX_RANK], sum = 0;
-    layout_strides(&l->buffers.at[s->buf], stride);
-    for (int d = 0; d < s->rank; d++)
-        sum += stride[d] * s->dim[d].coef[axis];
-    return sum < 0 ? -sum : sum;
-}
-
-/* The batch first, then by the output's strides, the innermost last. */
-static bool before(const KernelList *l, const Kernel *k, int a, int b)
-{
-    if (k->axis[a].batch != k->axis[b].batch)
-        return k->axis[a].batch;
-    int64_t sa = out_stride(l, k, a), sb = out_stride(l, k, b);
-    return sa != sb ? sa > sb : a < b;
-}
-
-static void set_rows(GpuLaunch *x, const KernelList *l, uint32_t axes)
-{
-    for (int a = 0; a < x->k->n_axes; a++) {
-        if (!(axes >> a & 1))
-            continue;
-        int i = x->n_rows++;
-        for (; i > 0 && before(l, x->k, a, x->row[i - 1]); i--)
-            x->row[i] = x->row[i - 1];
-        x->row[i] = (int8_t)a;
-    }
-    x->points = points_of(x->k, axes);
-}
-
-/* Blocks along grid[0] for the rows' points, `per_block` of them a block. */
-static void set_grid(GpuLaunch *x, int64_t per_block)
-{
-    int64_t blocks = (x->points + per_block - 1) / per_block;
-    if (blocks > INT32_MAX)
-        BUG("kernel %s needs %lld blocks", x->k->name, (long long)blocks);
-    x->grid[0] = (int32_t)blocks;
-    x->grid[1] = x->grid[2] = 1;
-    if (x->n_rows && x->k->axis[x->row[0]].batch && !x->k->axis[x->row[0]].batch_div && !x->k->axis[x->row[0]].batch_step) {
-        x->sample_points = (int32_t)(x->points / x->k->axis[x->row[0]].extent);
-        x->block_points = (int32_t)per_block;
-    }
-}
-
-static void plan_map(GpuLaunch *x, const KernelList *l)
-{
-    x->form = GPU_MAP;
-    set_rows(x, l, out_axes(x->k, 0));
-    x->threads = MAP_THREADS;
-    set_grid(x, x->threads);
-}
-
-static void plan_reduce(GpuLaunch *x, const KernelList *l)
-{
-    uint32_t rows = ~reduced_axes(x->k);
-    int64_t longest = 1;
-    for (int o = 0; o < x->k->n_out; o++)
-        rows &= out_axes(x->k, o);
-    for (int e = 1; e < x->k->n_expr; e++) {
-        int64_t n = points_of(x->k, x->k->expr[e].axes);
-        longest = n > longest ? n : longest;
-    }
-    x->form = GPU_REDUCE;
-    set_rows(x, l, rows);
-    x->threads = longest >= MOST_THREADS ? MOST_THREADS : (int32_t)((longest + WARP - 1) / WARP * WARP);
-    x->shared_bytes = MOST_THREADS / WARP * (int32_t)sizeof(float);
-    set_grid(x, 1);
-}
-
 /* ---- launches ---- */
 static const char *entry_name(Arena *a, const char *function, uint32_t i, const char *kernel)
 {
@@ -161,39 +47,223 @@ static const char *entry_name(Arena *a, const char *function, uint32_t i, const 
 static bool is_empty(const Kernel *k)
 {
     for (int o = 0; o < k->n_out; o++)
-        if (points_of(k, out_axes(k, o)) > 0)
+        if (axes_points(k, out_axes(k, o)) > 0)
             return false;
     return true;
 }
 
-static void make_launches(Arena *a, const char *name, const KernelList *l, GpuPlan *p)
+/* ---- what must wait for what ---- */
+typedef struct {
+    Arena *a;
+    const char *name;
+    KernelList *l;
+    GpuPlan *p;
+    int64_t samples;        /* of a slice; 0: no slices */
+    int32_t *launch_of;     /* by kernel; -1: not yet */
+} Planner;
+
+static bool touch_same(const KernelList *l, const Kernel *x, const Kernel *y, bool x_writes, bool y_writes)
 {
-    p->launches = NEWN(a, GpuLaunch, l->kernels.len + 1);
-    for (uint32_t i = 0; i < l->kernels.len; i++) {
-        const Kernel *k = &l->kernels.at[i];
-        if (is_empty(k))
+    for (int i = 0; i < x->n_access; i++) {
+        if (kernel_writes(x, (AccessId)i) != x_writes)
             continue;
-        GpuLaunch *x = &p->launches[p->n_launches++];
-        *x = (GpuLaunch){.k = k, .entry = entry_name(a, name, i, k->name)};
-        if (has_shared_reduction(k) || outputs_differ(k))
-            plan_reduce(x, l);
-        else
-            plan_map(x, l);
+        BufId root = buffer_root(l, x->access[i].buf);
+        for (int j = 0; j < y->n_access; j++)
+            if (kernel_writes(y, (AccessId)j) == y_writes && buffer_root(l, y->access[j].buf) == root)
+                return true;
+    }
+    return false;
+}
+
+static bool depends(const KernelList *l, const Kernel *earlier, const Kernel *later)
+{
+    return touch_same(l, earlier, later, true, false) || touch_same(l, earlier, later, true, true) || touch_same(l, earlier, later, false, true);
+}
+
+/* All that kernel j waits for is in launches before `launch` (or in it, when bodies run one after the other). */
+static bool is_ready(const Planner *p, uint32_t j, int32_t launch, bool may_share)
+{
+    for (uint32_t i = 0; i < j; i++) {
+        int32_t at = p->launch_of[i];
+        bool done = at >= 0 && (at < launch || (may_share && at == launch));
+        if (!done && !is_empty(&p->l->kernels.at[i]) && depends(p->l, &p->l->kernels.at[i], &p->l->kernels.at[j]))
+            return false;
+    }
+    return true;
+}
+
+/* ---- launches ---- */
+static GpuLaunch *new_launch(Planner *p, GpuArrangement how)
+{
+    GpuLaunch *x = &p->p->launches[p->p->n_launches++];
+    *x = (GpuLaunch){.how = how, .first_layer = -1, .last_layer = -1, .body = NEWN(p->a, GpuBody, p->l->kernels.len + 1)};
+    return x;
+}
+
+static void add_body(GpuLaunch *x, GpuBody b)
+{
+    LayerId layer = b.k->layer;
+    x->body[x->n_bodies++] = b;
+    if (layer >= 0 && (x->first_layer < 0 || layer < x->first_layer))
+        x->first_layer = layer;
+    if (layer > x->last_layer)
+        x->last_layer = layer;
+}
+
+/* Names, grid and shared memory from the bodies. */
+static void finish_launch(const Planner *p, GpuLaunch *x)
+{
+    const GpuBody *first = &x->body[0], *last = &x->body[x->n_bodies - 1];
+    x->name = x->n_bodies == 1 ? first->k->name : arena_printf(p->a, "%s .. %s", first->k->name, last->k->name);
+    x->entry = entry_name(p->a, p->name, (uint32_t)(x - p->p->launches), x->name);
+    x->threads = x->how == GPU_SLICES ? GPU_SLICE_THREADS : first->threads;
+    x->grid[1] = x->grid[2] = 1;
+    if (x->how == GPU_SLICES) {
+        x->samples = (int32_t)p->samples;
+        x->grid[0] = (int32_t)((p->l->graph->batch + p->samples - 1) / p->samples);
+        x->sample_points = 1;
+        x->block_points = x->samples;
+        return;
+    }
+    for (int i = 0; i < x->n_bodies; i++) {
+        x->grid[0] += x->body[i].grid[0];
+        x->shared_bytes = x->body[i].shared_bytes > x->shared_bytes ? x->body[i].shared_bytes : x->shared_bytes;
+        x->threads = x->how == GPU_BESIDE ? GPU_THREADS : x->threads;
+    }
+    if (x->how == GPU_ALONE) {
+        memcpy(x->grid, first->grid, sizeof x->grid);
+        x->sample_points = first->sample_points;
+        x->block_points = first->block_points;
     }
 }
 
+/* All kernels of samples that can run now, in one launch. */
+static bool add_slices(Planner *p)
+{
+    GpuLaunch *x = NULL;
+    for (uint32_t j = 0; j < p->l->kernels.len; j++) {
+        const Kernel *k = &p->l->kernels.at[j];
+        int32_t launch = x ? (int32_t)(x - p->p->launches) : p->p->n_launches;
+        if (p->launch_of[j] >= 0 || is_empty(k) || !(small_is_sliced(k) || small_is_repeated(p->l, k)) || !is_ready(p, j, launch, true))
+            continue;
+        x = x ? x : new_launch(p, GPU_SLICES);
+        p->launch_of[j] = launch;
+        add_body(x, body_in_slice(p->a, p->l, k, p->samples));
+    }
+    if (x)
+        finish_launch(p, x);
+    return x != NULL;
+}
+
+static void add_alone(Planner *p, GpuBody b)
+{
+    GpuLaunch *x = new_launch(p, GPU_ALONE);
+    add_body(x, b);
+    finish_launch(p, x);
+}
+
+/* A product cut along its depth: sums of the slices, then their sum. */
+static void add_product(Planner *p, GpuBody b)
+{
+    Contract *c = (Contract *)b.contract;
+    if (c->slices > 1)
+        c->partial = kernels_add_buffer(p->l, &(Buffer){.name = arena_printf(p->a, "%s.parts", b.k->name), .kind = BUF_WORK, .dtype = DT_F32,
+                                                        .shape = {.rank = 1, .dim = {c->row.extent * c->col.extent * c->both.extent * c->slices}}});
+    add_alone(p, b);
+    if (c->slices > 1)
+        add_alone(p, body_parts(p->l, b.k, c));
+}
+
+/* Blocks that a kernel may have and still share a launch with others. */
+enum { FEW_BLOCKS = 1024 };
+
+/* All other kernels that can run now: products and large ones alone, small ones side by side. */
+static void add_others(Planner *p)
+{
+    int32_t launch = p->p->n_launches;
+    GpuLaunch *beside = NULL;
+    uint32_t *now = NEWN(p->a, uint32_t, p->l->kernels.len + 1), n = 0;
+    for (uint32_t j = 0; j < p->l->kernels.len; j++)
+        if (p->launch_of[j] < 0 && !is_empty(&p->l->kernels.at[j]) && is_ready(p, j, launch, false) &&
+            !(p->samples && (small_is_sliced(&p->l->kernels.at[j]) || small_is_repeated(p->l, &p->l->kernels.at[j]))))
+            now[n++] = j;
+    if (!n)
+        BUG("no kernel is ready: the list is not in order");
+    for (uint32_t i = 0; i < n; i++) {
+        GpuBody b = body_of(p->a, p->l, &p->l->kernels.at[now[i]], p->p->target);
+        bool few = b.form != GPU_CONTRACT && b.grid[0] <= FEW_BLOCKS;
+        if (few && !beside)
+            beside = new_launch(p, GPU_BESIDE);
+        if (few)
+            b.threads = GPU_THREADS;
+        if (few)
+            add_body(beside, b);
+        else if (b.form == GPU_CONTRACT)
+            add_product(p, b);
+        else
+            add_alone(p, b);
+    }
+    if (beside && beside->n_bodies == 1)
+        beside->how = GPU_ALONE;
+    if (beside)
+        finish_launch(p, beside);
+    for (uint32_t i = 0; i < n; i++)
+        p->launch_of[now[i]] = launch;
+}
+
+static void make_launches(Planner *p)
+{
+    uint32_t left = 0, n = p->l->kernels.len;
+    p->p->launches = NEWN(p->a, GpuLaunch, 3 * n + 1);
+    p->launch_of = NEWN(p->a, int32_t, n + 1);
+    memset(p->launch_of, -1, sizeof *p->launch_of * n);
+    do {
+        if (!p->samples || !add_slices(p))
+            add_others(p);
+        left = 0;
+        for (uint32_t j = 0; j < n; j++)
+            left += p->launch_of[j] < 0 && !is_empty(&p->l->kernels.at[j]);
+    } while (left);
+}
+
 /* ---- addresses ---- */
+
+static bool uses(const KernelList *l, const GpuBody *x, BufId root)
+{
+    bool found = x->form != GPU_MAP && x->contract && x->contract->partial == root;
+    for (int at = 0; at < x->k->n_access; at++)
+        found = found || buffer_root(l, x->k->access[at].buf) == root;
+    return found;
+}
+
+/* First and last use: counted in bodies inside a launch of slices, where the buffer is in shared memory when it is used
+ * nowhere else; in whole launches for all others. */
 static Life life_of(const KernelList *l, const GpuPlan *p, BufId root)
 {
     const Buffer *b = &l->buffers.at[root];
     Life f = {.buf = root, .area = AREA_WORK, .first = -1, .stage = -1};
-    f.bytes = (buffer_elements(b) * (int64_t)dtype_size(b->dtype) + ALIGN - 1) / ALIGN * ALIGN;
+    bool one = true;
+    int32_t body = 0, first_body = 0, last_body = 0;
     for (int i = 0; i < p->n_launches; i++)
-        for (int at = 0; at < p->launches[i].k->n_access; at++)
-            if (buffer_root(l, p->launches[i].k->access[at].buf) == root) {
-                f.first = f.first < 0 ? i : f.first;
-                f.last = i;
+        for (int j = 0; j < p->launches[i].n_bodies; j++, body++) {
+            if (!uses(l, &p->launches[i].body[j], root))
+                continue;
+            if (f.first < 0) {
+                f.first = i;
+                first_body = body;
             }
+            one = one && f.first == i;
+            f.last = i;
+            last_body = body;
+        }
+    int64_t n = buffer_elements(b);
+    if (f.first >= 0 && one && p->launches[f.first].how == GPU_SLICES && b->kind == BUF_WORK) {
+        f.area = AREA_SCRATCH;
+        f.first = first_body;
+        f.last = last_body;
+        n = b->batched ? n / b->shape.dim[0] * p->samples : n;
+    }
+    f.bytes = (n * (int64_t)dtype_size(b->dtype) + ALIGN - 1) / ALIGN * ALIGN;
     return f;
 }
 
@@ -216,6 +286,9 @@ static void place_buffers(Arena *a, const KernelList *l, const PlanInput *in, Fu
     plan_place_lives(f, life, n);
     for (uint32_t b = 1; b < l->buffers.len; b++)
         f->place[b] = f->place[buffer_root(l, (BufId)b)];
+    for (int i = 0; i < f->gpu->n_launches; i++)
+        if (f->gpu->launches[i].how == GPU_SLICES)
+            f->gpu->launches[i].shared_bytes = (int32_t)f->scratch_bytes;
 }
 
 Function *gpu_plan(Arena *a, const char *name, KernelList *l, const PlanInput *in, const void *ctx)
@@ -226,10 +299,13 @@ Function *gpu_plan(Arena *a, const char *name, KernelList *l, const PlanInput *i
     f->batch = (int32_t)l->graph->batch;
     f->gpu = NEW(a, GpuPlan);
     f->gpu->target = ctx;
-    make_launches(a, name, l, f->gpu);
+    Planner p = {.a = a, .name = name, .l = l, .p = f->gpu, .samples = small_slices(a, l, ctx)};
+    f->gpu->samples = p.samples;
+    make_launches(&p);
     place_buffers(a, l, in, f);
     const char *why = NULL;
     if (!plan_verify(f, &why))
         BUG("plan of %s: %s", name, why);
+    f->scratch_bytes = 0;   /* shared memory: the launches say how much */
     return f;
 }

@@ -7,23 +7,83 @@
 /* The skeletons of a launch. */
 typedef enum {
     GPU_MAP,       /* a thread a point; reductions are serial loops */
-    GPU_REDUCE     /* a block a row; its threads share the reductions, partial results are added in a tree */
+    GPU_REDUCE,    /* a block a row; its threads share the reductions, partial results are added in a tree */
+    GPU_CONTRACT,  /* a block a tile of a matrix product, through shared memory */
+    GPU_PARTS      /* a thread a point: adds what the slices of a split product left, in order, and goes on */
 } GpuForm;
 
-typedef struct GpuLaunch {
+/* Axes taken together as one index of a matrix, outermost first. */
+typedef struct { int8_t axis[MAX_AXIS]; int n; int64_t extent; bool dynamic; } AxisGroup;   /* dynamic: the first one is the batch */
+/* SUM[depth](a * b) as a product of matrices: [row][depth] times [depth][col], for every point of `both`. */
+typedef struct {
+    ExprId sum; AccessId a, b;
+    AxisGroup row, col, depth, both;     /* axes of a alone, of b alone, reduced, of both */
+    bool a_along_depth, b_along_depth;   /* how neighbouring threads load: along the reduced axes, or along rows and columns */
+    int32_t rows, cols, steps;           /* the tile of a block; depth of one step */
+    int32_t thread_rows, thread_cols;    /* the tile of a thread */
+    int32_t stages;                      /* tiles in shared memory */
+    int32_t slices; int64_t slice_depth; /* > 1: grid[2] also cuts the depth; sums go to `partial` [slices][both][cols][rows] */
+    BufId partial;
+} Contract;
+
+/* One kernel in a launch. */
+typedef struct {
     const Kernel *k;
-    const char *entry;              /* C identifier */
     GpuForm form;
+    const Contract *contract;       /* CONTRACT, PARTS */
     int n_rows; int8_t row[MAX_AXIS];   /* axes whose points are spread over threads (MAP) or blocks (REDUCE), outermost first */
-    int64_t points;                 /* product of their extents */
+    int64_t points;                 /* product of their extents; in slices: of one slice */
     int32_t threads;                /* of a block */
-    int32_t grid[3], shared_bytes, sample_points, block_points;   /* as in CnncGpuLaunch */
+    int32_t grid[3], shared_bytes, sample_points, block_points;   /* as in CnncGpuLaunch, were it launched alone */
+    bool by_warp;                   /* in slices: a warp a point */
+    int8_t unrolled; int32_t unroll;   /* in slices: this row's axis is taken `unroll` points at once by a thread, for one load of `contract->a` */
+} GpuBody;
+
+typedef enum {
+    GPU_ALONE,     /* one body */
+    GPU_BESIDE,    /* bodies that need nothing of each other: the grid is theirs, one after the other */
+    GPU_SLICES     /* a block a slice of samples: the bodies run one after the other, values that only they use lie in shared memory */
+} GpuArrangement;
+
+typedef struct {
+    const char *entry, *name;       /* C identifier; "0.conv .. 7.linear" */
+    GpuArrangement how;
+    GpuBody *body; int32_t n_bodies;
+    int32_t samples;                /* of a slice */
+    int32_t threads, grid[3], shared_bytes, sample_points, block_points;
+    int32_t first_layer, last_layer;
 } GpuLaunch;
 
 typedef struct GpuPlan {
     const GpuTarget *target;
     GpuLaunch *launches; int32_t n_launches;
+    int64_t samples;         /* of a slice; 0: the function has no slices */
 } GpuPlan;
+
+/* contract_plan.c: k as a product of matrices for GPU t, or NULL when it is none, or too small to pay. */
+Contract *contract_find(Arena *a, const KernelList *l, const Kernel *k, const GpuTarget *t);
+/* Not looking at sizes, and without a tile. */
+Contract *contract_as_product(Arena *a, const KernelList *l, const Kernel *k);
+/* Bytes of shared memory, and of one tile's row: padded, so that columns lie in different banks. */
+int32_t contract_shared_bytes(const Contract *c);
+enum { CONTRACT_PAD = 4 };
+/* Elements of an access between neighbours along an axis. */
+int64_t access_stride(const KernelList *l, const Kernel *k, AccessId at, int axis);
+/* The axes of the set with the batch first, then by their strides in output 0, the innermost last. */
+int axes_by_stride(const KernelList *l, const Kernel *k, uint32_t axes, int8_t *out);
+
+/* body.c: how one kernel runs alone on GPU t; in a slice of `samples`. A CONTRACT with slices is to be followed by its body_parts. */
+GpuBody body_of(Arena *a, const KernelList *l, const Kernel *k, const GpuTarget *t);
+GpuBody body_parts(const KernelList *l, const Kernel *k, const Contract *c);
+GpuBody body_in_slice(Arena *a, const KernelList *l, const Kernel *k, int64_t samples);
+enum { GPU_THREADS = 256, GPU_SLICE_THREADS = 512, GPU_WARP = 32 };
+/* small.c: samples of a slice when the whole function is best run in slices, each by a block with its values in shared memory;
+ * 0: it is not. Splits l's sums over the batch then. */
+int64_t small_slices(Arena *a, KernelList *l, const GpuTarget *t);
+/* Kernels of a small function: runs on one slice; is computed again by every block (a count of labels). */
+bool small_is_sliced(const Kernel *k);
+bool small_is_repeated(const KernelList *l, const Kernel *k);
+int64_t axes_points(const Kernel *k, uint32_t axes);   /* product of their extents */
 
 /* The plan of kernel list l as a Function: places, work_bytes and Function.gpu. For CompileOptions.plan; ctx: a GpuTarget. */
 Function *gpu_plan(Arena *a, const char *name, KernelList *l, const PlanInput *in, const void *ctx);

@@ -25,7 +25,9 @@ HostIndex threadIdx, blockIdx, blockDim, gridDim;
 float shared[SHARED_MOST / sizeof(float)] __attribute__((aligned(1024)));
 
 typedef enum { READY, AT_BARRIER, IN_WARP, EXITED } State;
-typedef struct { void *stack_pointer; State state; int line; } Fiber;
+typedef struct { float *to; const float *from; bool inside; int group; const void *code; } Copy;
+enum { MOST_COPIES = 128 };
+typedef struct { void *stack_pointer; State state; int line; Copy copy[MOST_COPIES]; int n_copies, group; } Fiber;   /* copies not waited for */
 typedef struct { uint32_t written, read; uint16_t writer, reader; } Granule;    /* threads count from 1; MANY: several */
 enum { MANY = 0xffff };
 typedef struct Warp { int arrived; const void *argument[WARP]; } Warp;
@@ -356,10 +358,48 @@ float host_shuffle_xor(float value, int lane_mask, int line)
     return s.result;
 }
 
+/* ---- asynchronous copies ---- */
+void host_copy(float *to, const float *from, int inside), host_copy_commit(void), host_copy_wait(int groups);
+
+void host_copy(float *to, const float *from, int inside)
+{
+    Fiber *f = &h.fiber[h.current];
+    check(to, sizeof *to, true, HERE);
+    if (inside)
+        check(from, sizeof *from, false, HERE);
+    if ((size_t)((char *)to - (char *)shared) >= SHARED_MOST || f->n_copies == MOST_COPIES) {
+        report("COPY: %s", f->n_copies == MOST_COPIES ? "too many are under way" : "not into shared memory");
+        stop();
+    }
+    memset(to, 0xff, sizeof *to);
+    f->copy[f->n_copies++] = (Copy){to, from, inside != 0, f->group, HERE};
+}
+
+void host_copy_commit(void) { h.fiber[h.current].group++; }
+
+/* All but the last `groups` groups arrive. */
+void host_copy_wait(int groups)
+{
+    Fiber *f = &h.fiber[h.current];
+    int kept = 0;
+    for (int i = 0; i < f->n_copies; i++) {
+        Copy *c = &f->copy[i];
+        if (c->group >= f->group - groups) {
+            f->copy[kept++] = *c;
+            continue;
+        }
+        check(c->to, sizeof *c->to, true, c->code);
+        *c->to = c->inside ? *c->from : 0;
+    }
+    f->n_copies = kept;
+}
+
 /* ---- launches ---- */
 static void thread_main(void)
 {
     h.kernel(*h.args);
+    if (h.fiber[h.current].n_copies)
+        report("COPY: %d were never waited for", h.fiber[h.current].n_copies);
     h.fiber[h.current].state = EXITED;
     h.exited++;
     pass_on();
@@ -392,7 +432,9 @@ static void run_block(HostOrder order)
     for (int i = 0; i < h.n; i++) {
         void **top = (void **)(h.stacks + (size_t)STACK * (size_t)(i + 1)) - 2;   /* as after a call: 8 bytes off 16 */
         *top = (void *)thread_main;
-        h.fiber[i] = (Fiber){.stack_pointer = top - 6, .state = READY};
+        h.fiber[i].stack_pointer = top - 6;
+        h.fiber[i].state = READY;
+        h.fiber[i].line = h.fiber[i].n_copies = h.fiber[i].group = 0;
     }
     go_to(h.order[0]);
     h.now++;

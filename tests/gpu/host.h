@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#define CNNC_HOST
 #define __global__
 #define __device__
 #define __shared__
@@ -26,4 +27,12 @@ void host_barrier(int line);
 float host_shuffle_xor(float value, int lane_mask, int line);
 #define __syncthreads() host_barrier(__LINE__)
 #define __shfl_xor_sync(lanes, value, lane_mask) host_shuffle_xor(value, lane_mask, __LINE__)
+
+/* Asynchronous copies: the destination holds NaN until they are waited for. */
+void host_copy(float *to, const float *from, int inside);
+void host_copy_commit(void);
+void host_copy_wait(int groups);
+#define cp_async4(to, from, inside) host_copy(to, from, inside)
+#define CP_ASYNC_COMMIT() host_copy_commit()
+#define CP_ASYNC_WAIT(groups) host_copy_wait(groups)
 #endif

@@ -101,6 +101,26 @@ static void test_training(void **unused)
     fclose(f);
 }
 
+/* Products of matrices in tiles: every direction of a convolution and of Linear, edges that cut tiles, strides, dilation, groups,
+ * depths cut into slices, samples short of the batch. */
+static void test_products(void **unused)
+{
+    (void)unused;
+    static const struct { const char *net; int64_t c, h, w, batch; } wide[] = {
+        {"conv out=40 k=3 p=1; act ReLU; conv out=36 k=3 s=2 p=1; bn; act ReLU; flatten; linear out=20", 17, 12, 11, 5},
+        {"conv out=48 k=5 p=2; res{conv out=48 k=1; act SiLU}{}; conv out=32 k=3 d=2 p=2 g=2; aavg; flatten; linear out=7", 8, 9, 13, 3},
+        {"flatten; linear out=150; act ReLU; linear out=70; act ReLU; linear out=10", 3, 13, 14, 37},
+        {"conv out=130 k=1; maxpool k=2; conv out=20 k=3 s=2; flatten; linear out=5", 140, 8, 8, 4},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(wide); i++) {
+        Arena *a = arena_new();
+        EmitTarget t = target(i % 2 ? 80 : 100);
+        Case c = {.net = wide[i].net, .train = "train opt=sgd lr=0.05 momentum=0.9 wd=0.01", .input = shape_of(3, wide[i].c, wide[i].h, wide[i].w)};
+        check_step(a, &c, &t, wide[i].batch);
+        arena_free(a);
+    }
+}
+
 static void test_inference(void **unused)
 {
     (void)unused;
@@ -116,6 +136,6 @@ static void test_inference(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_inference), cmocka_unit_test(test_training)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_inference), cmocka_unit_test(test_products), cmocka_unit_test(test_training)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,218 @@
+/* How one kernel runs: its form, the axes of its rows, threads and blocks.
+ * In: a kernel in plain layouts. Out: a GpuBody.
+ * A product of matrices that pays is tiled (contract_plan.c). A long reduction is shared by a block for each output, unless
+ * there are so many outputs side by side that a thread each is as good. All else is a thread a point. */
+#include "codegen/gpu/code.h"
+
+#include <string.h>
+
+enum { SHARED_REDUCTION = 48 };    /* points from which a reduction is shared by a block */
+
+/* ---- what a kernel is like ---- */
+int64_t axes_points(const Kernel *k, uint32_t axes)
+{
+    int64_t n = 1;
+    for (int a = 0; a < k->n_axes; a++)
+        if (axes >> a & 1)
+            n *= k->axis[a].extent;
+    return n;
+}
+
+static bool is_reduction(ExprOp op) { return op == EX_SUM || op == EX_MAX_OVER || op == EX_ARGMAX; }
+
+/* A block can share the kernel's reductions, and they are long enough to pay. */
+static bool has_shared_reduction(const Kernel *k)
+{
+    bool any = false;
+    for (int e = 1; e < k->n_expr; e++) {
+        if (!is_reduction(k->expr[e].op))
+            continue;
+        if (k->expr[e].op == EX_ARGMAX)
+            return false;
+        any = any || axes_points(k, k->expr[e].axes) >= SHARED_REDUCTION;
+    }
+    return any;
+}
+
+/* Threads side by side on the outputs read neighbours, and there are enough of them for a reduction of this length. */
+static bool has_enough_points(const KernelList *l, const Kernel *k)
+{
+    int8_t row[MAX_AXIS];
+    int n = axes_by_stride(l, k, out_axes(k, 0), row);
+    bool neighbours = n > 0;
+    for (int i = 0; neighbours && i < k->n_access; i++)
+        if (access_stride(l, k, (AccessId)i, row[n - 1]) > 1)
+            neighbours = false;
+    int64_t longest = 1;
+    for (int e = 1; e < k->n_expr; e++)
+        longest = axes_points(k, k->expr[e].axes) > longest ? axes_points(k, k->expr[e].axes) : longest;
+    return neighbours && axes_points(k, out_axes(k, 0)) * 2 >= longest;
+}
+
+static uint32_t reduced_axes(const Kernel *k)
+{
+    uint32_t m = 0;
+    for (int e = 1; e < k->n_expr; e++)
+        m |= k->expr[e].axes;
+    return m;
+}
+
+static bool outputs_differ(const Kernel *k)
+{
+    for (int o = 1; o < k->n_out; o++)
+        if (out_axes(k, o) != out_axes(k, 0))
+            return true;
+    return false;
+}
+
+/* ---- rows ---- */
+static void set_rows(GpuBody *x, const KernelList *l, uint32_t axes)
+{
+    x->n_rows = axes_by_stride(l, x->k, axes, x->row);
+    x->points = axes_points(x->k, axes);
+}
+
+/* Blocks along grid[0] for the rows' points, `per_block` of them a block. */
+static void set_grid(GpuBody *x, int64_t per_block)
+{
+    int64_t blocks = (x->points + per_block - 1) / per_block;
+    if (blocks > INT32_MAX)
+        BUG("kernel %s needs %lld blocks", x->k->name, (long long)blocks);
+    x->grid[0] = (int32_t)blocks;
+    x->grid[1] = x->grid[2] = 1;
+    if (x->n_rows && x->k->axis[x->row[0]].batch && !x->k->axis[x->row[0]].batch_div && !x->k->axis[x->row[0]].batch_step) {
+        x->sample_points = (int32_t)(x->points / x->k->axis[x->row[0]].extent);
+        x->block_points = (int32_t)per_block;
+    }
+}
+
+static void plan_map(GpuBody *x, const KernelList *l)
+{
+    x->form = GPU_MAP;
+    set_rows(x, l, out_axes(x->k, 0));
+    x->threads = GPU_THREADS;
+    set_grid(x, x->threads);
+}
+
+static void plan_reduce(GpuBody *x, const KernelList *l)
+{
+    uint32_t rows = ~reduced_axes(x->k);
+    int64_t longest = 1;
+    for (int o = 0; o < x->k->n_out; o++)
+        rows &= out_axes(x->k, o);
+    for (int e = 1; e < x->k->n_expr; e++) {
+        int64_t n = axes_points(x->k, x->k->expr[e].axes);
+        longest = n > longest ? n : longest;
+    }
+    x->form = GPU_REDUCE;
+    set_rows(x, l, rows);
+    x->threads = longest >= GPU_THREADS ? GPU_THREADS : (int32_t)((longest + GPU_WARP - 1) / GPU_WARP * GPU_WARP);
+    x->shared_bytes = GPU_THREADS / GPU_WARP * (int32_t)sizeof(float);
+    set_grid(x, 1);
+}
+
+static void plan_contract(GpuBody *x, const Contract *c)
+{
+    x->form = GPU_CONTRACT;
+    x->contract = c;
+    x->threads = c->rows / c->thread_rows * (c->cols / c->thread_cols);
+    x->shared_bytes = contract_shared_bytes(c);
+    x->n_rows = c->row.n;
+    memcpy(x->row, c->row.axis, sizeof x->row);
+    x->points = c->row.extent;
+    set_grid(x, c->rows);
+    x->grid[1] = (int32_t)((c->col.extent + c->cols - 1) / c->cols);
+    x->grid[2] = (int32_t)c->both.extent * c->slices;
+}
+
+
+GpuBody body_of(Arena *a, const KernelList *l, const Kernel *k, const GpuTarget *t)
+{
+    GpuBody x = {.k = k};
+    const Contract *c = contract_find(a, l, k, t);
+    if (c)
+        plan_contract(&x, c);
+    else if (outputs_differ(k) || (has_shared_reduction(k) && !has_enough_points(l, k)))
+        plan_reduce(&x, l);
+    else
+        plan_map(&x, l);
+    return x;
+}
+
+GpuBody body_parts(const KernelList *l, const Kernel *k, const Contract *c)
+{
+    GpuBody x = {.k = k};
+    plan_map(&x, l);
+    x.form = GPU_PARTS;
+    x.contract = c;
+    return x;
+}
+
+/* ---- in a slice ---- */
+/* Cycles of a multiprocessor's threads: an element of a serial reduction, also when one load serves several sums; a step of a
+ * warp's, and adding its lanes. */
+#define COST_SERIAL 6.0
+#define COST_UNROLLED 3.5
+#define COST_LANES 8.0
+#define COST_SHUFFLES 15.0
+
+static int64_t longest_reduction(const Kernel *k, int64_t samples)
+{
+    int64_t longest = 1;
+    for (int e = 1; e < k->n_expr; e++) {
+        int64_t n = 1;
+        for (int x = 0; x < k->n_axes; x++)
+            if (k->expr[e].axes >> x & 1)
+                n *= k->axis[x].batch_step ? samples : k->axis[x].extent;
+        longest = n > longest ? n : longest;
+    }
+    return longest;
+}
+
+static bool has_argmax(const Kernel *k)
+{
+    for (int e = 1; e < k->n_expr; e++)
+        if (k->expr[e].op == EX_ARGMAX)
+            return true;
+    return false;
+}
+
+/* An output axis that one operand of a product does not have: a thread takes several of its points for one load. */
+static void find_unroll(GpuBody *x, const Contract *c, int rounds)
+{
+    enum { MOST = 8 };
+    for (int i = 0; i < x->n_rows; i++) {
+        int axis = x->row[i], extent = x->k->axis[axis].extent;
+        bool only_b = false;
+        for (int j = 0; j < c->col.n; j++)
+            only_b = only_b || c->col.axis[j] == axis;
+        for (int u = MOST; only_b && u > 1; u--)
+            if (extent % u == 0 && u <= rounds && u > x->unroll) {
+                x->unroll = u;
+                x->unrolled = (int8_t)axis;
+            }
+    }
+    x->contract = x->unroll ? c : NULL;
+}
+
+GpuBody body_in_slice(Arena *a, const KernelList *l, const Kernel *k, int64_t samples)
+{
+    GpuBody x = {.k = k, .form = GPU_MAP, .threads = GPU_SLICE_THREADS};
+    uint32_t rows = 0;
+    for (int i = 0; i < k->n_axes; i++)
+        if ((out_axes(k, 0) >> i & 1) && !k->axis[i].batch_div)
+            rows |= 1u << i;
+    set_rows(&x, l, rows);
+    if (x.n_rows && k->axis[x.row[0]].batch)
+        x.points = x.points / k->axis[x.row[0]].extent * samples;
+    const Contract *c = outputs_differ(k) ? NULL : contract_as_product(a, l, k);
+    double rounds = (double)((x.points + GPU_SLICE_THREADS - 1) / GPU_SLICE_THREADS), length = (double)longest_reduction(k, samples);
+    if (c)
+        find_unroll(&x, c, (int)rounds);
+    double warps = GPU_SLICE_THREADS / GPU_WARP, turns = (double)x.points / warps < 1 ? 1 : (double)x.points / warps;
+    double serial = rounds * length * (x.unroll ? COST_UNROLLED : COST_SERIAL);
+    x.by_warp = !has_argmax(k) && !outputs_differ(k) && turns * (length / GPU_WARP * COST_LANES + COST_SHUFFLES) < serial && length >= GPU_WARP;
+    if (x.by_warp)
+        x.unroll = 0;
+    return x;
+}
