@@ -217,15 +217,24 @@ static bool channels_fit(const Kernel *k, const Access *x, int dim, int axis, in
     return x->dim[dim].offset % lanes == 0;
 }
 
+/* One image of a Linear layer whose weights come from beyond L2: is a good part of what it would read the padding of the last vector of
+ * outputs? Then rows of inputs in the lanes read less. */
+static bool reads_padding(const Chooser *c, const Kernel *k, const ConvShape *s, int64_t outputs)
+{
+    bool streams = buffer_elements(&c->l->buffers.at[k->access[s->w].buf]) * 4 > c->t->l2;
+    return streams && (double)(vectors(outputs, c->t->lanes) * c->t->lanes) > 1.05 * (double)outputs;
+}
+
 static bool prefer_channels(const Chooser *c, const Kernel *k, const ConvShape *s)
 {
     int lanes = c->t->lanes;
     const Access *y = &k->access[k->out[0].at];
     if (!channels_fit(k, y, 1, s->channel, lanes) && y->rank >= 3)
         return false;
+    int64_t ch = k->axis[s->channel].extent;
     if (s->column < 0)
-        return true;
-    int64_t ch = k->axis[s->channel].extent, q = k->axis[s->column].extent;
+        return !reads_padding(c, k, s, ch);
+    int64_t q = k->axis[s->column].extent;
     double by_channel = (double)vectors(ch, lanes) * (double)q, by_column = (double)ch * (double)vectors(q, lanes) * 1.15;
     const Affine *f = &k->access[s->x].dim[k->access[s->x].rank - 1];
     if (f->coef[s->column] != 1)

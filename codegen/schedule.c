@@ -95,7 +95,7 @@ static bool can_reduce_lanes(const Sched *s, int v)
 }
 
 /* Vector instructions' worth of one access, lanes along v, per vector of points. */
-static double access_cost(const Sched *s, AccessId at, int v)
+static double access_cost(const Sched *s, AccessId at, int v, bool store)
 {
     int64_t stride = access_lane_stride(&s->lin[at], v);
     uint32_t axes = access_axes(s->k, at);
@@ -103,7 +103,7 @@ static double access_cost(const Sched *s, AccessId at, int v)
         return 0.3;
     if (stride == 1)
         return s->lin[at].block[v] && s->lin[at].lanes != s->n->lanes ? 20 : 0.5;
-    return 20;
+    return stride == 2 && !store ? 2 : 20;
 }
 
 static double vector_cost(const Sched *s, int v)
@@ -119,12 +119,12 @@ static double vector_cost(const Sched *s, int v)
             double times = (axes >> v & 1) ? extents(k, axes) / extent * vectors : extents(k, axes);
             if (s->contraction && (k->expr[e].at == s->a || k->expr[e].at == s->b))
                 times = points / 4;   /* shared by the register tile */
-            cost += times * access_cost(s, k->expr[e].at, v);
+            cost += times * access_cost(s, k->expr[e].at, v, false);
         }
     for (int i = 0; i < k->n_out; i++) {
         uint32_t axes = access_axes(k, k->out[i].at);
         double out = extents(k, axes);
-        cost += (axes >> v & 1) ? out / extent * vectors * access_cost(s, k->out[i].at, v) : out * ((s->reduced >> v & 1) ? 8 : 1);
+        cost += (axes >> v & 1) ? out / extent * vectors * access_cost(s, k->out[i].at, v, true) : out * ((s->reduced >> v & 1) ? 8 : 1);
     }
     return cost;
 }

@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_LANES = 64 };
 
 Emit *emit_new(Arena *a, const char *module_name, const CpuTarget *t)
 {

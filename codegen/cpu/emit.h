@@ -7,6 +7,8 @@
 #include "codegen/program.h"
 #include <llvm-c/Core.h>
 
+enum { MAX_LANES = 64 };   /* of a vector type */
+
 typedef struct Emit {
     Arena *arena;
     const CpuTarget *target;

@@ -314,6 +314,35 @@ static LLVMValueRef tail_mask(Ctx *c, AccessId at)
 }
 
 /* ---- loads and stores ---- */
+/* Lane i of mask in the lanes that element 2 i has in vectors of elements first .. first + lanes - 1; NULL: all. */
+static LLVMValueRef spread_mask(Ctx *c, LLVMValueRef mask, int first)
+{
+    LLVMValueRef from[MAX_LANES];
+    int lanes = c->nest->lanes;
+    if (!mask)
+        return NULL;
+    for (int k = 0; k < lanes; k++)
+        from[k] = emit_i32(c->e, (first + k) % 2 == 0 ? (first + k) / 2 : lanes);
+    return LLVMBuildShuffleVector(c->e->b, mask, LLVMConstNull(LLVMTypeOf(mask)), LLVMConstVector(from, (unsigned)lanes), "");
+}
+
+/* Every second element, as pooling and strided convolutions read: two vectors that end with the last element needed. */
+static LLVMValueRef load_alternate(Ctx *c, AccessId at, LLVMValueRef mask, LLVMValueRef fill)
+{
+    AccessState *s = &c->acc[at];
+    int lanes = c->nest->lanes;
+    LLVMTypeRef type = emit_vec(c->e, s->elem, lanes);
+    LLVMValueRef part[2], from[MAX_LANES], p = fast_pointer(c, at);
+    for (int i = 0; i < 2; i++) {
+        int first = i * (lanes - 1);
+        LLVMValueRef q = emit_gep(c->e, s->elem, p, emit_i64(c->e, first)), ok = spread_mask(c, mask, first);
+        part[i] = ok ? emit_masked_load(c->e, type, q, ok, fill, s->align) : emit_load(c->e, type, q, s->align);
+    }
+    for (int k = 0; k < lanes; k++)
+        from[k] = emit_i32(c->e, 2 * k < lanes ? 2 * k : 2 * k + 1);   /* element 2 k is number 2 k - (lanes - 1) of the second */
+    return LLVMBuildShuffleVector(c->e->b, part[0], part[1], LLVMConstVector(from, (unsigned)lanes), "");
+}
+
 static LLVMValueRef load_lanes(Ctx *c, AccessId at, LLVMValueRef ok)
 {
     AccessState *s = &c->acc[at];
@@ -323,7 +352,10 @@ static LLVMValueRef load_lanes(Ctx *c, AccessId at, LLVMValueRef ok)
     if (mask && !is_vector(mask))
         mask = emit_splat(c->e, mask, c->nest->lanes);
     LLVMValueRef fill = emit_splat(c->e, fill_value(c, at), c->nest->lanes);
-    if (s->fast && access_lane_stride(&s->lin, c->nest->vector_axis) == 1)
+    int64_t stride = s->fast ? access_lane_stride(&s->lin, c->nest->vector_axis) : 0;
+    if (stride == 2)
+        return load_alternate(c, at, mask, fill);
+    if (stride == 1)
         return mask ? emit_masked_load(c->e, type, fast_pointer(c, at), mask, fill, s->align)
                     : emit_load(c->e, type, fast_pointer(c, at), s->align);
     return gather(c, at, mask ? mask : all_lanes(c), fill);
@@ -352,7 +384,7 @@ static void exchange(Ctx *c, LLVMValueRef *row, int by)
     for (int i = 0; i < lanes; i++) {
         if (i & by)
             continue;
-        LLVMValueRef a = row[i], b = row[i + by], low[32], high[32];
+        LLVMValueRef a = row[i], b = row[i + by], low[MAX_LANES], high[MAX_LANES];
         for (int k = 0; k < lanes; k++) {
             low[k] = emit_i32(c->e, k & by ? lanes + k - by : k);
             high[k] = emit_i32(c->e, k & by ? lanes + k : k + by);
