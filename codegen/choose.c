@@ -12,6 +12,7 @@
 #include <string.h>
 
 enum { MIN_LANES = 4 };
+#define MIN_CHANNEL_USE 0.9
 
 BufId buffer_root(const KernelList *l, BufId b)
 {
@@ -26,9 +27,45 @@ BufId buffer_root(const KernelList *l, BufId b)
     }
 }
 
+/* What a pass over as many images as there are lanes moves: a layer's input and output, and the weights. */
+static double bytes_of_block(const KernelList *l, const NestTarget *t)
+{
+    double largest = 0, weights = 0;
+    for (uint32_t b = 1; b < l->buffers.len; b++) {
+        const Buffer *x = &l->buffers.at[b];
+        double bytes = 4 * (double)shape_elements(&x->shape);
+        if (x->kind == BUF_CONST)
+            weights += bytes;
+        else if (x->kind == BUF_WORK && x->batched && bytes > largest)
+            largest = bytes;
+    }
+    return 2 * largest / (double)l->graph->batch * t->lanes + weights;
+}
+
+/* Which part of the vectors that convolutions and linear layers fill with output channels is no padding. */
+static double channel_use(const KernelList *l, const NestTarget *t)
+{
+    double all = 0, padded = 0;
+    for (uint32_t i = 0; i < l->kernels.len; i++) {
+        const Kernel *k = &l->kernels.at[i];
+        const Buffer *y = &l->buffers.at[k->access[k->out[0].at].buf];
+        if (y->shape.rank < 2 || !(k->macs > 0))
+            continue;
+        int64_t channels = y->shape.dim[1];
+        all += k->macs;
+        padded += k->macs * (double)((channels + t->lanes - 1) / t->lanes * t->lanes) / (double)channels;
+    }
+    return padded > 0 ? all / padded : 0;
+}
+
+/* A batch of images fills the lanes whatever the channels are, but moves as many images at a time as there are lanes: where that
+ * does not stay in L3, and channels fill the lanes too, image after image is faster. */
 LayoutPlan choose_plan(const KernelList *l, const NestTarget *t, bool training)
 {
-    return training || l->graph->batch >= t->lanes ? LAYOUT_IMAGES : LAYOUT_CHANNELS;
+    if (training)
+        return LAYOUT_IMAGES;
+    bool large = bytes_of_block(l, t) > (double)t->l3 && channel_use(l, t) >= MIN_CHANNEL_USE;
+    return l->graph->batch < t->lanes || large ? LAYOUT_CHANNELS : LAYOUT_IMAGES;
 }
 
 NestTarget choose_lanes(LayoutPlan plan, const NestTarget *t, int64_t batch)

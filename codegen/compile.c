@@ -216,7 +216,7 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
         precision_narrow_weights(l, images);
     choose(l, layouts, t, samples);
     precision_pair(l);
-    PlanInput in = {.target = t, .samples = layouts == LAYOUT_IMAGES ? samples : 0, .state_offset = state_offset, .const_offset = const_offset, .ctx = c};
+    PlanInput in = {.target = t, .samples = layouts == LAYOUT_IMAGES ? samples : g->batch > 1, .state_offset = state_offset, .const_offset = const_offset, .ctx = c};
     Function *fn = plan(c->a, name, l, &in);
     const char *why = NULL;
     if (!plan_verify(fn, &why))

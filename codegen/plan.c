@@ -44,10 +44,11 @@ static int sample_axis(const Kernel *k)
     return -1;
 }
 
-static KernelKind kind_of(const Plan *p, const Kernel *k)
+static KernelKind kind_of(const Plan *p, const Nest *n)
 {
+    const Kernel *k = n->k;
     int s = sample_axis(k);
-    if (s < 0 || k->n_strip > 0 || p->in->samples == 0)
+    if (s < 0 || k->n_strip > 0 || n->over_batch || p->in->samples == 0)
         return ON_OUTPUTS;
     for (int o = 0; o < k->n_out; o++)
         if (!(access_axes(k, k->out[o].at) >> s & 1))
@@ -94,7 +95,7 @@ static void schedule_all(Plan *p)
     for (uint32_t i = 0; i < p->l->kernels.len; i++) {
         const Kernel *k = &p->l->kernels.at[i];
         Nest *n = p->nest[i] = schedule_kernel(p->a, p->l, k, p->in->target);
-        p->kind[i] = kind_of(p, k);
+        p->kind[i] = kind_of(p, n);
         if (k->n_strip > 0) {
             n->slice_axis = k->strip_axis[0];
             n->slice_size = k->strip_size[0];

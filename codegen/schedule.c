@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-enum { MAX_POINTS = 28, MAX_STREAMS = 4 };   /* of a tile, along one axis */
+enum { MAX_POINTS = 28, MAX_STREAMS = 4, MANY_USES = 16 };   /* points of a tile along one axis; uses of a weight by one sample */
 
 typedef struct {
     const KernelList *l;
@@ -224,6 +224,9 @@ static void move_to(Nest *n, int axis, int place)
     n->par[place] = (int8_t)axis;
 }
 
+/* Weight bytes that one pass over all output channels reads. */
+static double operand_bytes(const Sched *s, AccessId at) { return extents(s->k, access_axes(s->k, at)) * 4; }
+
 /* ---- unrolled reduction axes ---- */
 /* Is axis a part of a guarded dim together with a parallel axis? Then unrolling it lets edge tiles drop their taps. */
 static bool guards_with(const Sched *s, int red, int par)
@@ -235,6 +238,25 @@ static bool guards_with(const Sched *s, int red, int par)
                 return true;
         }
     return false;
+}
+
+/* Weights that do not stay in L2 and are used a few times a sample (linear layers) are read once for all samples. */
+static bool shares_weights(const Sched *s)
+{
+    if (!s->contraction || s->k->n_strip || operand_bytes(s, s->b) <= (double)s->t->l2)
+        return false;
+    uint32_t weights = access_axes(s->k, s->b), others = access_axes(s->k, s->a) & s->par & ~weights;
+    double uses = 1;
+    bool samples = false;
+    for (int a = 0; a < s->k->n_axes; a++) {
+        const Axis *x = &s->k->axis[a];
+        if (x->batch && (weights >> a & 1))
+            return false;
+        if (others >> a & 1)
+            uses *= x->batch ? 1 : x->extent;
+        samples = samples || (x->batch && (others >> a & 1) && x->extent > 1 && a != s->n->vector_axis);
+    }
+    return samples && uses < MANY_USES;
 }
 
 static int innermost_red(const Sched *s)
@@ -262,7 +284,7 @@ static int64_t axis_units(const Sched *s, int a)
 
 static bool tileable(const Sched *s, int a)
 {
-    if (a < 0 || s->k->axis[a].batch || axis_units(s, a) < 2 || s->n->tile[a] > 1)
+    if (a < 0 || (s->k->axis[a].batch && !s->n->over_batch) || axis_units(s, a) < 2 || s->n->tile[a] > 1)
         return false;
     for (int r = 0; r < s->k->n_axes; r++)   /* its guard must clip a running loop: one point at a time */
         if ((s->reduced >> r & 1) && !s->n->unroll[r] && s->k->axis[a].kind == AXIS_PAR && guards_with(s, r, a) &&
@@ -291,24 +313,33 @@ static int tile_axis(const Sched *s, uint32_t set, AccessId at)
 }
 
 /* Cycles of one reduction step of a ta x tb tile. */
-static double step_cost(const Sched *s, int64_t ta, int64_t tb, int64_t extra)
+static double step_cost(const Sched *s, int64_t ta, int64_t tb)
 {
     double sums = (double)(ta * tb), loads = (double)(ta + tb), latency = s->k->expr[s->k->expr[s->main].a].op == EX_DOT ? 6.5 : 4.5;
     double fma = sums > latency ? sums : latency;
-    double load = loads * 0.5 + (double)extra * 0.0;
-    return (fma > load ? fma : load) + 0.35 + loads * 0.06;
+    return (fma > loads * 0.5 ? fma : loads * 0.5) + 0.35 + loads * 0.06;
 }
 
-static double tiles_cost(const Sched *s, int64_t ua, int64_t ta, int64_t ub, int64_t tb, int64_t window)
+/* An axis cut into tiles: `tiles` of `size` points, then `rests` of `rest`. */
+typedef struct { int64_t tiles, size, rests, rest; } Cut;
+
+/* What is left of the batch goes one by one: how many there are is known at run time only. */
+static Cut cut_axis(const Sched *s, int axis, int64_t units, int64_t size)
 {
-    int64_t na = ua / ta, ra = ua % ta, nb = ub / tb, rb = ub % tb;
-    double c = (double)(na * nb) * step_cost(s, ta, tb, window);
-    if (ra)
-        c += (double)nb * step_cost(s, ra, tb, window);
-    if (rb)
-        c += (double)na * step_cost(s, ta, rb, window);
-    if (ra && rb)
-        c += step_cost(s, ra, rb, window);
+    int64_t rest = units % size;
+    bool batch = axis >= 0 && s->k->axis[axis].batch;
+    return (Cut){units / size, size, batch ? rest : rest > 0, batch ? 1 : rest};
+}
+
+static double tiles_cost(const Sched *s, Cut a, Cut b)
+{
+    double c = (double)(a.tiles * b.tiles) * step_cost(s, a.size, b.size);
+    if (a.rests)
+        c += (double)(a.rests * b.tiles) * step_cost(s, a.rest, b.size);
+    if (b.rests)
+        c += (double)(a.tiles * b.rests) * step_cost(s, a.size, b.rest);
+    if (a.rests && b.rests)
+        c += (double)(a.rests * b.rests) * step_cost(s, a.rest, b.rest);
     return c;
 }
 
@@ -337,9 +368,6 @@ static int64_t taps_along(const Sched *s, AccessId at, int axis)
                     return s->k->axis[r].extent;
     return 1;
 }
-
-/* Weight bytes that one pass over all output channels reads. */
-static double operand_bytes(const Sched *s, AccessId at) { return extents(s->k, access_axes(s->k, at)) * 4; }
 
 /* Does a tile of t points hold whole pairs, or a single point that is only read? */
 static bool keeps_pairs(const Sched *s, int axis, int64_t t)
@@ -379,7 +407,7 @@ static void tile_contraction(Sched *s)
             bool smallest = ta * tb == 1 || (s->pairs >= 0 && ta * tb == 2);
             if ((!fits(s, ta * fa, tb * fb, wa, wb) && !smallest) || !keeps_pairs(s, aa, ta) || !keeps_pairs(s, ab, tb))
                 continue;
-            double c = tiles_cost(s, ua * fa, ta * fa, ub * fb, tb * fb, wa + wb - 2);
+            double c = tiles_cost(s, cut_axis(s, aa, ua * fa, ta * fa), cut_axis(s, ab, ub * fb, tb * fb));
             if (best < 0 || c < best * 0.999) {
                 best = c;
                 best_a = ta;
@@ -486,6 +514,8 @@ static void order_contraction(Sched *s)
             place++;
         if (s->k->axis[n->par[0]].batch && s->k->axis[n->par[0]].extent == 1)
             place = 1;
+        if (n->over_batch)
+            place = 0;
         move_to(n, weights, place < n->n_par ? place : 0);
     }
 }
@@ -549,6 +579,7 @@ Nest *schedule_kernel(Arena *arena, const KernelList *l, const Kernel *k, const 
     pick_vector_axis(&s);
     order_par(&s);
     order_red(&s);
+    n->over_batch = shares_weights(&s);
     pick_unrolled(&s);
     n->zero_tail = !s.contraction && k->part == WINOGRAD_NONE;   /* zeros in, zeros out: transforms are linear */
     if (s.contraction) {

@@ -1,18 +1,19 @@
 /* Winograd convolutions (Lavin and Gray 2016; the construction of Toom and Cook).
  * In: kernels of an inference function over plain buffers. Out: each chosen r x r convolution as F(m x m, r x r), a = m + r - 1:
  *
- *   input     V[th, n, x, c, tw]   = (B' d B)[x]     d: the a x a inputs of tile (th, tw), 0 outside the image
- *   product   M[th, n, x, k, tw]   = SUM[c](V * U)   one product per point x of a^2
+ *   input     V[n, z, x, c, t]     = (B' d B)[x]     d: the a x a inputs of tile t of strip z, 0 outside the image
+ *   product   M[n, z, x, k, t]     = SUM[c](V * U)   one product per point x of a^2
  *   output    y[n, k, m*th+i, m*tw+j] = epilogue((A' M A)[i, j])
  *
- * by the transforms of codegen/winograd_rows.c. Large images go strip by strip: a slice holds a few rows of tiles, so V and M stay in
- * L2; small ones run the three kernels one after the other, each cut its own way. */
+ * by the transforms of codegen/winograd_rows.c. A strip is a few rows of tiles: tile (th, tw) is t = th % rows * TW + tw of strip
+ * z = th / rows. A slice is a strip of one large image, so that V and M stay in L2, or several small images, so that a panel of
+ * weights is read for many tiles. One small image runs the three kernels one after the other, each cut its own way. */
 #include "codegen/choose.h"
 #include "codegen/winograd_impl.h"
 
 #include <string.h>
 
-enum { MIN_CHANNELS = 32, MIN_SIZE = 13, MIN_TILED = 6, STRIP_TILES = 28, WHOLE_TILES = 49, IMAGE_TILES = 4 };
+enum { MIN_CHANNELS = 32, MIN_TILED = 6, PANEL_TILES = 16, STRIP_TILES = 28, WHOLE_TILES = 49, GROUP_TILES = 96, IMAGE_TILES = 4 };
 typedef struct {
     KernelList *l;
     const NestTarget *t;
@@ -24,7 +25,8 @@ typedef struct {
     int r;                            /* taps of a row */
     const WinogradForm *form;
     int m, a;                         /* the form's: tile of outputs, tile of inputs */
-    int64_t th, tw, rows;             /* tiles down and across; rows of tiles a slice, 0: not in strips */
+    int64_t batch, th, tw;            /* images; tiles down and across */
+    int64_t rows, group;              /* of a slice: rows of tiles, a divisor of th; images, more than one only of whole images */
     bool images;                      /* images in the lanes */
     double error;                     /* of the forms allowed, at most */
     bool flip;                        /* taps run backwards: a data gradient */
@@ -129,20 +131,20 @@ static bool recognise(Wino *w)
 }
 
 /* Where it pays: enough channels to cover the transforms, and tiles that are not mostly border. */
-static int64_t products(const Wino *w, const WinogradForm *f)
-{
-    return (w->height + f->m - 1) / f->m * ((w->width + f->m - 1) / f->m) * f->a * f->a;
-}
+static int64_t tiles(const Wino *w, const WinogradForm *f) { return (w->height + f->m - 1) / f->m * ((w->width + f->m - 1) / f->m); }
 
-/* One image reads as many transformed weights as it multiplies: there small maps take the smaller tile, which has fewer of them. */
-static const WinogradForm *best_form(const Wino *w, int64_t smaller_side)
+static int64_t products(const Wino *w, const WinogradForm *f) { return tiles(w, f) * f->a * f->a; }
+
+/* Few tiles read as many transformed weights as they multiply: then the smaller tile wins, which has fewer of them. */
+static const WinogradForm *best_form(const Wino *w)
 {
     const WinogradForm *best = NULL;
     for (size_t i = 0; i < ARRAY_LEN(winograd_forms); i++) {
         const WinogradForm *f = &winograd_forms[i];
         if (f->r != w->r || f->error > w->error)
             continue;
-        bool better = !best || (w->images ? products(w, f) <= products(w, best) : smaller_side < MIN_SIZE && f->m < best->m);
+        bool enough = best && (w->images || w->batch * tiles(w, best) >= PANEL_TILES);
+        bool better = !best || (enough ? products(w, f) <= products(w, best) : f->m < best->m);
         best = better ? f : best;
     }
     return best;
@@ -155,7 +157,8 @@ static bool pays(Wino *w)
         return false;
     if (!w->images && (w->channels % lanes || w->filters % lanes))
         return false;
-    w->form = best_form(w, smaller);
+    w->batch = w->k->axis[w->n].extent;
+    w->form = best_form(w);
     if (!w->form)
         return false;
     w->m = w->form->m;
@@ -165,24 +168,42 @@ static bool pays(Wino *w)
     return true;
 }
 
+/* Channels in the lanes: rows and images of a slice; strip: tiles of a strip, about. */
+static void cut(Wino *w, int64_t strip)
+{
+    int64_t tiles = w->th * w->tw;
+    w->rows = w->th;
+    w->group = 1;
+    if (w->images) {
+        w->rows = 1;
+    } else if (tiles > WHOLE_TILES) {
+        while (w->rows > 1 && (w->rows * w->tw > strip || w->th % w->rows))
+            w->rows--;
+    } else {
+        int64_t most = (GROUP_TILES + tiles - 1) / tiles, slices = (w->batch + most - 1) / most;
+        w->group = (w->batch + slices - 1) / slices;
+    }
+}
+
+static bool in_slices(const Wino *w) { return w->images || w->batch > 1 || w->rows < w->th; }
+
 /* ---- buffers ---- */
 /* Tiles across of one slice of images. */
 static int64_t strip_tiles(const Wino *w) { return w->tw < IMAGE_TILES ? w->tw : IMAGE_TILES; }
 
-/* Tiles of V or M. Channels in the lanes: [th, n, x, c, tw], blocks along c. Images in the lanes: [n, th, tw, x, c]. */
+/* V or M. Channels in the lanes: [n, z, x, c, t], blocks along c. Images in the lanes: [n, th, tw, x, c]. */
 static BufId tile_buffer(Wino *w, const char *suffix, int64_t channels)
 {
-    const Buffer *x = &w->l->buffers.at[w->k->access[w->x].buf];
-    int64_t batch = x->shape.dim[0], points = (int64_t)w->a * w->a;
+    int64_t points = (int64_t)w->a * w->a;
     Buffer b = {.kind = BUF_WORK, .dtype = DT_F32, .batched = w->images};
     b.name = arena_printf(w->l->arena, "%s.%s", w->k->name, suffix);
     b.layout = layout_plain(5);
     if (w->images) {   /* `choose` blocks it over the batch */
-        b.shape = shape_of(5, batch, w->th, w->tw, points, channels);
+        b.shape = shape_of(5, w->batch, w->th, w->tw, points, channels);
         b.strip_elements = w->t->lanes * strip_tiles(w) * points * channels;
     } else {
-        b.shape = shape_of(5, w->th, batch, points, channels, w->tw);
-        b.strip_elements = w->rows * batch * points * channels * w->tw;
+        b.shape = shape_of(5, w->batch, w->th / w->rows, points, channels, w->rows * w->tw);
+        b.strip_elements = w->group * points * channels * w->rows * w->tw;
         b.layout.block_dim = 3;
         b.layout.lanes = (uint8_t)w->t->lanes;
     }
@@ -212,41 +233,62 @@ static void make_buffers(Wino *w)
 }
 
 /* ---- the kernels ---- */
-typedef struct { Kernel *k; int n, th, tw, c; } Axes;
+typedef struct { Kernel *k; int n, z, i, tw, t, c; } Axes;   /* row of tiles rows * z + i; t: tiles of a strip, in the product */
+
+static void cut_along(Kernel *k, int axis, int64_t size)
+{
+    k->strip_axis[k->n_strip] = (int8_t)axis;
+    k->strip_size[k->n_strip++] = (int32_t)size;
+}
 
 static Axes start(Wino *w, WinogradPart part, const char *suffix)
 {
     Axes a = {.k = kernel_new(w->l, arena_printf(w->l->arena, "%s.%s", w->k->name, suffix), w->k->layer, w->k->span)};
-    const Axis *batch = &w->k->axis[w->n];
-    a.th = kernel_axis(a.k, AXIS_PAR, "t", w->th, false);
-    a.n = kernel_axis(a.k, AXIS_PAR, "n", batch->extent, batch->batch);
-    a.tw = kernel_axis(a.k, AXIS_PAR, "u", w->tw, false);
-    a.c = kernel_axis(a.k, AXIS_PAR, part == WINOGRAD_INPUT ? "c" : "k", part == WINOGRAD_INPUT ? w->channels : w->filters, false);
     a.k->part = part;
-    const int images[3] = {a.n, a.th, a.tw}, sizes[3] = {w->t->lanes, 1, (int)strip_tiles(w)};
-    for (int i = 0; w->images && i < 3; i++) {
-        a.k->strip_axis[a.k->n_strip] = (int8_t)images[i];
-        a.k->strip_size[a.k->n_strip++] = sizes[i];
+    a.n = kernel_axis(a.k, AXIS_PAR, "n", w->batch, w->k->axis[w->n].batch);
+    a.z = kernel_axis(a.k, AXIS_PAR, "z", w->th / w->rows, false);
+    if (part == WINOGRAD_PRODUCT && !w->images) {
+        a.t = kernel_axis(a.k, AXIS_PAR, "t", w->rows * w->tw, false);
+    } else {
+        a.i = kernel_axis(a.k, AXIS_PAR, "i", w->rows, false);
+        a.tw = kernel_axis(a.k, AXIS_PAR, "u", w->tw, false);
     }
-    if (!w->images && w->rows > 0) {
-        a.k->strip_axis[0] = (int8_t)a.th;
-        a.k->strip_size[0] = (int32_t)w->rows;
-        a.k->n_strip = 1;
+    a.c = kernel_axis(a.k, AXIS_PAR, part == WINOGRAD_INPUT ? "c" : "k", part == WINOGRAD_INPUT ? w->channels : w->filters, false);
+    if (in_slices(w)) {
+        cut_along(a.k, a.n, w->images ? w->t->lanes : w->group);
+        cut_along(a.k, a.z, 1);
     }
+    if (w->images)
+        cut_along(a.k, a.tw, strip_tiles(w));
     return a;
 }
 
-/* A tile buffer at (n, th, tw), point x (an axis, or the constant when axis < 0) and a channel axis. */
+/* The row of tiles, coef times. */
+static void add_tile_row(const Wino *w, const Axes *a, Affine *f, int64_t coef)
+{
+    affine_axis(f, a->z, (int32_t)(coef * w->rows));
+    affine_axis(f, a->i, (int32_t)coef);
+}
+
+/* A tile buffer at the axes' tile, point x (an axis, or the constant when axis < 0) and a channel axis. */
 static AccessId tile_access(Wino *w, const Axes *a, BufId b, int x_axis, int x_const, int channel)
 {
     AccessId at = kernel_access(w->l, a->k, b);
-    const int images[5] = {a->n, a->th, a->tw, x_axis, channel}, channels[5] = {a->th, a->n, x_axis, channel, a->tw};
-    for (int d = 0; d < 5; d++) {
-        int axis = w->images ? images[d] : channels[d];
-        if (axis >= 0)
-            affine_axis(access_dim(a->k, at, d), axis, 1);
-        else
-            access_dim(a->k, at, d)->offset = x_const;
+    int point_dim = w->images ? 3 : 2, channel_dim = w->images ? 4 : 3;
+    affine_axis(access_dim(a->k, at, 0), a->n, 1);
+    affine_axis(access_dim(a->k, at, 1), a->z, 1);
+    if (x_axis >= 0)
+        affine_axis(access_dim(a->k, at, point_dim), x_axis, 1);
+    else
+        access_dim(a->k, at, point_dim)->offset = x_const;
+    affine_axis(access_dim(a->k, at, channel_dim), channel, 1);
+    if (w->images) {
+        affine_axis(access_dim(a->k, at, 2), a->tw, 1);
+    } else if (a->k->part == WINOGRAD_PRODUCT) {
+        affine_axis(access_dim(a->k, at, 4), a->t, 1);
+    } else {
+        affine_axis(access_dim(a->k, at, 4), a->i, (int32_t)w->tw);
+        affine_axis(access_dim(a->k, at, 4), a->tw, 1);
     }
     return at;
 }
@@ -298,10 +340,11 @@ static Kernel *input_kernel(Wino *w)
             affine_axis(access_dim(a.k, at, 0), a.n, 1);
             affine_axis(access_dim(a.k, at, 1), a.c, 1);
             const int64_t pad[2] = {w->pad_h, w->pad_w};
-            const int at_tile[2] = {i, j}, axis[2] = {a.th, a.tw};
+            const int at_tile[2] = {i, j};
+            add_tile_row(w, &a, access_dim(a.k, at, 2), w->m);
+            affine_axis(access_dim(a.k, at, 3), a.tw, w->m);
             for (int dim = 0; dim < 2; dim++) {
                 Affine *f = access_dim(a.k, at, 2 + dim);
-                affine_axis(f, axis[dim], w->m);
                 f->offset = (int32_t)(at_tile[dim] - pad[dim]);
                 affine_guard(f, 0, (int32_t)xs->dim[2 + dim]);
             }
@@ -341,7 +384,7 @@ static Affine tile_affine(const Wino *w, const Axes *a, const Affine *f, int i, 
     memset(g.coef, 0, sizeof g.coef);
     g.coef[a->n] = f->coef[w->n];
     g.coef[a->c] = f->coef[w->kk];
-    g.coef[a->th] = f->coef[w->p] * w->m;
+    add_tile_row(w, a, &g, f->coef[w->p] * w->m);
     g.coef[a->tw] = f->coef[w->q] * w->m;
     g.offset += f->coef[w->p] * i + f->coef[w->q] * j;
     return g;
@@ -354,7 +397,7 @@ static AccessId tile_copy(Wino *w, const Axes *a, AccessId from, int i, int j)
     a->k->access[at].fill = x->fill;
     for (int d = 0; d < x->rank; d++) {
         Affine f = tile_affine(w, a, &w->k->access[from].dim[d], i, j);
-        if ((f.coef[a->th] && w->height % w->m) || (f.coef[a->tw] && w->width % w->m))
+        if ((f.coef[a->z] && w->height % w->m) || (f.coef[a->tw] && w->width % w->m))
             affine_guard(&f, 0, (int32_t)w->l->buffers.at[w->k->access[from].buf].shape.dim[d]);
         a->k->access[at].dim[d] = f;
     }
@@ -431,10 +474,7 @@ int winograd(KernelList *l, const NestTarget *t, bool images, double error, cons
             vec_push(l->arena, &out, k);
             continue;
         }
-        if (w.th * w.tw > WHOLE_TILES) {
-            w.rows = (choices->strip > 0 ? choices->strip : STRIP_TILES) / w.tw;
-            w.rows = w.rows < 1 ? 1 : w.rows;
-        }
+        cut(&w, choices->strip > 0 ? choices->strip : STRIP_TILES);
         make_buffers(&w);
         if (l->buffers.at[w.u].kind == BUF_WORK)
             vec_push(l->arena, &out, *weights_kernel(&w));

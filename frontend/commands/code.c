@@ -64,7 +64,7 @@ int code_open_cpu(CodeGen *c, Compile *cc)
     if (c->target.bf16)
         c->target.features = arena_printf(cc->arena, "%s,+avx512bf16", c->target.features);
     c->options = (CompileOptions){
-        .target = {.lanes = c->target.lanes, .registers = c->target.registers, .l1 = c->target.l1, .l2 = c->target.l2, .pairs = c->target.bf16},
+        .target = {.lanes = c->target.lanes, .registers = c->target.registers, .l1 = c->target.l1, .l2 = c->target.l2, .l3 = c->target.l3, .pairs = c->target.bf16},
         .precision = precision,
         .weights_precision = precision_of(o->weights_precision),
         .dump = o->dump,

@@ -8,12 +8,12 @@
 /* As the rows x86-64-v2, -v3 and -v4 of codegen/cpu/target.c. */
 static NestTarget host_level(void)
 {
-    NestTarget t = {.lanes = 4, .registers = 16, .l1 = 32 << 10, .l2 = 256 << 10};
+    NestTarget t = {.lanes = 4, .registers = 16, .l1 = 32 << 10, .l2 = 256 << 10, .l3 = 8 << 20};
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-        t = (NestTarget){.lanes = 16, .registers = 32, .l1 = 32 << 10, .l2 = 1 << 20};
+        t = (NestTarget){.lanes = 16, .registers = 32, .l1 = 32 << 10, .l2 = 1 << 20, .l3 = 16 << 20};
     else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        t = (NestTarget){.lanes = 8, .registers = 16, .l1 = 32 << 10, .l2 = 512 << 10};
+        t = (NestTarget){.lanes = 8, .registers = 16, .l1 = 32 << 10, .l2 = 512 << 10, .l3 = 16 << 20};
 #endif
     return t;
 }

@@ -89,7 +89,7 @@ static void check(Net *t)
 {
     const char *why = "?";
     int compared = 0;
-    NestTarget target = {.lanes = t->lanes, .registers = 32, .l1 = 32 << 10, .l2 = 1 << 20, .slices_hint = 2};
+    NestTarget target = {.lanes = t->lanes, .registers = 32, .l1 = 32 << 10, .l2 = 1 << 20, .l3 = 16 << 20, .slices_hint = 2};
     Fusion f = fuse(t->a, t->g);
     t->l = lower(t->a, t->g, &f, t->mode == MODE_INFER ? PARAMS_CONST : PARAMS_IN_STATE);
     choose(t->l, t->plan, &target, t->lanes);
@@ -189,8 +189,29 @@ static void test_choices(void **state)
     arena_free(a);
 }
 
+/* Image lanes for what stays in L3 or has few channels; channel lanes for the rest. */
+static void test_plan(void **state)
+{
+    (void)state;
+    static const struct { const char *net; int64_t c, h, batch; bool training; LayoutPlan want; } cases[] = {
+        {"conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1", 16, 32, 32, false, LAYOUT_IMAGES},
+        {"conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1", 16, 96, 32, false, LAYOUT_CHANNELS},
+        {"conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1", 16, 96, 32, true, LAYOUT_IMAGES},
+        {"conv out=10 k=3 p=1; act ReLU; conv out=20 k=3 p=1", 16, 256, 32, false, LAYOUT_IMAGES},
+        {"conv out=10 k=3 p=1; act ReLU; conv out=20 k=3 p=1", 16, 16, 15, false, LAYOUT_CHANNELS},
+    };
+    NestTarget t = {.lanes = 16, .registers = 32, .l1 = 32 << 10, .l2 = 1 << 20, .l3 = 16 << 20};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        Arena *a = arena_new();
+        Graph *g = net_build(a, cases[i].net, cases[i].batch, shape_of(3, cases[i].c, cases[i].h, cases[i].h));
+        Fusion f = fuse(a, g);
+        assert_int_equal(choose_plan(lower(a, g, &f, PARAMS_CONST), &t, cases[i].training), cases[i].want);
+        arena_free(a);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_layouts), cmocka_unit_test(test_lanes), cmocka_unit_test(test_choices)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_layouts), cmocka_unit_test(test_lanes), cmocka_unit_test(test_choices), cmocka_unit_test(test_plan)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -107,7 +107,7 @@ static Count count_net(Arena *a, const char *net, Shape input, int64_t batch, co
     Module m = {.graph = net_build(a, net, batch, input),
                 .train = {.present = true, .train = {.optimizer = CNNC_OPT_SGD, .lr = 0.1, .momentum = 0.9, .batch_size = (int32_t)batch}}};
     PassContext pc = {.arena = a, .diags = &d, .module = &m};
-    CompileOptions o = {.target = {.lanes = t.lanes, .registers = t.registers, .l1 = t.l1, .l2 = t.l2}, .name = "test"};
+    CompileOptions o = {.target = {.lanes = t.lanes, .registers = t.registers, .l1 = t.l1, .l2 = t.l2, .l3 = t.l3}, .name = "test"};
     int32_t n;
     RefNamed *w = weights_of(a, m.graph, &n);
     Program *p = training ? compile_training(a, &pc, &o) : compile_inference(a, &pc, w, n, &o);

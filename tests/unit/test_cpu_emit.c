@@ -41,7 +41,7 @@ static bool machine(Arena *a, const char *name, EmitTarget *m)
     if (!target_find(a, NULL, name, t, &why))
         fail_msg("%s: %s", name, why);
     *m = (EmitTarget){.load = load, .run = run, .unload = unload, .ctx = t};
-    m->options = (CompileOptions){.target = {.lanes = t->lanes, .registers = t->registers, .l1 = t->l1, .l2 = t->l2}, .name = "test"};
+    m->options = (CompileOptions){.target = {.lanes = t->lanes, .registers = t->registers, .l1 = t->l1, .l2 = t->l2, .l3 = t->l3}, .name = "test"};
     return t->lanes == 4 || (t->lanes == 8 ? __builtin_cpu_supports("avx2") : __builtin_cpu_supports("avx512f"));
 }
 
@@ -121,6 +121,24 @@ static void test_programs(void **unused)
             }
 }
 
+/* Batches that fill the lanes, in nets whose values or weights are too large for image lanes: groups of images, strips of one,
+ * weights read once for the batch. */
+static void test_large_values(void **unused)
+{
+    (void)unused;
+    for (size_t i = 0; i < 3; i++) {
+        Arena *a = arena_new();
+        EmitTarget m;
+        Case c = {.net = winograd_nets[i].net, .input = shape_of(3, winograd_nets[i].c, winograd_nets[i].h, winograd_nets[i].w)};
+        if (machine(a, levels[ARRAY_LEN(levels) - 1], &m)) {
+            m.options.target.l2 = 1 << 10;
+            m.options.target.l3 = 1 << 10;
+            check_program(a, &c, &m, 19);
+        }
+        arena_free(a);
+    }
+}
+
 static void test_inference(void **unused)
 {
     (void)unused;
@@ -160,6 +178,6 @@ static void test_dropout(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_wide_training), cmocka_unit_test(test_programs), cmocka_unit_test(test_training), cmocka_unit_test(test_inference), cmocka_unit_test(test_dropout)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_wide_training), cmocka_unit_test(test_programs), cmocka_unit_test(test_training), cmocka_unit_test(test_large_values), cmocka_unit_test(test_inference), cmocka_unit_test(test_dropout)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
