@@ -2,6 +2,7 @@
  * In: a Module that `check` accepted. Out: a Program whose functions a target can emit. */
 #include "codegen/compile.h"
 #include "codegen/consts.h"
+#include "codegen/cost.h"
 #include "codegen/lower.h"
 #include "codegen/winograd.h"
 
@@ -134,8 +135,10 @@ static CnncFunction *function_table(Arena *a, const Function *f)
     CnncStage *s = NEWN(a, CnncStage, f->n_stages);
     for (int i = 0; i < f->n_stages; i++) {
         const Stage *x = &f->stages[i];
+        StageCost cost = stage_cost(a, f, x);
         s[i] = (CnncStage){.slices = x->slices, .samples_per_slice = x->samples_per_slice, .first_layer = x->first_layer,
-                           .last_layer = x->last_layer, .name = x->name, .macs = x->macs};
+                           .last_layer = x->last_layer, .name = x->name, .macs = x->macs,
+                           .fmas = cost.fmas, .bytes = cost.bytes};
     }
     *t = (CnncFunction){.stages = s, .n_stages = f->n_stages, .batch = f->batch, .work_bytes = f->work_bytes, .scratch_bytes = f->scratch_bytes};
     return t;
@@ -216,7 +219,7 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
         precision_narrow_weights(l, images);
     choose(l, layouts, t, samples);
     precision_pair(l);
-    PlanInput in = {.target = t, .samples = layouts == LAYOUT_IMAGES ? samples : g->batch > 1, .state_offset = state_offset, .const_offset = const_offset, .ctx = c};
+    PlanInput in = {.target = t, .samples = images ? samples : g->batch > 1, .apart = c->o->apart, .state_offset = state_offset, .const_offset = const_offset, .ctx = c};
     Function *fn = plan(c->a, name, l, &in);
     const char *why = NULL;
     if (!plan_verify(fn, &why))

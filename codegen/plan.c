@@ -10,6 +10,7 @@
  * in `work`. Two buffers may share bytes when their lifetimes, counted in kernels (in whole stages where slices run in any
  * order), do not meet: first fit, largest first. */
 #include "codegen/plan.h"
+#include "codegen/cost.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -56,25 +57,10 @@ static KernelKind kind_of(const Plan *p, const Nest *n)
     return ON_SAMPLES;
 }
 
-static double kernel_work(const Kernel *k)
-{
-    double n = 1, all = 0;
-    uint32_t m = 0;
-    for (ExprId e = 1; e < k->n_expr; e++) {
-        n = 1;
-        m = k->expr[e].free_axes | k->expr[e].axes;
-        for (int a = 0; a < k->n_axes; a++)
-            if (m >> a & 1)
-                n *= k->axis[a].extent;
-        all = n > all ? n : all;
-    }
-    return all;
-}
-
 /* Cuts a kernel on outputs along its outermost loop (or the next with enough indices). */
 static void slice_outputs(Nest *n)
 {
-    if (kernel_work(n->k) < SMALL_WORK)
+    if (kernel_points(n->k) < SMALL_WORK)
         return;
     for (int i = 0; i < n->n_par && i < 3; i++) {
         int a = n->par[i];
@@ -202,7 +188,7 @@ static bool ready(const Plan *p, int j, int32_t stage)
 
 static bool joins(const Plan *p, int j, const Stage *s, KernelKind kind)
 {
-    if (p->kind[j] != kind)
+    if (p->kind[j] != kind || (p->in->apart && s->n_nests > 0 && s->nests[0]->k->layer != p->l->kernels.at[j].layer))
         return false;
     if (kind == ON_SAMPLES || s->n_nests == 0)
         return true;

@@ -40,7 +40,8 @@ typedef struct {
     int32_t samples_per_slice; /* > 0: slices past ceil(n / this) need not run; 0: all run */
     int32_t first_layer, last_layer;  /* into CnncModel.layers, -1 = none */
     const char *name;
-    double macs;             /* per sample */
+    double macs;             /* per sample, of direct convolutions */
+    double fmas, bytes;      /* per call of a whole batch: multiply-adds really done; weights and values in and out, each once */
 } CnncStage;
 typedef struct {
     const CnncStage *stages; int32_t n_stages;

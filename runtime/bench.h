@@ -6,16 +6,31 @@
 
 typedef struct { int64_t batch; double best, median; int64_t runs; } BenchResult;   /* seconds per call */
 
-Peak peak_measure(void);   /* of one thread of this machine */
+/* What one thread of this machine can do at most, measured (peak.c): float32 operations a second, and bytes read a second from
+ * buffers of 16 KiB, 32 KiB, ... that are read over and over, in caches as far as they fit. */
+enum { PEAK_SIZES = 14 };
+typedef struct { double flops, bytes[PEAK_SIZES]; } CpuPeak;
+CpuPeak peak_measure(void);
+double peak_bytes(const CpuPeak *p, double size);             /* from a buffer of that size */
 
 /* Times calls of n samples (1 .. s->batch) for about `seconds`. */
 bool bench_session(Session *s, int64_t n, double seconds, BenchResult *out, RtError *e);
 bool bench_print(Session *s, FILE *to, bool json, RtError *e);           /* one sample, and the largest batch */
-/* Time per stage, with the layers in it; with a peak also the share of it and the time that it bounds. */
-bool bench_print_layers(Session *s, const Peak *peak, FILE *to, bool json, RtError *e);
+/* A row per stage, with the layers in it; with a peak also the share of it and the time that it bounds. False: no memory. */
+typedef struct {
+    const CnncModel *model;
+    const CnncFunction *function;
+    int64_t n;               /* samples a call */
+    int threads;
+    bool training;
+    const double *seconds;   /* per stage, of a call */
+} StageTimes;
+bool bench_table_print(const StageTimes *t, const CpuPeak *peak, FILE *to, bool json);
+/* Measures them for a session's largest batch. */
+bool bench_print_layers(Session *s, const CpuPeak *peak, FILE *to, bool json, RtError *e);
 /* The same for a training step of model->step on random samples, and a line "N images/s". */
-bool bench_print_training(const CnncModel *m, int threads, const Peak *peak, FILE *to, bool json, RtError *e);
-/* Times training steps on random samples: batch and best are filled in. */
+bool bench_print_training(const CnncModel *m, int threads, const CpuPeak *peak, FILE *to, bool json, RtError *e);
+/* Times training steps on random samples; runs is not filled in. */
 bool bench_training(const CnncModel *m, int threads, BenchResult *out, RtError *e);
 void info_print(const CnncModel *m, const CnncModel *gpu, FILE *to, bool json);          /* gpu: NULL without GPU code */
 /* Runs them: the largest absolute error of an output (NaN when one is no number), and the largest absolute value it should have. False: the device failed. */

@@ -1,13 +1,11 @@
-/* Time per stage of a compiled function.
- * In: a Session, or a training model. Out: a row per stage, as text or JSON.
+/* Time of each stage of a compiled function.
+ * In: a Session, or a training model. Out: the table of bench_table.c.
  * Relies on functions that can be run over and over; a training step is run with a tiny learning rate.
- * Idea: a stage's bound is the larger of its operations at peak speed and of its layers' weights and values at memory speed,
- * as if nothing stayed in the caches. */
+ * Idea: calls in short blocks; of each stage the least block counts, since a busy machine only ever makes it slower. */
 #include "runtime/bench.h"
 #include "runtime/bench_gpu.h"
 #include "runtime/eval.h"
 #include "runtime/init.h"
-#include "runtime/json_write.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,115 +13,11 @@
 enum { BLOCKS = 100 };
 static const double BLOCK_SECONDS = 0.005;
 
+/* Seconds per call. */
 typedef struct {
-    const CnncModel *m;
-    const CnncFunction *f;
-    int64_t n; /* samples a call */
-    int threads;
-    const Peak *peak;       /* or NULL */
-    double *seconds, total; /* per stage, per call: medians */
-    double best;            /* of whole calls */
-    int passes;             /* over the layers' values: 1 forward, 3 in training */
-    FILE *to;
-    bool json;
-} Table;
-
-/* "conv1 Conv2d .. relu1 ReLU", or the stage's own name */
-static void stage_layers(const Table *t, const CnncStage *s, char *out, size_t size)
-{
-    const CnncLayer *l = t->m->layers;
-    int32_t a = s->first_layer, b = s->last_layer;
-    if (t->passes > 1 || a < 0 || b < a || b >= t->m->n_layers)
-        snprintf(out, size, "%s", s->name);
-    else if (a == b)
-        snprintf(out, size, "%s %s", l[a].name, l[a].type);
-    else
-        snprintf(out, size, "%s %s .. %s %s", l[a].name, l[a].type, l[b].name, l[b].type);
-}
-
-static double layer_values(const CnncLayer *l)
-{
-    double n = 1;
-    for (int32_t i = 0; i < l->rank; i++)
-        n *= (double)l->shape[i];
-    return n;
-}
-
-/* Seconds that the stage takes at least when all threads run at their peak; 0: not known. */
-static double stage_bound(const Table *t, const CnncStage *s)
-{
-    if (!t->peak)
-        return 0;
-    double compute = 2 * s->macs * (double)t->n / (t->peak->flops * t->threads), values = 0;
-    if (t->passes > 1 || s->first_layer < 0 || s->last_layer >= t->m->n_layers)
-        return compute;
-    values = s->first_layer > 0 ? layer_values(&t->m->layers[s->first_layer - 1]) : (double)model_in_size(t->m);
-    values = (values + layer_values(&t->m->layers[s->last_layer])) * (double)t->n;
-    for (int32_t i = s->first_layer; i <= s->last_layer; i++)
-        values += (double)t->m->layers[i].params;
-    double memory = 4 * values / t->peak->bytes;
-    return compute > memory ? compute : memory;
-}
-
-static void print_text(const Table *t, const CnncStage *s, double seconds, double gflops)
-{
-    char layers[256];
-    stage_layers(t, s, layers, sizeof layers);
-    fprintf(t->to, "%10.4f  %5.1f %%  %8.1f", 1e3 * seconds, t->total > 0 ? 100 * seconds / t->total : 0, gflops);
-    if (t->peak)
-        fprintf(t->to, "  %5.1f %%  %10.4f", 1e11 * gflops / (t->peak->flops * t->threads), 1e3 * stage_bound(t, s));
-    fprintf(t->to, "  %s\n", layers);
-}
-
-static void put_field(const Table *t, const char *before, double x)
-{
-    fputs(before, t->to);
-    json_put_number(t->to, x);
-}
-
-static void print_json(const Table *t, const CnncStage *s, double seconds, double gflops, bool first)
-{
-    char layers[256];
-    stage_layers(t, s, layers, sizeof layers);
-    fputs(first ? "\n {\"stage\": " : ",\n {\"stage\": ", t->to);
-    json_put_string(t->to, s->name);
-    fputs(", \"layers\": ", t->to);
-    json_put_string(t->to, layers);
-    put_field(t, ", \"ms\": ", 1e3 * seconds);
-    put_field(t, ", \"gflops\": ", gflops);
-    if (t->peak) {
-        put_field(t, ", \"peak_share\": ", 1e9 * gflops / (t->peak->flops * t->threads));
-        put_field(t, ", \"bound_ms\": ", 1e3 * stage_bound(t, s));
-    }
-    putc('}', t->to);
-}
-
-static void print_table(Table *t)
-{
-    for (int i = 0; i < t->f->n_stages; i++)
-        t->total += t->seconds[i];
-    if (t->json) {
-        fputs("[", t->to);
-    } else {
-        fprintf(t->to, "batch %lld, %d thread%s", (long long)t->n, t->threads, t->threads > 1 ? "s" : "");
-        if (t->peak)
-            fprintf(t->to, ", peak per thread %.1f GFLOP/s and %.1f GB/s", 1e-9 * t->peak->flops, 1e-9 * t->peak->bytes);
-        fprintf(t->to, "\n        ms    share   GFLOP/s  %s%s\n", t->peak ? "of peak    bound ms  " : "",
-                t->passes > 1 ? "stage" : "layers");
-    }
-    for (int i = 0; i < t->f->n_stages; i++) {
-        const CnncStage *s = &t->f->stages[i];
-        double gflops = t->seconds[i] > 0 ? 2e-9 * s->macs * (double)t->n / t->seconds[i] : 0;
-        if (t->json)
-            print_json(t, s, t->seconds[i], gflops, i == 0);
-        else
-            print_text(t, s, t->seconds[i], gflops);
-    }
-    if (t->json)
-        fputs("\n]", t->to);
-    else
-        fprintf(t->to, "%10.4f  in all\n", 1e3 * t->total);
-}
+    StageTimes stages;
+    double *seconds, best, median; /* of each stage the least of the blocks; of whole calls */
+} Times;
 
 static int by_value(const void *a, const void *b)
 {
@@ -131,54 +25,53 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Runs calls for about BLOCK_SECONDS; ticks per call of each stage to out[i * BLOCKS]. */
-static void time_block(const Table *t, Exec *x, CnncArgs *args, double *out)
+/* Runs calls for about BLOCK_SECONDS; returns the ticks of one, and lowers least[stage] to those of its stages. */
+static double time_block(const CnncFunction *f, Exec *x, CnncArgs *args, double *least)
 {
-    int calls = 0, n = t->f->n_stages;
-    memset(x->stage_ticks, 0, (size_t)n * sizeof *x->stage_ticks);
-    for (double start = exec_seconds(); calls == 0 || exec_seconds() - start < BLOCK_SECONDS; calls++)
-        exec_run(x, t->f, args);
-    for (int i = 0; i < n; i++)
-        out[(size_t)i * BLOCKS] = x->stage_ticks[i] / calls;
-}
-
-/* Ticks of all n stages in one block. */
-static double block_ticks(const double *blocks, size_t n, int block)
-{
+    int calls = 0;
     double sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += blocks[i * BLOCKS + (size_t)block];
-    return sum;
+    memset(x->stage_ticks, 0, (size_t)f->n_stages * sizeof *x->stage_ticks);
+    for (double start = exec_seconds(); calls == 0 || exec_seconds() - start < BLOCK_SECONDS; calls++)
+        exec_run(x, f, args);
+    for (int i = 0; i < f->n_stages; i++) {
+        least[i] = fmin(least[i], x->stage_ticks[i] / calls);
+        sum += x->stage_ticks[i];
+    }
+    return sum / calls;
 }
 
-/* Runs the function for about half a second, in blocks; the median of each stage's blocks goes to t->seconds, since a busy
- * machine disturbs some of them, and the quickest block to t->best. */
-static bool time_stages(Table *t, Exec *x, CnncArgs *args, RtError *e)
+/* Runs the function for about half a second. */
+static bool time_stages(Times *t, Exec *x, CnncArgs *args, RtError *e)
 {
-    size_t n = (size_t)(t->f->n_stages ? t->f->n_stages : 1);
-    double *blocks = calloc(n * BLOCKS, sizeof *blocks);
+    const CnncFunction *f = t->stages.function;
+    size_t n = (size_t)f->n_stages + 1;
+    double blocks[BLOCKS];
     int done = 0;
-    t->seconds = calloc(n, sizeof *t->seconds);
+    t->stages.seconds = t->seconds = calloc(n, sizeof *t->seconds);
     x->stage_ticks = calloc(n, sizeof *x->stage_ticks);
-    bool fine = blocks && t->seconds && x->stage_ticks;
+    bool fine = t->seconds && x->stage_ticks;
     if (fine) {
-        time_block(t, x, args, blocks);
+        for (int i = 0; i < f->n_stages; i++)
+            t->seconds[i] = INFINITY;
+        time_block(f, x, args, t->seconds);
         double start = exec_seconds(), start_ticks = exec_ticks();
         for (; done < 3 || (done < BLOCKS && exec_seconds() - start < BLOCKS * BLOCK_SECONDS); done++)
-            time_block(t, x, args, blocks + done);
+            blocks[done] = time_block(f, x, args, t->seconds);
         double tick = (exec_seconds() - start) / (exec_ticks() - start_ticks);
-        t->best = tick * block_ticks(blocks, n, 0);
-        for (int block = 1; block < done; block++)
-            t->best = fmin(t->best, tick * block_ticks(blocks, n, block));
-        for (size_t i = 0; i < n; i++) {
-            qsort(blocks + i * BLOCKS, (size_t)done, sizeof *blocks, by_value);
-            t->seconds[i] = tick * blocks[i * BLOCKS + (size_t)done / 2];
-        }
+        qsort(blocks, (size_t)done, sizeof *blocks, by_value);
+        t->best = tick * blocks[0];
+        t->median = tick * blocks[done / 2];
+        for (int i = 0; i < f->n_stages; i++)
+            t->seconds[i] *= tick;
     }
     free(x->stage_ticks);
-    free(blocks);
     x->stage_ticks = NULL;
-    return fine || rt_error_memory(e, n * BLOCKS * sizeof *blocks);
+    return fine || rt_error_memory(e, n * sizeof *t->seconds);
+}
+
+static bool print_times(const Times *t, const CpuPeak *peak, FILE *to, bool json, RtError *e)
+{
+    return bench_table_print(&t->stages, peak, to, json) || rt_error_memory(e, (unsigned long long)t->stages.function->n_stages);
 }
 
 /* Values as normalised pictures have them; the same every time. */
@@ -188,24 +81,15 @@ static void fill_input(float *x, int64_t n)
         x[i] = (float)(rng_hash(0, 0, (uint64_t)i) >> 40) / 8388608.0f - 1;
 }
 
-bool bench_print_layers(Session *s, const Peak *peak, FILE *to, bool json, RtError *e)
+bool bench_print_layers(Session *s, const CpuPeak *peak, FILE *to, bool json, RtError *e)
 {
     if (s->model->gpu)
         return bench_gpu_layers(s, to, json, e);
     float scalars[CNNC_SC_COUNT] = {0}, results[CNNC_RES_COUNT];
-    Table t = {.m = s->model,
-               .f = s->infer,
-               .n = s->batch,
-               .threads = threads_count(s->threads),
-               .peak = peak,
-               .passes = 1,
-               .to = to,
-               .json = json};
+    Times t = {.stages = {.model = s->model, .function = s->infer, .n = s->batch, .threads = threads_count(s->threads)}};
     CnncArgs args = {.in = s->x, .out = s->out, .scalars = scalars, .results = results, .n = s->batch};
     fill_input(s->x, s->batch * s->in_size);
-    bool fine = time_stages(&t, s->exec, &args, e);
-    if (fine)
-        print_table(&t);
+    bool fine = time_stages(&t, s->exec, &args, e) && print_times(&t, peak, to, json, e);
     if (fine && json)
         putc('\n', to);
     free(t.seconds);
@@ -235,9 +119,9 @@ static char *training_buffers(const CnncModel *m, CnncArgs *args)
     return memory;
 }
 
-static bool time_training(Table *t, Exec *x, RtError *e)
+static bool time_training(Times *t, Exec *x, RtError *e)
 {
-    const CnncModel *m = t->m;
+    const CnncModel *m = t->stages.model;
     float scalars[CNNC_SC_COUNT] = {
         [CNNC_SC_LR] = 1e-5f, [CNNC_SC_MOMENTUM] = 0.9f, [CNNC_SC_BIAS1] = 1, [CNNC_SC_BIAS2] = 1, [CNNC_SC_FIRST] = 0};
     float results[CNNC_RES_COUNT];
@@ -250,17 +134,18 @@ static bool time_training(Table *t, Exec *x, RtError *e)
     return fine;
 }
 
-static bool train_on_cpu(Table *t, Exec *x, RtError *e)
+static bool train_on_cpu(Times *t, const CpuPeak *peak, Exec *x, FILE *to, bool json, RtError *e)
 {
     if (!time_training(t, x, e))
         return false;
-    fputs(t->json ? "{\"stages\": " : "", t->to);
-    print_table(t);
-    double rate = (double)t->n / t->total;
-    fprintf(t->to,
-            t->json ? ", \"batch\": %lld, \"ms\": %.6g, \"best_ms\": %.6g, \"images_per_second\": %.6g}\n"
-                    : "batch %lld: %.4f ms a step  (best %.4f)\n%.0f images/s\n",
-            (long long)t->n, 1e3 * t->total, 1e3 * t->best, rate);
+    fputs(json ? "{\"stages\": " : "", to);
+    if (!print_times(t, peak, to, json, e))
+        return false;
+    int64_t batch = t->stages.n;
+    fprintf(to,
+            json ? ", \"batch\": %lld, \"ms\": %.6g, \"best_ms\": %.6g, \"images_per_second\": %.6g}\n"
+                 : "batch %lld: %.4f ms a step  (best %.4f)\n%.0f images/s\n",
+            (long long)batch, 1e3 * t->median, 1e3 * t->best, (double)batch / t->median);
     return true;
 }
 
@@ -295,10 +180,10 @@ static void close_training(Exec *x)
     threads_free(pool);
 }
 
-static Table training_table(const Exec *x)
+static Times training_times(const Exec *x)
 {
     const CnncFunction *f = x->model->step;
-    return (Table){.m = x->model, .f = f, .n = f->batch, .threads = threads_count(x->threads), .passes = 3};
+    return (Times){.stages = {.model = x->model, .function = f, .n = f->batch, .threads = threads_count(x->threads), .training = true}};
 }
 
 bool bench_training(const CnncModel *m, int threads, BenchResult *out, RtError *e)
@@ -306,24 +191,21 @@ bool bench_training(const CnncModel *m, int threads, BenchResult *out, RtError *
     Exec *x = open_training(m, threads, e);
     if (!x)
         return false;
-    Table t = training_table(x);
+    Times t = training_times(x);
     bool fine = time_training(&t, x, e);
-    *out = (BenchResult){.batch = t.n, .best = t.best};
+    *out = (BenchResult){.batch = t.stages.n, .best = t.best, .median = t.median};
     free(t.seconds);
     close_training(x);
     return fine;
 }
 
-bool bench_print_training(const CnncModel *m, int threads, const Peak *peak, FILE *to, bool json, RtError *e)
+bool bench_print_training(const CnncModel *m, int threads, const CpuPeak *peak, FILE *to, bool json, RtError *e)
 {
     Exec *x = open_training(m, threads, e);
     if (!x)
         return false;
-    Table t = training_table(x);
-    t.peak = peak;
-    t.to = to;
-    t.json = json;
-    bool fine = m->gpu ? bench_gpu_training(x, to, json, e) : train_on_cpu(&t, x, e);
+    Times t = training_times(x);
+    bool fine = m->gpu ? bench_gpu_training(x, to, json, e) : train_on_cpu(&t, peak, x, to, json, e);
     free(t.seconds);
     close_training(x);
     return fine;

@@ -37,6 +37,7 @@ struct Type { size_t size; const Field *fields; int n; };
 static const Field stage_fields[] = {
     {F_CODE, offsetof(CnncStage, fn), 0, C_ONE, 0, NULL}, DATA(CnncStage, slices), DATA(CnncStage, samples_per_slice),
     DATA(CnncStage, first_layer), DATA(CnncStage, last_layer), STRING(CnncStage, name), DATA(CnncStage, macs),
+    DATA(CnncStage, fmas), DATA(CnncStage, bytes),
 };
 TYPE(stage, CnncStage);
 static const Field function_fields[] = {

@@ -1,27 +1,101 @@
 /* bench: time per call and per layer of the compiled model on this machine.
- * In: a model. Out: the runtime's tables on stdout. */
+ * In: a model. Out: the runtime's tables on stdout.
+ * Idea: small nets run as few stages of many layers. Then a second program with each layer in stages of its own shows which
+ * layer is slow. */
 #include "runtime/bench.h"
 #include "codegen/gpu/roofline.h"
 #include "frontend/commands/code.h"
 #include "frontend/commands/commands.h"
+#include "runtime/json_write.h"
 #include <string.h>
+
+static bool layers_share_stages(const CnncFunction *f)
+{
+    for (int i = 0; i < f->n_stages; i++)
+        if (f->stages[i].first_layer < f->stages[i].last_layer)
+            return true;
+    return false;
+}
+
+/* peak: NULL on a GPU. */
+static void print_json_head(const CpuPeak *peak)
+{
+    putchar('{');
+    if (peak) {
+        fputs("\"peak_gflops\": ", stdout);
+        json_put_number(stdout, 1e-9 * peak->flops);
+        fputs(", \"memory_gbs\": ", stdout);
+        json_put_number(stdout, 1e-9 * peak->bytes[PEAK_SIZES - 1]);
+        fputs(",\n", stdout);
+    }
+    fputs("\"calls\": ", stdout);
+}
+
+static int print_layers(const CodeGen *c, Session *s, const CpuPeak *peak, const char *json_name, const char *title)
+{
+    RtError e = {0};
+    const Options *o = c->cc->o;
+    if (o->json)
+        printf(",\n\"%s\": ", json_name);
+    else
+        fputs(title, stdout);
+    return bench_print_layers(s, peak, stdout, o->json, &e) ? EXIT_FINE : code_runtime_error(&e);
+}
+
+static int print_layers_apart(const CodeGen *together, const CpuPeak *peak)
+{
+    CodeGen c = *together;
+    SessionOptions so = {.threads = (int)c.cc->o->threads};
+    RtError e = {0};
+    Session s;
+    c.jit = NULL;
+    c.options.apart = true;
+    int status = code_inference_once(&c);
+    if (!status)
+        status = code_jit(&c);
+    if (!status && !session_open(&s, c.model, &so, &e)) {
+        status = code_runtime_error(&e);
+    } else if (!status) {
+        status = print_layers(&c, &s, peak, "layers_apart", "\neach layer on its own\n");
+        session_close(&s);
+    }
+    code_free(&c);
+    return status;
+}
+
+static int print_all(const CodeGen *c, Session *s)
+{
+    RtError e = {0};
+    const Options *o = c->cc->o;
+    bool gpu = c->model->gpu != NULL;
+    CpuPeak peak = gpu ? (CpuPeak){0} : peak_measure();
+    if (o->json)
+        print_json_head(gpu ? NULL : &peak);
+    if (!bench_print(s, stdout, o->json, &e))
+        return code_runtime_error(&e);
+    int status = print_layers(c, s, &peak, "layers", "");
+    if (!status && !gpu && layers_share_stages(c->model->infer))
+        status = print_layers_apart(c, &peak);
+    if (!status && o->json)
+        puts("}");
+    return status;
+}
 
 static int run(Compile *cc)
 {
-    const Options *o = cc->o;
     CodeGen c = {0};
     RtError e = {0};
     Session s;
     int status = code_session_model(&c, cc);
     if (!status) {
-        SessionOptions so = {.threads = (int)o->threads};
+        SessionOptions so = {.threads = (int)cc->o->threads};
         code_tell_initial(&c);
-        bool open = session_open(&s, c.model, &so, &e);
-        Peak peak = o->json || c.model->gpu ? (Peak){0} : peak_measure();
-        if (!open || !bench_print(&s, stdout, o->json, &e) || (!o->json && !bench_print_layers(&s, &peak, stdout, false, &e)))
-            status = code_runtime_error(&e);
-        if (open)
+        if (session_open(&s, c.model, &so, &e)) {
+            status = print_all(&c, &s);
             session_close(&s);
+        } else {
+            status = code_runtime_error(&e);
+        }
     }
     code_free(&c);
     return status;
@@ -39,7 +113,7 @@ static int run_training(Compile *cc)
     if (!status)
         status = code_jit(&c);
     if (!status) {
-        Peak peak = c.model->gpu ? (Peak){0} : peak_measure();
+        CpuPeak peak = c.model->gpu ? (CpuPeak){0} : peak_measure();
         if (!bench_print_training(c.model, (int)o->threads, &peak, stdout, o->json, &e))
             status = code_runtime_error(&e);
     }

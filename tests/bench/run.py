@@ -77,6 +77,8 @@ def open_contenders(functions, made, batch):
     for name in chosen(functions):
         try:
             contender = functions[name](made, batch, OPTIONS.threads)
+            if contender:
+                contender.timed(1)      # compiles and allocates, or cannot
         except Exception as e:      # a peer that cannot do this net is left out, and said so
             print(f"{name}: {type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}", file=sys.stderr)
             continue

@@ -37,7 +37,7 @@ LLVMValueRef emit_stage(Emit *e, const Function *f, int s)
     return fn;
 }
 
-static const CnncStage stages[] = {{NULL, BATCH, 1, -1, -1, "all", 1}};
+static const CnncStage stages[] = {{NULL, BATCH, 1, -1, -1, "all", 1, 1, 1}};
 static const CnncFunction infer = {stages, 1, BATCH, 0, 0};
 static Stage plan[1] = {{.name = "all", .slices = BATCH, .samples_per_slice = 1}};
 static Function infer_function = {.name = "infer", .stages = plan, .n_stages = 1, .batch = BATCH};

@@ -48,9 +48,9 @@ static const CnncTensor tensors[] = {
 };
 static const CnncLayer layers[] = {{"0", "Linear", 1, {3}, 9, 12}, {"quote\"\\\n", "ReLU", 2, {3, 9}, 0, 0}};
 static const char *const classes[] = {"zero", "\xc3\xa9in", "zwei"};
-static const CnncStage stages[] = {{NULL, BATCH, 1, 0, 1, "all \"of\" it", 9.5}};
+static const CnncStage stages[] = {{NULL, BATCH, 1, 0, 1, "all \"of\" it", 9.5, 8.25, 1024}};
 static const CnncFunction infer = {stages, 1, BATCH, 1000, 70};
-static const CnncStage two_stages[] = {{NULL, BATCH, 1, 0, 0, "first", 1}, {NULL, 2, 0, 1, 1, "second", 2}};
+static const CnncStage two_stages[] = {{NULL, BATCH, 1, 0, 0, "first", 1, 3, 5}, {NULL, 2, 0, 1, 1, "second", 2, 4, 6}};
 static const CnncFunction step = {two_stages, 2, BATCH, 5000, 0};
 static const CnncGpuLaunch launches[] = {{"infer0_0_linear", "0.linear", {7, 2, 1}, 256, 1024, 784, 256, 0, 0, 18, 60},
                                          {"infer1_1_relu", "1.relu", {1, 1, 1}, 32, 0, 0, 0, 1, 1, 0, 24}};
@@ -94,7 +94,7 @@ static void compare_function(const CnncFunction *got, const CnncFunction *want)
         assert_true(i == 0 || g->fn != got->stages[0].fn);
         assert_string_equal(g->name, w->name);
         assert_true(g->slices == w->slices && g->samples_per_slice == w->samples_per_slice && g->first_layer == w->first_layer &&
-                    g->last_layer == w->last_layer && g->macs == w->macs);
+                    g->last_layer == w->last_layer && g->macs == w->macs && g->fmas == w->fmas && g->bytes == w->bytes);
     }
 }
 

@@ -82,7 +82,7 @@ static void stage_out(const CnncArgs *a, char *scratch, int64_t slice)
 static void stages_run_needed_slices(void **state)
 {
     (void)state;
-    const CnncStage stages[] = {{stage_sum, 8, 1, -1, -1, "sum", 1e9}, {stage_out, 1, 0, -1, -1, "out", 0}};
+    const CnncStage stages[] = {{stage_sum, 8, 1, -1, -1, "sum", 1e9, 1e9, 0}, {stage_out, 1, 0, -1, -1, "out", 0, 0, 0}};
     const CnncFunction f = {stages, 2, 8, 8 * sizeof(float), 100}, *fs[] = {&f, NULL};
     CnncModel m = {.abi_version = CNNC_ABI_VERSION, .state_bytes = 10};
     RtError e = {0};
@@ -94,7 +94,7 @@ static void stages_run_needed_slices(void **state)
     double seconds[2] = {0};
     assert_int_equal(exec_useful_threads(&f, 8), 8);
     assert_int_equal(exec_useful_threads(&f, 3), 3);
-    const CnncStage light[] = {{stage_sum, 8, 1, -1, -1, "sum", 100}, {stage_out, 4, 0, -1, -1, "out", 0}};
+    const CnncStage light[] = {{stage_sum, 8, 1, -1, -1, "sum", 100, 100, 0}, {stage_out, 4, 0, -1, -1, "out", 0, 0, 0}};
     assert_int_equal(exec_useful_threads(&(CnncFunction){light, 2, 8, 0, 0}, 8), 1);
     x->stage_ticks = seconds;
     CnncArgs a = {.in = in, .out = out, .n = 3};

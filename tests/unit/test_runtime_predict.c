@@ -28,7 +28,7 @@ static void two_rows(const CnncArgs *a, char *scratch, int64_t slice)
     y[2] = 0;
 }
 
-static const CnncStage stages[] = {{two_rows, 4, 1, 0, 0, "rows", 2}};
+static const CnncStage stages[] = {{two_rows, 4, 1, 0, 0, "rows", 2, 8, 112}};
 static const CnncFunction infer = {stages, 1, 4, 0, 0};
 static const float mean[] = {0.5f}, deviation[] = {0.25f};
 static const char *const classes[] = {"up", "do\"wn", "none"};

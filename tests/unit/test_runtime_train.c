@@ -157,7 +157,7 @@ static void saves_when_interrupted_in_evaluation(void **state)
     World *w = *state;
     CnncTrain t = fake_train();
     CnncModel m = fake_model(&t);
-    const CnncStage stages[] = {{interrupted_forward, SLICES, PER_SLICE, 0, 0, "forward", 1}};
+    const CnncStage stages[] = {{interrupted_forward, SLICES, PER_SLICE, 0, 0, "forward", 1, 1, 1}};
     const CnncFunction eval = {stages, 1, BATCH, 0, 0};
     char a[160], b[160];
     RtError e = {0};
@@ -355,7 +355,7 @@ static void measures_a_step(void **state)
     CnncModel m = fake_model(&t);
     char text[4000];
     RtError e = {0};
-    const Peak peak = {1e11, 1e10};
+    const CpuPeak peak = {1e11, {1e10}};
     for (int json = 0; json < 2; json++) {
         FILE *f = tmpfile();
         assert_true(bench_print_training(&m, 2, &peak, f, json, &e));
