@@ -18,6 +18,7 @@ typedef struct Nest {
     int32_t slice_size;            /* indices of slice_axis per slice (a multiple of its vector width) */
     int n_inner; int8_t inner_axis[2]; int32_t inner_size[2];   /* slices are also cut along these; the last one runs fastest */
     AccessId transposed; int transpose_axis;   /* a copy into batch lanes: tiles of lanes x lanes of this load are transposed in registers; -1 */
+    AccessId ahead; int64_t ahead_by;   /* beside each vector of this load, the one so many elements later is fetched into L2; -1 */
     bool over_batch;               /* weights too large to be read for every sample: they are the outer loop, the samples an inner one */
     bool zero_tail;                /* outputs blocked over the batch get 0 in lanes past n (gradients rely on it) */
 } Nest;

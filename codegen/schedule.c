@@ -520,6 +520,18 @@ static void order_contraction(Sched *s)
     }
 }
 
+/* A panel of transformed weights is read once for the few tiles of a small image, in the order it lies in memory: while one is
+ * multiplied, the next one comes from L3 or memory. */
+static void fetch_ahead(Sched *s)
+{
+    Nest *n = s->n;
+    int filters = n->vector_axis;
+    if (s->k->part != WINOGRAD_PRODUCT || filters < 0 || operand_bytes(s, s->b) <= (double)s->t->l2 || !s->lin[s->b].block[filters])
+        return;
+    n->ahead = s->b;
+    n->ahead_by = n->tile[filters] * s->lin[s->b].block[filters];
+}
+
 /* A copy from rows into batch lanes: along one axis the input is contiguous and the output moves by whole vectors, so a tile of
  * lanes x lanes is loaded row by row and transposed, instead of gathered. */
 static void find_transpose(Sched *s)
@@ -568,7 +580,7 @@ Nest *schedule_kernel(Arena *arena, const KernelList *l, const Kernel *k, const 
     Sched s = {.l = l, .k = k, .t = t, .n = n};
     n->k = k;
     n->slice_axis = n->transpose_axis = -1;
-    n->transposed = -1;
+    n->transposed = n->ahead = -1;
     for (int a = 0; a < MAX_AXIS; a++)
         n->tile[a] = 1;
     s.lin = NEWN(arena, Linear, k->n_access);
@@ -586,6 +598,7 @@ Nest *schedule_kernel(Arena *arena, const KernelList *l, const Kernel *k, const 
         tile_filter_axis(&s);
         tile_contraction(&s);
         order_contraction(&s);
+        fetch_ahead(&s);
     } else if (s.main) {
         tile_reduction(&s);
     } else {

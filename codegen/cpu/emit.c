@@ -237,6 +237,15 @@ LLVMValueRef emit_masked_store(Emit *e, LLVMValueRef v, LLVMValueRef p, LLVMValu
     return version_masked_store(e, v, p, mask, align);
 }
 
+void emit_prefetch(Emit *e, LLVMValueRef p)
+{
+    enum { READ = 0, INTO_L2 = 2, DATA = 1 };
+    LLVMTypeRef t = e->ptr;
+    unsigned id = LLVMLookupIntrinsicID("llvm.prefetch", 13);
+    LLVMValueRef args[4] = {p, emit_i32(e, READ), emit_i32(e, INTO_L2), emit_i32(e, DATA)};
+    LLVMBuildCall2(e->b, LLVMIntrinsicGetType(e->cx, id, &t, 1), LLVMGetIntrinsicDeclaration(e->mod, id, &t, 1), args, 4, "");
+}
+
 /* ---- arithmetic ---- */
 LLVMValueRef emit_fma(Emit *e, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c)
 {

@@ -38,6 +38,7 @@ LLVMValueRef emit_iota(Emit *e, int lanes);                              /* <0, 
 LLVMValueRef emit_alloca(Emit *e, LLVMTypeRef t, const char *name);      /* in the entry block */
 LLVMValueRef emit_gep(Emit *e, LLVMTypeRef elem, LLVMValueRef p, LLVMValueRef index);
 LLVMValueRef emit_load(Emit *e, LLVMTypeRef t, LLVMValueRef p, unsigned align);
+void emit_prefetch(Emit *e, LLVMValueRef p);                             /* for reading, into L2 */
 LLVMValueRef emit_store(Emit *e, LLVMValueRef v, LLVMValueRef p, unsigned align);
 LLVMValueRef emit_masked_load(Emit *e, LLVMTypeRef t, LLVMValueRef p, LLVMValueRef mask, LLVMValueRef pass_through, unsigned align);
 LLVMValueRef emit_masked_store(Emit *e, LLVMValueRef v, LLVMValueRef p, LLVMValueRef mask, unsigned align);

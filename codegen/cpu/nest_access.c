@@ -355,6 +355,8 @@ static LLVMValueRef load_lanes(Ctx *c, AccessId at, LLVMValueRef ok)
     int64_t stride = s->fast ? access_lane_stride(&s->lin, c->nest->vector_axis) : 0;
     if (stride == 2)
         return load_alternate(c, at, mask, fill);
+    if (at == c->nest->ahead)
+        emit_prefetch(c->e, emit_gep(c->e, s->elem, fast_pointer(c, at), emit_i64(c->e, c->nest->ahead_by)));
     if (stride == 1)
         return mask ? emit_masked_load(c->e, type, fast_pointer(c, at), mask, fill, s->align)
                     : emit_load(c->e, type, fast_pointer(c, at), s->align);
