@@ -15,7 +15,8 @@ static double points_of(const Kernel *k, uint32_t axes)
     return n;
 }
 
-double kernel_points(const Kernel *k)
+/* Points of the largest loop nest of a kernel's expressions. */
+static double kernel_points(const Kernel *k)
 {
     double most = 0;
     for (ExprId e = 1; e < k->n_expr; e++) {

@@ -7,7 +7,4 @@
  * Stage.macs counts), and the bytes that go in or out: weights and values, each once. */
 typedef struct { double fmas, bytes; } StageCost;
 StageCost stage_cost(Arena *a, const Function *f, const Stage *s);
-
-/* Points of the largest loop nest of a kernel's expressions. */
-double kernel_points(const Kernel *k);
 #endif

@@ -10,13 +10,12 @@
  * in `work`. Two buffers may share bytes when their lifetimes, counted in kernels (in whole stages where slices run in any
  * order), do not meet: first fit, largest first. */
 #include "codegen/plan.h"
-#include "codegen/cost.h"
+#include "codegen/slices.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALIGN = 64, OUTPUT_SLICES = 16 };
-#define SMALL_WORK 60000.0      /* multiply-adds or elements below which cutting a kernel costs more than it saves */
+enum { ALIGN = 64 };
 
 typedef enum { ON_SAMPLES, ON_OUTPUTS } KernelKind;
 typedef struct {
@@ -57,25 +56,6 @@ static KernelKind kind_of(const Plan *p, const Nest *n)
     return ON_SAMPLES;
 }
 
-/* Cuts a kernel on outputs along its outermost loop (or the next with enough indices). */
-static void slice_outputs(Nest *n)
-{
-    if (kernel_points(n->k) < SMALL_WORK)
-        return;
-    for (int i = 0; i < n->n_par && i < 3; i++) {
-        int a = n->par[i];
-        if (n->k->axis[a].batch || n->k->axis[a].extent < 2)
-            continue;
-        int32_t unit = (a == n->vector_axis ? n->lanes : 1) * n->tile[a], extent = n->k->axis[a].extent;
-        int32_t units = (extent + unit - 1) / unit, per = (units + OUTPUT_SLICES - 1) / OUTPUT_SLICES;
-        if (units < 2)
-            continue;
-        n->slice_axis = a;
-        n->slice_size = per * unit;
-        return;
-    }
-}
-
 static void schedule_all(Plan *p)
 {
     for (uint32_t i = 0; i < p->l->kernels.len; i++) {
@@ -91,7 +71,7 @@ static void schedule_all(Plan *p)
                 n->inner_size[s] = k->strip_size[s + 1];
             }
         } else if (p->kind[i] == ON_OUTPUTS) {
-            slice_outputs(n);
+            cut_nest(p->l, n, p->in->target);
         } else {
             n->slice_axis = sample_axis(k);
             n->slice_size = k->axis[n->slice_axis].batch_div ? 1 : (int32_t)p->in->samples;

@@ -1,10 +1,12 @@
 /* The thread pool.
  * In: a function and a number of slices. Out: every slice has run once, and its writes are visible to the caller.
- * Invariant: `ticket` holds the job's number (high half) and its next slice (low half), so that a thread that wakes late
- * and takes a slice with a compare-and-swap can only get one of the job it looked at. Nobody waits for a thread that has
- * no slice: with more threads than cores, a sleeping thread costs nothing.
- * Idea: a thread without work looks at the ticket a few thousand times and then sleeps on the job number (a futex);
- * starting a job is one store, and a system call only when somebody sleeps. */
+ * Invariant: each thread's lane holds the job's number and the slices left of its range, so that a thread that wakes late and
+ * takes a slice with a compare-and-swap can only get one of the job it looked at. Nobody waits for a thread that has no
+ * slice: with more threads than cores, a sleeping or preempted thread costs at most the slice it is in.
+ * Idea: a job's slices are dealt out in ranges, thread i always the i-th, so that a thread meets in one stage what it wrote in
+ * the stage before, in its own caches; a thread that is done takes slices from the ends of the others' ranges. A thread
+ * without work looks for the next job a few thousand times and then sleeps on its number (a futex); starting a job is a
+ * store per thread, and a system call only when somebody sleeps. */
 #include "runtime/threads.h"
 #include <linux/futex.h>
 #include <pthread.h>
@@ -18,7 +20,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { SPINS_WORKER = 4000, SPINS_CALLER = 20000, LINE = 64 };
+enum { SPINS_WORKER = 4000, SPINS_CALLER = 20000, LINE = 64, MOST_UNITS = 65535 };
 
 typedef struct {
     Threads *pool;
@@ -26,18 +28,22 @@ typedef struct {
     pthread_t thread;
 } Worker;
 
+/* Units left of a thread's range: job << 32 | next << 16 | end. Its owner takes the next, others the last. */
+typedef struct { _Alignas(LINE) _Atomic uint64_t left; } Lane;
+
 struct Threads {
-    _Alignas(LINE) _Atomic uint64_t ticket; /* job << 32 | next slice */
     _Alignas(LINE) _Atomic uint32_t job;    /* futex word: number of the newest job */
     _Atomic int sleepers;
     _Atomic bool stop;
-    _Alignas(LINE) _Atomic uint32_t done; /* futex word: slices finished of the current job */
+    _Alignas(LINE) _Atomic uint32_t done; /* futex word: units finished of the current job */
     _Atomic bool caller_sleeps;
-    /* The current job; read with relaxed loads, trusted only after the ticket's compare-and-swap. */
+    /* The current job; read with relaxed loads, trusted only after a lane's compare-and-swap. */
     _Alignas(LINE) _Atomic(ThreadsFn) fn;
     _Atomic(void *) context;
-    _Atomic uint32_t slices;
+    _Atomic int64_t slices;
+    _Atomic uint32_t units, unit, ranges;   /* a unit is so many slices: 1, but for jobs of more than MOST_UNITS; lanes that hold ranges */
     int n, spins_worker, spins_caller;
+    Lane *lanes;     /* n */
     Worker *workers; /* n - 1 */
 };
 
@@ -89,23 +95,44 @@ int threads_default_count(void)
     return n > 0 ? n : 1;
 }
 
+/* Takes a unit of job `job` from a lane: its first or last one; -1: none is left. */
+static int take(Lane *l, uint32_t job, bool first)
+{
+    uint64_t left = atomic_load_explicit(&l->left, memory_order_acquire);
+    for (;;) {
+        uint32_t next = (uint32_t)left >> 16, end = (uint32_t)left & MOST_UNITS;
+        if ((uint32_t)(left >> 32) != job || next >= end)
+            return -1;
+        uint64_t rest = first ? left + (1 << 16) : left - 1;
+        if (atomic_compare_exchange_weak_explicit(&l->left, &left, rest, memory_order_acq_rel, memory_order_acquire))
+            return (int)(first ? next : end - 1);
+    }
+}
+
+/* The same from any lane, the thread's own before the others'. */
+static int take_any(Threads *t, uint32_t job, uint32_t ranges, uint32_t thread)
+{
+    uint32_t own = thread % ranges;
+    int unit = take(&t->lanes[own], job, true);
+    for (uint32_t i = 1; unit < 0 && i < ranges; i++)
+        unit = take(&t->lanes[(own + i) % ranges], job, false);
+    return unit;
+}
+
 /* Takes slices of job `job` until none is left. */
 static void work_on(Threads *t, uint32_t job, int thread)
 {
-    for (;;) {
-        uint64_t ticket = atomic_load_explicit(&t->ticket, memory_order_acquire);
-        uint32_t slices = atomic_load_explicit(&t->slices, memory_order_relaxed);
-        ThreadsFn fn = atomic_load_explicit(&t->fn, memory_order_relaxed);
-        void *context = atomic_load_explicit(&t->context, memory_order_relaxed);
-        if ((uint32_t)(ticket >> 32) != job || (uint32_t)ticket >= slices)
-            return;
-        if (!atomic_compare_exchange_weak_explicit(&t->ticket, &ticket, ticket + 1, memory_order_acq_rel, memory_order_relaxed))
-            continue;
-        fn(context, thread, (int64_t)(uint32_t)ticket);
-        /* seq_cst pairs with the caller's store to caller_sleeps: one of the two sees the other. */
-        if (atomic_fetch_add(&t->done, 1) + 1 == slices && atomic_load(&t->caller_sleeps))
-            futex_wake(&t->done, 1);
-    }
+    uint32_t ranges = atomic_load_explicit(&t->ranges, memory_order_relaxed), finished = 0;
+    ThreadsFn fn = atomic_load_explicit(&t->fn, memory_order_relaxed);
+    void *context = atomic_load_explicit(&t->context, memory_order_relaxed);
+    int64_t size = atomic_load_explicit(&t->unit, memory_order_relaxed), slices = atomic_load_explicit(&t->slices, memory_order_relaxed);
+    uint32_t units = atomic_load_explicit(&t->units, memory_order_relaxed);
+    for (int u; (u = take_any(t, job, ranges, (uint32_t)thread)) >= 0; finished++)
+        for (int64_t i = u * size; i < (u + 1) * size && i < slices; i++)
+            fn(context, thread, i);
+    /* seq_cst pairs with the caller's store to caller_sleeps: one of the two sees the other. */
+    if (finished && atomic_fetch_add(&t->done, finished) + finished == units && atomic_load(&t->caller_sleeps))
+        futex_wake(&t->done, 1);
 }
 
 static void *worker_main(void *arg)
@@ -147,6 +174,13 @@ static void start_workers(Threads *t, int wanted)
     pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
+static void threads_release(Threads *t)
+{
+    free(t->lanes);
+    free(t->workers);
+    free(t);
+}
+
 Threads *threads_new(int n)
 {
     int cores = threads_default_count();
@@ -163,27 +197,48 @@ Threads *threads_new(int n)
     t->spins_worker = n <= cores ? SPINS_WORKER : 0;
     t->spins_caller = n <= cores ? SPINS_CALLER : 100;
     t->workers = calloc((size_t)n, sizeof *t->workers);
-    if (!t->workers) {
-        free(t);
+    t->lanes = aligned_alloc(LINE, (size_t)n * sizeof *t->lanes);
+    if (!t->workers || !t->lanes) {
+        threads_release(t);
         return NULL;
     }
+    memset(t->lanes, 0, (size_t)n * sizeof *t->lanes);
     start_workers(t, n);
     return t;
 }
 
 int threads_count(const Threads *t) { return t->n; }
 
-static void wait_done(Threads *t, uint32_t slices)
+static void wait_done(Threads *t, uint32_t units)
 {
     for (int i = 0; i < t->spins_caller; i++) {
-        if (atomic_load_explicit(&t->done, memory_order_acquire) == slices)
+        if (atomic_load_explicit(&t->done, memory_order_acquire) == units)
             return;
         pause_cpu();
     }
     atomic_store(&t->caller_sleeps, true);
-    for (uint32_t done; (done = atomic_load(&t->done)) != slices;)
+    for (uint32_t done; (done = atomic_load(&t->done)) != units;)
         futex_wait(&t->done, done);
     atomic_store(&t->caller_sleeps, false);
+}
+
+/* No thread can hold a slice of the last job: all its slices were done. A late one finds its lanes empty. */
+static uint32_t deal(Threads *t, ThreadsFn fn, void *context, int64_t slices, uint32_t job)
+{
+    int64_t unit = (slices + MOST_UNITS - 1) / MOST_UNITS;
+    uint32_t units = (uint32_t)((slices + unit - 1) / unit), ranges = units < (uint32_t)t->n ? units : (uint32_t)t->n;
+    atomic_store_explicit(&t->done, 0, memory_order_relaxed);
+    atomic_store_explicit(&t->fn, fn, memory_order_relaxed);
+    atomic_store_explicit(&t->context, context, memory_order_relaxed);
+    atomic_store_explicit(&t->slices, slices, memory_order_relaxed);
+    atomic_store_explicit(&t->unit, (uint32_t)unit, memory_order_relaxed);
+    atomic_store_explicit(&t->units, units, memory_order_relaxed);
+    atomic_store_explicit(&t->ranges, ranges, memory_order_relaxed);
+    for (uint32_t i = 0; i < ranges; i++) {
+        uint64_t next = (uint64_t)units * i / ranges, end = (uint64_t)units * (i + 1) / ranges;
+        atomic_store_explicit(&t->lanes[i].left, (uint64_t)job << 32 | next << 16 | end, memory_order_release);
+    }
+    return units;
 }
 
 void threads_run(Threads *t, ThreadsFn fn, void *context, int64_t slices)
@@ -194,18 +249,12 @@ void threads_run(Threads *t, ThreadsFn fn, void *context, int64_t slices)
         return;
     }
     uint32_t job = atomic_load_explicit(&t->job, memory_order_relaxed) + 1;
-    /* No thread can hold a slice of the last job: all its slices were done. A late one fails its compare-and-swap. */
-    atomic_store_explicit(&t->ticket, (uint64_t)job << 32 | UINT32_MAX, memory_order_release);
-    atomic_store_explicit(&t->done, 0, memory_order_relaxed);
-    atomic_store_explicit(&t->fn, fn, memory_order_relaxed);
-    atomic_store_explicit(&t->context, context, memory_order_relaxed);
-    atomic_store_explicit(&t->slices, (uint32_t)slices, memory_order_relaxed);
-    atomic_store_explicit(&t->ticket, (uint64_t)job << 32, memory_order_release);
+    uint32_t units = deal(t, fn, context, slices, job);
     atomic_store(&t->job, job);
     if (atomic_load(&t->sleepers) > 0)
         futex_wake(&t->job, slices - 1 < t->n - 1 ? (int)slices - 1 : t->n - 1);
     work_on(t, job, 0);
-    wait_done(t, (uint32_t)slices);
+    wait_done(t, units);
 }
 
 void threads_free(Threads *t)
@@ -217,6 +266,5 @@ void threads_free(Threads *t)
     futex_wake(&t->job, t->n);
     for (int i = 0; i < t->n - 1; i++)
         pthread_join(t->workers[i].thread, NULL);
-    free(t->workers);
-    free(t);
+    threads_release(t);
 }

@@ -50,6 +50,26 @@ static void every_slice_runs_once(void **state)
     }
 }
 
+static void add_slice(void *context, int thread, int64_t slice)
+{
+    (void)thread;
+    atomic_fetch_add((_Atomic int64_t *)context, slice + 1);
+}
+
+/* More slices than a lane counts: several make a unit. */
+static void many_slices_run_once(void **state)
+{
+    (void)state;
+    Threads *t = threads_new(3);
+    for (int64_t n = 65534; n < 65538; n++) {
+        _Atomic int64_t sum = 0, tripled = 0;
+        threads_run(t, add_slice, &sum, n);
+        threads_run(t, add_slice, &tripled, 3 * n);
+        assert_true(sum == n * (n + 1) / 2 && tripled == 3 * n * (3 * n + 1) / 2);
+    }
+    threads_free(t);
+}
+
 static void idle_pool_takes_no_time(void **state)
 {
     (void)state;
@@ -239,7 +259,8 @@ static void metrics_are_right(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_slice_runs_once), cmocka_unit_test(idle_pool_takes_no_time), cmocka_unit_test(stages_run_needed_slices),
+        cmocka_unit_test(every_slice_runs_once), cmocka_unit_test(many_slices_run_once),
+        cmocka_unit_test(idle_pool_takes_no_time), cmocka_unit_test(stages_run_needed_slices),
         cmocka_unit_test(cpu_is_checked), cmocka_unit_test(options_are_parsed), cmocka_unit_test(json_is_written), cmocka_unit_test(metrics_are_right),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,91 @@
+/* Cuts into slices: large kernels share evenly on two threads and on sixteen, small ones stay whole, vectors stay whole. */
+#include "tests/unit/nets.h"
+
+#include "codegen/choose.h"
+#include "codegen/lower.h"
+#include "codegen/slices.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+static const NestTarget target = {.lanes = 16, .registers = 32, .l1 = 32 << 10, .l2 = 1 << 20};
+
+/* The schedule of the kernel with the most multiply-adds of a net at batch 1. */
+static Nest *heaviest(Arena *a, const char *net, Shape input)
+{
+    Graph *g = simplify(a, bn_fold(a, net_build(a, net, 1, input)));
+    Fusion f = fuse(a, g);
+    KernelList *l = lower(a, g, &f, PARAMS_CONST);
+    choose(l, LAYOUT_CHANNELS, &target, target.lanes);
+    const Kernel *most = &l->kernels.at[0];
+    for (uint32_t i = 1; i < l->kernels.len; i++)
+        most = l->kernels.at[i].macs > most->macs ? &l->kernels.at[i] : most;
+    Nest *n = schedule_kernel(a, l, most, &target);
+    cut_nest(l, n, &target);
+    return n;
+}
+
+static double part_share(const Nest *n, int i, int32_t part)
+{
+    if (i == 1 && n->n_inner == 0)
+        return 1;
+    int32_t extent = n->k->axis[i ? n->inner_axis[0] : n->slice_axis].extent, size = i ? n->inner_size[0] : n->slice_size;
+    int32_t left = extent - part * size;
+    return (double)(left < size ? left : size) / extent;
+}
+
+/* The work over what `threads` threads could do until the last one is done, slices taken in order. */
+static double balance(const Nest *n, int threads)
+{
+    double busy[16] = {0}, all = 0, last = 0;
+    int32_t inner = n->n_inner ? nest_parts(n, 1) : 1;
+    for (int32_t s = 0; s < nest_slices(n); s++) {
+        int t = 0;
+        for (int o = 1; o < threads; o++)
+            t = busy[o] < busy[t] ? o : t;
+        double work = part_share(n, 0, s / inner) * part_share(n, 1, s % inner);
+        all += work;
+        busy[t] += work;
+        last = busy[t] > last ? busy[t] : last;
+    }
+    assert_true(all > 0.999 && all < 1.001);
+    return all / (threads * last);
+}
+
+static void threads_share_evenly(void **state)
+{
+    (void)state;
+    static const struct { const char *net; int64_t channels, size; } cases[] = {
+        {"conv out=192 k=3 p=1", 192, 14},       /* three blocks of 64 channels would leave one of two threads idle */
+        {"conv out=512 k=1", 512, 14},           /* weights beyond L2: channels outside rows */
+        {"conv out=512 k=3 s=2 p=1", 256, 14}, {"conv out=64 k=7 s=2 p=3", 3, 224}, {"conv out=128 k=1", 64, 56},
+        {"conv out=64 k=3 p=1 g=64", 64, 112}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Arena *a = arena_new();
+        Nest *n = heaviest(a, cases[i].net, shape_of(3, cases[i].channels, cases[i].size, cases[i].size));
+        for (int threads = 2; threads <= 16; threads *= 2)
+            if (balance(n, threads) < (threads == 2 ? 0.95 : threads == 16 ? 0.6 : 0.8))
+                fail_msg("%s: %d slices give %d threads a balance of %g", cases[i].net, nest_slices(n), threads, balance(n, threads));
+        if (n->slice_axis == n->vector_axis)
+            assert_int_equal(n->slice_size % n->lanes, 0);
+        arena_free(a);
+    }
+}
+
+static void small_kernels_stay_whole(void **state)
+{
+    (void)state;
+    Arena *a = arena_new();
+    Nest *n = heaviest(a, "conv out=8 k=3 p=1", shape_of(3, 4, 8, 8));
+    assert_int_equal(n->slice_axis, -1);
+    assert_int_equal(nest_slices(n), 1);
+    arena_free(a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(threads_share_evenly), cmocka_unit_test(small_kernels_stay_whole)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
