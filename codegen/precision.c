@@ -128,7 +128,7 @@ static bool writes_pairs(const Narrow *n, BufId b, int dim)
             int axes = 0;
             for (int a = 0; a < k->n_axes; a++)
                 axes += y->dim[dim].coef[a] != 0;
-            if (k->part != WINOGRAD_NONE || axes != 1 || y->dim[dim].offset % 2)
+            if ((k->part != WINOGRAD_NONE && k->part != WINOGRAD_OUTPUT) || axes != 1 || y->dim[dim].offset % 2)
                 return false;
         }
     }

@@ -7,7 +7,10 @@
  *
  * by the transforms of codegen/winograd_rows.c. A strip is a few rows of tiles: tile (th, tw) is t = th % rows * TW + tw of strip
  * z = th / rows. A slice is a strip of one large image, so that V and M stay in L2, or several small images, so that a panel of
- * weights is read for many tiles. One small image runs the three kernels one after the other, each cut its own way. */
+ * weights is read for many tiles. One small image runs the three kernels one after the other, each cut its own way.
+ *
+ * Where the CPU multiplies pairs of bf16 and the user permits them, V and U may be bf16 for F(2x2, 3x3), whose rounding errors are 1.6
+ * times those of the direct convolution in bf16; F(4x4, 3x3) would have 4 times. */
 #include "codegen/choose.h"
 #include "codegen/winograd_impl.h"
 
@@ -29,6 +32,7 @@ typedef struct {
     int64_t rows, group;              /* of a slice: rows of tiles, a divisor of th; images, more than one only of whole images */
     bool images;                      /* images in the lanes */
     double error;                     /* of the forms allowed, at most */
+    bool narrow;                      /* V and U are bf16 */
     bool flip;                        /* taps run backwards: a data gradient */
     int filter_dim;                   /* of the weights: 0, or 1 in a data gradient */
     BufId v, u, prod;
@@ -150,6 +154,30 @@ static const WinogradForm *best_form(const Wino *w)
     return best;
 }
 
+/* Turns of the multipliers per image, channel and filter: products (half as many with pairs), transforms (some operations a tile, for
+ * each channel and each filter), and reading weights from beyond L2. */
+static double form_cost(const Wino *w, const WinogradForm *f, bool narrow)
+{
+    const double per_tile = f->m == 2 ? 45 : 100, turns_per_byte = 2.4;   /* 25 GB/s */
+    double p = (double)products(w, f), bytes = (double)f->a * f->a * (narrow ? 2 : 4);
+    double u = (double)w->channels * (double)w->filters * bytes > (double)w->t->l2 ? bytes * turns_per_byte / (double)w->batch : 0;
+    return p * (narrow ? 0.5 : 1) + (double)tiles(w, f) * per_tile * (1 / (double)w->channels + 1 / (double)w->filters) + u;
+}
+
+/* F(2x2, 3x3) over pairs of bf16 where that is clearly less work than the best form in float32. */
+static void consider_narrow(Wino *w)
+{
+    if (!w->t->pairs || w->images || w->l->buffers.at[w->k->access[w->w].buf].kind != BUF_CONST)
+        return;
+    for (size_t i = 0; i < ARRAY_LEN(winograd_forms); i++) {
+        const WinogradForm *f = &winograd_forms[i];
+        if (f->m != 2 || f->r != 3 || w->r != 3 || (w->form && form_cost(w, f, true) > 0.85 * form_cost(w, w->form, false)))
+            continue;
+        w->form = f;
+        w->narrow = true;
+    }
+}
+
 static bool pays(Wino *w)
 {
     int64_t lanes = w->t->lanes, smaller = w->height < w->width ? w->height : w->width;
@@ -159,6 +187,7 @@ static bool pays(Wino *w)
         return false;
     w->batch = w->k->axis[w->n].extent;
     w->form = best_form(w);
+    consider_narrow(w);
     if (!w->form)
         return false;
     w->m = w->form->m;
@@ -213,6 +242,8 @@ static BufId tile_buffer(Wino *w, const char *suffix, int64_t channels)
 static void make_buffers(Wino *w)
 {
     w->v = tile_buffer(w, "V", w->channels);
+    if (w->narrow)
+        w->l->buffers.at[w->v].dtype = DT_BF16;   /* channels in a block are pairs as they lie */
     w->prod = tile_buffer(w, "M", w->filters);
     Buffer u = w->l->buffers.at[w->k->access[w->w].buf];
     u.name = arena_printf(w->l->arena, "%s.U", w->k->name);
@@ -228,6 +259,10 @@ static void make_buffers(Wino *w)
     if (!w->images) {
         u.layout.block_dim = 1;
         u.layout.lanes = (uint8_t)w->t->lanes;
+    }
+    if (w->narrow) {
+        u.dtype = DT_BF16;
+        u.layout.paired = u.paired = 3;   /* along the channels */
     }
     w->u = kernels_add_buffer(w->l, &u);
 }

@@ -5,15 +5,16 @@
 #include "codegen/cpu/module.h"
 
 typedef struct { CpuJit *jit; const CnncFunction *f; char *scratch; } Loaded;
-typedef struct { CpuTarget t; int dots; } Machine;   /* dots: kernels over pairs seen so far */
+typedef struct { CpuTarget t; int dots, narrow_winograd; } Machine;   /* kernels over pairs seen so far; of Winograd convolutions */
 
-static int count_dots(const KernelList *l)
+static void count_dots(const KernelList *l, Machine *m)
 {
-    int n = 0;
     for (uint32_t i = 0; i < l->kernels.len; i++)
         for (ExprId e = 1; e < l->kernels.at[i].n_expr; e++)
-            n += l->kernels.at[i].expr[e].op == EX_DOT;
-    return n;
+            if (l->kernels.at[i].expr[e].op == EX_DOT) {
+                m->dots++;
+                m->narrow_winograd += l->kernels.at[i].part == WINOGRAD_PRODUCT;
+            }
 }
 
 static void *load(Arena *a, Program *p, const EmitTarget *t, const char *net, const CnncModel **model)
@@ -22,7 +23,7 @@ static void *load(Arena *a, Program *p, const EmitTarget *t, const char *net, co
     Machine *m = (Machine *)(uintptr_t)t->ctx;
     Bytes object = {0};
     const char *why = NULL;
-    m->dots += count_dots((p->step ? p->step : p->infer)->kernels);
+    count_dots((p->step ? p->step : p->infer)->kernels, m);
     if (!module_compile(a, p, &m->t, CPU_OBJECT, false, &object, &why))
         fail_msg("%s: %s", net, why);
     l->jit = jit_load(a, p, object, model, &why);
@@ -85,6 +86,26 @@ static void test_pairs(void **unused)
     assert_true(dots > nets);
 }
 
+/* Small maps: F(2x2, 3x3) with transformed inputs and weights in bf16. */
+static void test_winograd(void **unused)
+{
+    (void)unused;
+    static const struct { const char *net; int64_t c, h, w; } nets[] = {
+        {"conv out=64 k=3 p=1; act ReLU; conv out=32 k=3 p=1; act ReLU; aavg; flatten; linear out=4", 64, 8, 9},
+        {"conv out=64 k=1; res{conv out=64 k=3 p=1; bn; act ReLU; conv out=64 k=3 p=1; bn}{}; act ReLU; conv out=32 k=3 s=2", 8, 14, 13},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(nets); i++) {
+        Arena *a = arena_new();
+        EmitTarget m;
+        Case c = {.net = nets[i].net, .input = shape_of(3, nets[i].c, nets[i].h, nets[i].w)};
+        if (machine(a, "znver4", &m)) {
+            check_program(a, &c, &m, 1 + 2 * (int64_t)i);
+            assert_true(((const Machine *)m.ctx)->narrow_winograd > 0);
+        }
+        arena_free(a);
+    }
+}
+
 /* Without the dot product values are widened when they are loaded. */
 static void test_widening(void **unused)
 {
@@ -141,6 +162,6 @@ static void test_weights(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_pairs), cmocka_unit_test(test_widening), cmocka_unit_test(test_training), cmocka_unit_test(test_weights)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_pairs), cmocka_unit_test(test_winograd), cmocka_unit_test(test_widening), cmocka_unit_test(test_training), cmocka_unit_test(test_weights)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
