@@ -164,14 +164,14 @@ static double form_cost(const Wino *w, const WinogradForm *f, bool narrow)
     return p * (narrow ? 0.5 : 1) + (double)tiles(w, f) * per_tile * (1 / (double)w->channels + 1 / (double)w->filters) + u;
 }
 
-/* F(2x2, 3x3) over pairs of bf16 where that is clearly less work than the best form in float32. */
+/* F(2x2, 3x3) over pairs of bf16 where that is less work than the best form in float32. */
 static void consider_narrow(Wino *w)
 {
     if (!w->t->pairs || w->images || w->l->buffers.at[w->k->access[w->w].buf].kind != BUF_CONST)
         return;
     for (size_t i = 0; i < ARRAY_LEN(winograd_forms); i++) {
         const WinogradForm *f = &winograd_forms[i];
-        if (f->m != 2 || f->r != 3 || w->r != 3 || (w->form && form_cost(w, f, true) > 0.85 * form_cost(w, w->form, false)))
+        if (f->m != 2 || f->r != 3 || w->r != 3 || (w->form && form_cost(w, f, true) > 0.95 * form_cost(w, w->form, false)))
             continue;
         w->form = f;
         w->narrow = true;
