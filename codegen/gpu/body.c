@@ -183,9 +183,9 @@ static void find_unroll(GpuBody *x, const Contract *c, int rounds)
     enum { MOST = 8 };
     for (int i = 0; i < x->n_rows; i++) {
         int axis = x->row[i], extent = x->k->axis[axis].extent;
-        bool only_b = false;
+        bool only_b = false;   /* the batch is not cut: a slice has few samples */
         for (int j = 0; j < c->col.n; j++)
-            only_b = only_b || c->col.axis[j] == axis;
+            only_b = only_b || (c->col.axis[j] == axis && !x->k->axis[axis].batch);
         for (int u = MOST; only_b && u > 1; u--)
             if (extent % u == 0 && u <= rounds && u > x->unroll) {
                 x->unroll = u;

@@ -122,22 +122,17 @@ static inline bool no_true_gradient(const Case *c, const TrainSpec *s, const cha
     return divides && strstr(c->net, "bn") && strstr(name, ".bias");
 }
 
-/* One step at a time from the reference's state, so that errors do not add up over steps. */
-static inline void check_step(Arena *a, const Case *c, const EmitTarget *target, int64_t batch)
+/* `steps` steps of the training graph g, one at a time from the reference's state, so that errors do not add up. */
+static inline void check_steps_of(Arena *a, const Case *c, const TrainSpec *spec, Graph *g, const EmitTarget *target, int steps)
 {
-    TrainSpec spec = case_spec(c);
-    Diags d;
-    diags_init(&d, a, NULL);
-    Graph *g = net_build(a, c->net, batch, c->input);
-    g = simplify(a, train_step(a, simplify(a, g), &spec, &d));
     Fusion f = fuse(a, g);
     const CnncModel *model = NULL;
     CompileOptions o = target->options;
     void *loaded = target->load(a, compile_graph(a, g, &f, &o), target, c->net, &model);
     double **state = state_start(a, g);
     char *bytes = aligned(a, model->state_bytes);
-    for (int k = 0; k < 3; k++) {
-        RefInputs in = step_inputs(a, g, &spec.train, state, k);
+    for (int k = 0; k < steps; k++) {
+        RefInputs in = step_inputs(a, g, &spec->train, state, k);
         RefRun *run = ref_run(a, g, &in);
         if (run->error)
             fail_msg("%s: %s", c->net, run->error);
@@ -150,27 +145,36 @@ static inline void check_step(Arena *a, const Case *c, const EmitTarget *target,
             const RefTensor *want = &run->value[g->updates.at[i].next];
             const char *name = graph_value(g, g->updates.at[i].old)->name;
             const CnncTensor *t = tensor_named(model, name);
-            if (no_true_gradient(c, &spec, name))
+            if (no_true_gradient(c, spec, name))
                 continue;
             double scale = rms(want->data, tensor_count(t));
             for (int64_t e = 0; e < tensor_count(t); e++)
-                near(c, name, e, tensor_get(t, bytes, e), want->data[e], scale, tolerance_of(target, spec.train.optimizer == CNNC_OPT_SGD ? 5e-4 : 2e-2));
+                near(c, name, e, tensor_get(t, bytes, e), want->data[e], scale, tolerance_of(target, spec->train.optimizer == CNNC_OPT_SGD ? 5e-4 : 2e-2));
         }
         state_advance(g, state, run);
     }
     target->unload(loaded);
 }
 
-static inline void check_infer(Arena *a, const Case *c, const EmitTarget *target, int64_t batch)
+static inline void check_step(Arena *a, const Case *c, const EmitTarget *target, int64_t batch)
 {
-    Graph *g = eval_graph(a, net_build(a, c->net, batch, c->input));
-    g = simplify(a, g);
+    TrainSpec spec = case_spec(c);
+    Diags d;
+    diags_init(&d, a, NULL);
+    Graph *g = net_build(a, c->net, batch, c->input);
+    check_steps_of(a, c, &spec, simplify(a, train_step(a, simplify(a, g), &spec, &d)), target, 3);
+}
+
+/* The evaluation graph g, on one sample less than its batch. */
+static inline void check_eval_of(Arena *a, const Case *c, Graph *g, const EmitTarget *target)
+{
     Fusion f = fuse(a, g);
     const CnncModel *model = NULL;
     CompileOptions o = target->options;
     void *loaded = target->load(a, compile_graph(a, g, &f, &o), target, c->net, &model);
     double **state = state_start(a, g);
-    int64_t n = batch > 1 ? batch - 1 : 1, per = shape_elements(&g->input_shape), out = shape_elements(&graph_value(g, g->output)->shape) / batch * n;
+    int64_t batch = g->batch, n = batch > 1 ? batch - 1 : 1, per = shape_elements(&g->input_shape);
+    int64_t out = shape_elements(&graph_value(g, g->output)->shape) / batch * n;
     double *x = NEWN(a, double, n * per);
     net_fill("input", x, n * per);
     for (int64_t i = 0; i < n * per; i++)
@@ -185,6 +189,11 @@ static inline void check_infer(Arena *a, const Case *c, const EmitTarget *target
     for (int64_t i = 0; i < out; i++)
         near(c, "output", i, args.out[i], run->value[g->output].data[i], scale, tolerance_of(target, 1e-4));
     target->unload(loaded);
+}
+
+static inline void check_infer(Arena *a, const Case *c, const EmitTarget *target, int64_t batch)
+{
+    check_eval_of(a, c, simplify(a, eval_graph(a, net_build(a, c->net, batch, c->input))), target);
 }
 
 /* An inference program: folded constants, layouts and algorithms as `choose` and `winograd` pick them. */
