@@ -3,6 +3,7 @@
  * Relies on functions without side effects, so that they can be run over and over.
  * Idea: the median of many calls is what a user sees, the best one what the code can do. */
 #include "runtime/bench.h"
+#include "runtime/bench_gpu.h"
 #include "runtime/cpu.h"
 #include "runtime/init.h"
 #include "runtime/json_write.h"
@@ -42,9 +43,9 @@ bool bench_session(Session *s, int64_t n, double seconds, BenchResult *out, RtEr
     double tick = (exec_seconds() - start) / (exec_ticks() - start_ticks);
     qsort(times, (size_t)runs, sizeof *times, by_value);
     if (fine)
-        *out = (BenchResult){n, tick * times[0], tick * times[runs / 2], runs};
+        *out = (BenchResult){n, tick * times[0], tick * times[runs / 2], 0, runs};
     free(times);
-    return fine;
+    return fine && (!s->model->gpu || bench_gpu_kernels(s, &out->kernels, e));
 }
 
 static double model_macs(const CnncModel *m)
@@ -67,6 +68,10 @@ static void print_result(const Session *s, const BenchResult *r, FILE *to, bool 
     json_put_number(to, 1e3 * r->median);
     fputs(", \"best_ms\": ", to);
     json_put_number(to, 1e3 * r->best);
+    if (r->kernels > 0) {
+        fputs(", \"kernels_ms\": ", to);
+        json_put_number(to, 1e3 * r->kernels);
+    }
     fputs(", \"samples_per_second\": ", to);
     json_put_number(to, rate);
     fputs(", \"gflops\": ", to);

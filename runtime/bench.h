@@ -4,7 +4,8 @@
 #include "runtime/session.h"
 #include <stdio.h>
 
-typedef struct { int64_t batch; double best, median; int64_t runs; } BenchResult;   /* seconds per call */
+/* Seconds per call; kernels: of the device's own work, 0 on the CPU. */
+typedef struct { int64_t batch; double best, median, kernels; int64_t runs; } BenchResult;
 
 /* What one thread of this machine can do at most, measured (peak.c): float32 operations a second, and bytes read a second from
  * buffers of 16 KiB, 32 KiB, ... that are read over and over, in caches as far as they fit. */

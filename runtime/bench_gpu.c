@@ -138,6 +138,21 @@ static void close_table(Table *t)
     free(t->seconds);
 }
 
+bool bench_gpu_kernels(Session *s, double *seconds, RtError *e)
+{
+    const CnncGpu *g = s->model->gpu;
+    int32_t n = (s->infer == s->model->infer ? g->infer : g->eval)->n_launches;
+    double *each = calloc((size_t)n + 1, sizeof *each);
+    if (!each)
+        return rt_error_memory(e, (size_t)n * sizeof *each);
+    bool fine = s->exec->device->profile(s->exec, &s->call, each, e);
+    *seconds = 0;
+    for (int32_t i = 0; i < n; i++)
+        *seconds += each[i];
+    free(each);
+    return fine;
+}
+
 bool bench_gpu_layers(Session *s, FILE *to, bool json, RtError *e)
 {
     const CnncGpu *g = s->model->gpu;

@@ -4,6 +4,8 @@
 #include "runtime/bench.h"
 
 bool bench_gpu_layers(Session *s, FILE *to, bool json, RtError *e);
+/* Seconds of all kernels of the session's last call, one by one. */
+bool bench_gpu_kernels(Session *s, double *seconds, RtError *e);
 /* x: an Exec with the step; its state is filled with initial weights. */
 bool bench_gpu_training(Exec *x, FILE *to, bool json, RtError *e);
 #endif

@@ -2,8 +2,9 @@
 # Runs the committed sample of random nets (tests/diff/sample, made by tests/torch/random_nets.py --small) without PyTorch:
 # inference cases by `cnnc verify`; training cases by five steps of `cnnc train`, the losses in its log, and `cnnc verify` of the
 # trained net. 1 and 2 threads must give the same bits. One line `ok NAME` or `not ok NAME` a case.
-# Usage: tests/diff/run_sample.sh CNNC [FOLDER...]
+# Usage: tests/diff/run_sample.sh CNNC [FOLDER...]          with DEVICE=cuda in the environment: on a GPU
 cnnc=$1
+device=${DEVICE:-cpu}
 shift
 here=$(dirname "$0")
 [ $# -gt 0 ] || set -- "$here"/sample/*/
@@ -26,11 +27,11 @@ losses_agree() {
 
 # Five steps with $2 threads.
 train() {
-    "$cnnc" train "$1/net.cnn" --weights "$1/weights.safetensors" -o "$tmp/w$2" --steps 5 --no-shuffle --log "$tmp/log$2" --threads "$2" -q
+    "$cnnc" train "$1/net.cnn" --weights "$1/weights.safetensors" -o "$tmp/w$2" --steps 5 --no-shuffle --log "$tmp/log$2" --threads "$2" --device "$device" -q
 }
 
 run() {
-    "$cnnc" run "$1/net.cnn" --weights "$weights" --input "$1/x.npy" --output "$tmp/y$2" --threads "$2" -q
+    "$cnnc" run "$1/net.cnn" --weights "$weights" --input "$1/x.npy" --output "$tmp/y$2" --threads "$2" --device "$device" -q
 }
 
 same_bits() { cmp -s "$tmp/$1" "$tmp/$2" || { echo "1 and 2 threads give different bits"; return 1; }; }
@@ -43,7 +44,7 @@ check() {
         weights=$tmp/w1
     fi
     run "$1" 1 && run "$1" 2 && same_bits y1 y2 &&
-        "$cnnc" verify "$1/net.cnn" --weights "$weights" --input "$1/x.npy" --expect "$1/expect.npy" --rtol 0 --atol "$(number "$1/case.json" atol)"
+        "$cnnc" verify "$1/net.cnn" --weights "$weights" --input "$1/x.npy" --expect "$1/expect.npy" --rtol 0 --atol "$(number "$1/case.json" atol)" --device "$device"
 }
 
 for dir; do

@@ -109,6 +109,14 @@ status "its JSON" 0 "^.{\"gpu\": \"sm_80\", \"kernels\": .*\"registers\": 32,.*s
 "' "$cnnc"
 status "versions" 0 "NVRTC 0.1" "$cnnc" --version
 
+# ---- what a machine with a GPU runs ----
+if command -v python3 >/dev/null; then
+    check "what is carried to a GPU machine" sh "$root/tests/gpu/carry.sh" --quick "$cnnc" carry
+    check "runs there" sh "$root/tests/gpu/device.sh" --quick carry
+else
+    echo "SKIPPED: tests/gpu/carry.sh makes its pictures with Python 3"
+fi
+
 # ---- the compiler and its cache ----
 run_gpu() { "$cnnc" run net.cnn -q --weights g.safetensors --input "$images" -o x.npy --device cuda; }
 check "kernels are compiled once" env CC=false "$cnnc" run net.cnn -q --weights g.safetensors --input "$images" -o x.npy --batch 64 --device cuda

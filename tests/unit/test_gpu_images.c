@@ -78,7 +78,7 @@ static void resources_are_read(void **state)
     arena_free(a);
 }
 
-/* NVIDIA's occupancy calculator gives these numbers. */
+/* By the limits of each: 2048 threads, 64K registers, 164 or 228 KiB, 32 blocks. */
 static void occupancy_and_bounds(void **state)
 {
     (void)state;
