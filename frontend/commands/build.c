@@ -236,6 +236,8 @@ static int make_gpu_program(Build *b)
     const CodeGen *c = &b->code;
     GpuTargets gpus = g->gpus;
     int status = code_open_gpu(g, b->cc, &gpus);
+    if (status)
+        return status;
     g->options.name = program_name(b);
     if (b->cc->o->trainer) {
         status = code_training(g);

@@ -44,6 +44,15 @@ int code_open(CodeGen *c, Compile *cc)
 
 int code_open_gpu(CodeGen *c, Compile *cc, const GpuTargets *gpus)
 {
+    const Options *o = cc->o;
+    const struct {
+        const char *name;
+        bool given;
+    } of_cpus[] = {{"--precision", o->precision && strcmp(o->precision, "f32") != 0}, {"--weights-precision", o->weights_precision && strcmp(o->weights_precision, "f32") != 0},
+                   {"--tune", o->tune > 0}, {"--max-rel-err", o->max_rel_err > 0}};
+    for (size_t i = 0; i < ARRAY_LEN(of_cpus); i++)
+        if (of_cpus[i].given)
+            return driver_error(EXIT_USAGE, "%s is not implemented yet for GPUs", of_cpus[i].name);
     *c = (CodeGen){.cc = cc, .gpus = *gpus, .options = {.dump = cc->o->dump, .dump_to = stdout, .name = cc->o->name}};
     gpu_options(&c->options, gpu_target(gpus->sm[0]));
     return EXIT_FINE;
@@ -178,6 +187,8 @@ static Arena *program_arena(const CodeGen *c) { return c->programs ? c->programs
 int code_inference(CodeGen *c, bool selftest)
 {
     int status = c->cc->o->tune > 0 ? tune_inference(c) : EXIT_FINE;
+    if (status)
+        return status;
     c->options.selftest = selftest;
     if (c->cc->o->max_rel_err > 0)
         return accuracy_inference(c);
@@ -185,9 +196,6 @@ int code_inference(CodeGen *c, bool selftest)
     if (narrow && c->cc->o->verbose && !c->cc->o->target && cpu_has_features(c->target.features, NULL, 0))
         return accuracy_report(c);
     return code_inference_once(c);
-    if (status)
-        return status;
-    return c->cc->o->max_rel_err > 0 ? accuracy_inference(c) : code_inference_once(c);
 }
 
 int code_inference_once(CodeGen *c)
