@@ -122,4 +122,22 @@ status "tuning" 0 "$cnnc" build wide.cnn --batch 2 --tune 2 -o tuned
 check "measured several plans" says "plans measured"
 status "tuning for another machine" 2 "$cnnc" build wide.cnn --emit obj --tune 1 --target aarch64-linux-gnu
 status "a bound for another machine" 2 "$cnnc" build wide.cnn --emit obj --max-rel-err 1e-3 --target aarch64-linux-gnu
+
+# Float32 master weights: the accuracy is float32's (97.9 %), and any number of threads gives the same bits.
+lenet=$data/../lenet.cnn
+check "train in bf16" "$cnnc" train "$lenet" --precision bf16 --epochs 6 --threads 1 -o b1.safetensors -q
+check "train in bf16 on two threads" "$cnnc" train "$lenet" --precision bf16 --epochs 6 --threads 2 -o b2.safetensors -q
+check "the same bits" cmp b1.safetensors b2.safetensors
+status "evaluate it in float32" 0 "$cnnc" eval "$lenet" --weights b1.safetensors -q
+check "is as accurate as float32" sh -c "awk '/^accuracy/ { good = \$2 >= 97 } END { exit !good }' out"
+status "build in bf16" 0 "$cnnc" build "$lenet" --weights b1.safetensors --precision bf16 -v -o narrow
+check "tells the error" says "largest error .*(precision bf16)"
+status "the self-test in bf16" 0 ./narrow --selftest
+status "what precision?" 0 ./narrow --info
+check "bf16" says "^precision  bf16"
+status "code for pairs" 0 "$cnnc" build "$lenet" --precision bf16 --cpu sapphirerapids --emit asm -o pairs.s
+check "multiplies pairs" grep -q vdpbf16ps pairs.s
+status "code without them" 0 "$cnnc" build "$lenet" --precision bf16 --cpu x86-64-v3 --emit asm -o widened.s
+check "widens" sh -c '! grep -q vdpbf16ps widened.s && grep -q vfmadd widened.s'
+status "an unknown precision" 2 "$cnnc" run "$lenet" --precision bf61
 exit $bad
