@@ -66,8 +66,8 @@ count "unit tests" unit build ""
 [ -f tests/examples.sh ] && count "examples and README" sh tests/examples.sh build
 if [ $fast -eq 0 ]; then
     sh .ci/setup build-asan -DCMAKE_BUILD_TYPE=Debug -DCNNC_SANITIZE=ON || { echo "$passed passed, $((failed + 1)) failed"; exit 1; }
-    # The emitter's tests spend their time in LLVM, which is not instrumented.
-    ASAN_OPTIONS=detect_leaks=0 count "unit tests, sanitized" unit build-asan " test_cpu_emit test_cpu_math "
+    # The emitters' tests spend their time in LLVM and in CUDA text on fibers, which are not instrumented.
+    ASAN_OPTIONS=detect_leaks=0 count "unit tests, sanitized" unit build-asan " test_cpu_emit test_cpu_math test_gpu_emit test_gpu_examples test_gpu_host test_gpu_random "
     ASAN_OPTIONS=detect_leaks=0 count "golden texts, sanitized" sh tests/golden/run.sh build-asan/cnnc
     [ -f tests/fuzz/run.sh ] && ASAN_OPTIONS=detect_leaks=0 count "random mutations" sh tests/fuzz/run.sh build-asan/cnnc $([ $long -eq 1 ] && echo 600 || echo 20)
 fi

@@ -16,9 +16,11 @@ static void emit_lines(Code *c, const GpuBody *x)
     emit[x->form](c, x);
 }
 
+/* Products hold many sums: they may have all registers that one block leaves them. */
 static void open_kernel(Code *c, const GpuLaunch *x)
 {
-    cu_line(c, "__global__ void __launch_bounds__(%d) %s(CnncArgs args)", x->threads, x->entry);
+    const char *blocks = x->body[0].form == GPU_CONTRACT ? ", 1" : "";
+    cu_line(c, "__global__ void __launch_bounds__(%d%s) %s(CnncArgs args)", x->threads, blocks, x->entry);
     cu_block(c);
 }
 

@@ -1,0 +1,53 @@
+/* The nets of examples/ as CUDA text on a CPU: evaluated, and some trained for a step, against the reference interpreter. Pictures
+ * of 224 pixels are made 64, so that the interpreter is done in seconds; layers and channels are those of the files. Left out are
+ * AlexNet, VGG-16 (hundreds of megabytes of weights for the same kernels) and ResNet-50. */
+#include "tests/gpu/target.h"
+
+#include "frontend/elaborate.h"
+
+static const struct { const char *name; bool step; } examples[] = {
+    {"lenet", true}, {"conv20", true}, {"simple_cnn", true}, {"tinyvgg", false}, {"cifar_vgg", false}, {"resnet18", false},
+    {"mobilenet", false}, {"mobilenetv2", false}, {"googlenet", false},
+};
+
+typedef struct { Arena *a; Source src; Diags diags; Module module; PassContext passes; } Net;
+
+static void load_net(Net *t, const char *name, int64_t batch)
+{
+    const char *path = arena_printf(t->a, "examples/%s.cnn", name), *why = NULL;
+    Source file;
+    if (!source_read(t->a, path, &file, &why))
+        fail_msg("%s: %s", path, why);
+    char *text = arena_strdup(t->a, file.text), *size = strstr(text, "224, 224");
+    if (size)
+        memcpy(size, " 64,  64", strlen(" 64,  64"));
+    t->src = source_from_text(t->a, path, text, strlen(text));
+    diags_init(&t->diags, t->a, &t->src);
+    bool broken = false;
+    Ast *ast = parse_file(t->a, &t->src, &t->diags, &broken);
+    ElaborateOptions options = {.name = name, .batch = batch, .folder = "examples", .broken = broken};
+    t->passes = (PassContext){.arena = t->a, .diags = &t->diags, .module = &t->module};
+    if (!elaborate(t->a, ast, &options, &t->diags, &t->module) || !passes_run(&t->passes, PIPELINE_CHECK))
+        fail_msg("%s does not pass its checks", path);
+}
+
+static void test_examples(void **unused)
+{
+    (void)unused;
+    EmitTarget t = gpu_emit_target(90);
+    for (size_t i = 0; i < ARRAY_LEN(examples); i++) {
+        Net net = {.a = arena_new()};
+        Case c = {.net = examples[i].name};
+        load_net(&net, examples[i].name, 2);
+        check_eval_of(net.a, &c, passes_run(&net.passes, PIPELINE_EVAL), &t);
+        if (examples[i].step)
+            check_steps_of(net.a, &c, &net.module.train, passes_run(&net.passes, PIPELINE_TRAIN), &t, 1);
+        arena_free(net.a);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_examples)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
