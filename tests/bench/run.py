@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 
-TRAIN_ROUNDS = 3
+TRAIN_ROUNDS = 3        # turns of each contender in a training row
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 
@@ -51,7 +51,7 @@ def pin(threads):
 
 
 OPTIONS = options()
-ALL_CORES = len(os.sched_getaffinity(0))
+ALL_CORES = os.cpu_count()
 pin(OPTIONS.threads)
 
 import contenders as who_infers     # noqa: E402: after pin

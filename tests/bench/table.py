@@ -94,15 +94,27 @@ def markdown_table(rows, peak):
                f" | **{ratio_of(row):.2f}** | {wanted or ''} |")
 
 
-def error_table(rows):
-    """Of every net the largest of the measured rows, ours and that of whoever sums directly."""
-    yield "| net | what | cnnc's error | PyTorch's | ratio |"
-    yield "|---|---|---|---|---|"
+ERRORS = [("outputs, batch 1", "infer", "f32", 1), ("batch 32", "infer", "f32", 32), ("gradients", "train", "f32", None),
+          ("bfloat16, batch 1", "infer", "bf16", 1), ("batch 32", "infer", "bf16", 32)]
+
+
+def error_cell(rows, kind, precision, batch):
+    """cnnc's error, and how many times that of who sums directly in the same precision."""
     for row in rows:
-        ours, direct = (row["who"].get(name, {}).get("error") for name in ["cnnc", "PyTorch"])
-        if ours is not None and direct:
-            what = "gradients" if row["kind"] == "train" else "outputs"
-            yield f"| {TITLES[row['net']]} | {what}, batch {row['batch']} | {ours:.1e} | {direct:.1e} | {ours / direct:.1f} |"
+        if (row["kind"], row["precision"]) == (kind, precision) and batch in (None, row["batch"]):
+            direct = "OpenVINO" if precision == "bf16" else "PyTorch"
+            ours, theirs = (row["who"].get(name, {}).get("error") for name in ["cnnc", direct])
+            return f"{ours:.1e}" + (f" ({ours / theirs:.1f})" if theirs else "")
+    return ""
+
+
+def error_table(rows):
+    yield "| net | " + " | ".join(title for title, *_ in ERRORS) + " |"
+    yield "|---" * (1 + len(ERRORS)) + "|"
+    for name, title in TITLES.items():
+        of_net = [r for r in rows if r["net"] == name]
+        if of_net:
+            yield f"| {title} | " + " | ".join(error_cell(of_net, *what) for _, *what in ERRORS) + " |"
 
 
 def program_value(about):
@@ -139,7 +151,8 @@ def markdown(results):
         chosen = [r for r in rows if (r["kind"], r["threads"], r["precision"]) == (kind, threads, precision)]
         if chosen:
             yield from ["", f"**{title}**", "", *markdown_table(chosen, peak)]
-    yield from ["", "**Errors against double precision** (root mean square, relative)", ""]
-    yield from error_table([r for r in rows if r["threads"] == 1 and r["precision"] == "f32"])
+    yield from ["", "**Errors** against double precision, root mean square over that of the values; in brackets how many times that of"
+                " PyTorch, which sums directly (bfloat16: of OpenVINO)", ""]
+    yield from error_table([r for r in rows if r["threads"] == 1])
     if results["programs"]:
         yield from ["", "**Programs**", "", *program_table(results["programs"])]
