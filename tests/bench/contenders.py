@@ -70,20 +70,19 @@ class Calls:
 
 # ---- cnnc ----
 
-def library(made, batch, threads, options):
+def library(made, batch, options):
     """Path of the net as a shared library, built unless it is there from this very compiler."""
     compiler = int(1e3 * max(os.path.getmtime(os.path.join(os.path.dirname(made.cnnc), f)) for f in ["cnnc", "libcnnc_cpu.so"]
                              if os.path.exists(os.path.join(os.path.dirname(made.cnnc), f))))
-    stem = "-".join(["lib", str(batch), str(threads), *(re.sub(r"\W", "", o) for o in options)])
+    stem = "-".join(["lib", str(batch), *(re.sub(r"\W", "", o) for o in options)])
     path = made.path(f"{stem}-{compiler}.so")
     if os.path.exists(path):
         return path
     for old in os.listdir(made.folder):
         if re.fullmatch(re.escape(stem) + r"-\d+\.\w+", old):
             os.remove(made.path(old))
-    several = ["--threads", str(threads)] if threads > 1 else []
     done = subprocess.run([made.cnnc, "build", made.cnn, "-q", "--weights", made.weights, "--batch", str(batch), "--emit", "shared",
-                           "--name", "net", "-o", path, *several, *options], capture_output=True, text=True)
+                           "--name", "net", "-o", path, *options], capture_output=True, text=True)
     if done.returncode:
         print(f"cnnc build {' '.join(options)}: {done.stderr.strip()}", file=sys.stderr)
         return None
@@ -91,8 +90,8 @@ def library(made, batch, threads, options):
 
 
 def cnnc(made, batch, threads, options=()):
-    """A shared library, called from C."""
-    path = library(made, batch, threads, options)
+    """A shared library, called from C. It runs on the calling thread: no row for several."""
+    path = library(made, batch, options) if threads == 1 else None
     if not path:
         return None
     lib = ctypes.CDLL(path)
