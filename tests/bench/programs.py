@@ -49,7 +49,7 @@ def lenet_rows(cnnc, folder, runs):
     for inputs, limit in [("npy,idx,pgm", 200), ("npy,idx,pgm,png,jpeg", 750)]:
         times = seconds_of(runs, [cnnc, "build", lenet, "-q", "--weights", weights, "--inputs", inputs, "-o", app])
         rows[f"LeNet-5: program that reads {inputs}"] = spread(times, "0.5 s")
-        rows[f"its size without the weights ({inputs})"] = {"bytes": os.path.getsize(app) - 4 * 61706, "wanted": f"{limit} KB"}
+        rows[f"LeNet-5: program that reads {inputs}, size without the weights"] = {"bytes": os.path.getsize(app) - 4 * 61706, "wanted": f"{limit} KB"}
     picture = os.path.join(ROOT, "examples/data/digits/7.pgm")
     rows["LeNet-5: the program, start to first result"] = spread(seconds_of(30 * runs, [app, picture]), "3 ms")
     return rows
