@@ -173,12 +173,21 @@ static void rows_for_linear_dw(Chooser *c, Kernel *k)
 /* It writes lanes itself. */
 static bool is_copy(const Kernel *k) { return k->n_out == 1 && k->expr[k->out[0].value].op == EX_LOAD; }
 
+/* Blocks over the batch; the order of the dims stays. */
+static void block_images(Buffer *b, int lanes)
+{
+    if (lanes < 2)
+        return;
+    b->layout.block_dim = 0;
+    b->layout.lanes = (uint8_t)lanes;
+}
+
 static void choose_images(KernelList *l, const NestTarget *t, int64_t samples)
 {
     split_batch_reductions(l, samples, only_batch_contraction, NULL);
     for (uint32_t b = 1; b < l->buffers.len; b++)
         if (l->buffers.at[b].kind == BUF_WORK && l->buffers.at[b].batched)
-            l->buffers.at[b].layout = blocked(&l->buffers.at[b], 0, t->lanes);
+            block_images(&l->buffers.at[b], t->lanes);
     Chooser c = {.l = l, .t = t};
     for (uint32_t i = 0; i < l->kernels.len; i++) {
         Kernel k = l->kernels.at[i];

@@ -96,7 +96,12 @@ typedef struct { ExprOp op; ExprId a, b, c; double imm; int32_t iimm; AccessId a
                  uint32_t free_axes;   /* axes the value depends on (expr_axes); set by expr_add, so accesses are filled in before they are loaded */ } Expr;
 typedef struct { AccessId at; ExprId value; } Out;      /* SET, one write per point of the output's axes */
 
-typedef enum { WINOGRAD_NONE, WINOGRAD_WEIGHTS, WINOGRAD_INPUT, WINOGRAD_PRODUCT, WINOGRAD_OUTPUT } WinogradPart;
+/* Parts of convolutions by Winograd: of the forward pass and data gradients (winograd.c), of weight gradients (winograd_dw.c). */
+typedef enum {
+    WINOGRAD_NONE,
+    WINOGRAD_WEIGHTS, WINOGRAD_INPUT, WINOGRAD_PRODUCT, WINOGRAD_OUTPUT,
+    WINOGRAD_ROWS, WINOGRAD_GRADIENT, WINOGRAD_TAPS, WINOGRAD_TURN
+} WinogradPart;
 typedef struct Kernel {
     const char *name;        /* "conv2.fwd", unique in the list */
     int32_t n_axes, n_access, n_out;
@@ -107,7 +112,9 @@ typedef struct Kernel {
     LayerId layer; Span span;
     double macs;             /* multiply-accumulates per sample (per call for optimizer kernels: 0) */
     WinogradPart part;       /* a part of a Winograd convolution */
+    BufId after;             /* runs when that buffer is whole, though it does not read it: what it makes is not needed sooner; 0: none */
     int32_t n_strip; int8_t strip_axis[3]; int32_t strip_size[3];   /* cut into slices along these axes, outermost first, that many indices each */
+    int32_t n_passes;        /* of them, the last so many are walked in order by one slice; outputs that lack these axes (a sum runs over them) add up there */
 } Kernel;
 
 typedef struct KernelList {

@@ -263,7 +263,7 @@ static uint32_t out_axes(const Kernel *k, int o)
 }
 
 /* Outputs with the same axes are computed at one point before any of them is stored: updates in place read old values. */
-static void run_outputs(Run *r, uint32_t outs, uint32_t axes)
+static void run_outputs(Run *r, uint64_t outs, uint32_t axes)
 {
     const Kernel *k = r->k;
     if (!first_point(r, axes))
@@ -273,9 +273,11 @@ static void run_outputs(Run *r, uint32_t outs, uint32_t axes)
         for (int o = 0; o < k->n_out; o++)
             if (outs >> o & 1)
                 v[o] = eval(r, k->out[o].value);
-        for (int o = 0; o < k->n_out; o++)
-            if (outs >> o & 1)
-                *element(r, k->out[o].at) = v[o];
+        for (int o = 0; o < k->n_out; o++) {
+            double *to = outs >> o & 1 ? element(r, k->out[o].at) : NULL;
+            if (to)
+                *to = v[o];
+        }
     } while (next_point(r, axes));
 }
 
@@ -286,11 +288,12 @@ static void run_kernel(Run *r)
     memset(r->at, 0, sizeof r->at);
     memset(r->moved, 0, sizeof r->moved);
     r->tick = 0;
-    for (uint32_t todo = (1u << r->k->n_out) - 1; todo;) {
-        uint32_t axes = out_axes(r->k, __builtin_ctz(todo)), same = 0;
+    for (uint64_t todo = ~0ull >> (64 - r->k->n_out); todo;) {   /* a bit for each of at most MAX_KERNEL_OUT outputs */
+        uint32_t axes = out_axes(r->k, __builtin_ctzll(todo));
+        uint64_t same = 0;
         for (int o = 0; o < r->k->n_out; o++)
             if ((todo >> o & 1) && out_axes(r->k, o) == axes)
-                same |= 1u << o;
+                same |= 1ull << o;
         run_outputs(r, same, axes);
         todo &= ~same;
     }

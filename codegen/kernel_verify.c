@@ -1,11 +1,11 @@
 /* The rules of kernel.h, checked: after lowering, in debug and test builds.
  *
  * In: a KernelList. Out: true, or false and a sentence naming kernel and rule.
- * Rules: operands before users and of the right type; accesses in range or guarded; stores affine, unguarded; every value
+ * Rules: operands before users and of the right type; accesses in range or guarded; stores affine; every value
  * depends only on axes of its output; every buffer a kernel writes is covered exactly once by all stores together; no
  * buffer is read before it is whole, and no old state after its update.
  *
- * Cover: the dims of a store use disjoint sets of axes, so a store is a product of one set of indices per dim. The sizes
+ * Cover: the dims of a store use disjoint sets of axes, so a store is a product of one set of indices per dim (a guarded store drops some). The sizes
  * of the products must add up to the buffer's, and any two products must be disjoint in some dim. */
 #include "codegen/kernel.h"
 #include <stdarg.h>
@@ -175,7 +175,7 @@ static bool check_outs(const Check *c)
         uint32_t mask = 0;
         for (int d = 0; d < s->rank; d++) {
             const Affine *f = &s->dim[d];
-            if (f->guarded || f->table || f->div > 1)
+            if (f->table || f->div > 1)
                 return refuse(c, "the store to %s is not plainly affine", b->name);
             if (mask & dim_axes(c->k, f))
                 return refuse(c, "two dims of the store to %s share an axis", b->name);
@@ -210,12 +210,13 @@ static bool box_of(const Check *c, const Access *s, Box *box)
         for (int x = 0; x < c->k->n_axes; x++)
             points *= s->dim[d].coef[x] ? c->k->axis[x].extent : 1;
         box->in[d] = NEWN(c->tmp, uint8_t, dim ? dim : 1);
-        box->count[d] = points;
         for (int64_t i = 0; i < points; i++) {
             int64_t index = s->dim[d].offset;
             for (int x = 0; x < c->k->n_axes; x++)
                 index += (int64_t)s->dim[d].coef[x] * at[x];
-            if (index < 0 || index >= dim || box->in[d][index]++)
+            bool dropped = s->dim[d].guarded && (index < s->dim[d].lo || index >= s->dim[d].hi);
+            box->count[d] += !dropped;
+            if (!dropped && (index < 0 || index >= dim || box->in[d][index]++))
                 return refuse(c, "the store to %s writes index %lld of dim %d twice or out of range", b->name, (long long)index, d);
             for (int x = 0; x < c->k->n_axes; x++) {
                 if (!s->dim[d].coef[x])

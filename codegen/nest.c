@@ -121,9 +121,25 @@ int32_t nest_parts(const Nest *n, int i)
 int32_t nest_slices(const Nest *n)
 {
     int32_t count = nest_parts(n, 0);
-    for (int i = 1; i <= n->n_inner; i++)
+    for (int i = 1; i <= n->n_inner - n->n_passes; i++)
         count *= nest_parts(n, i);
     return count;
+}
+
+int32_t nest_passes(const Nest *n)
+{
+    int32_t count = 1;
+    for (int i = n->n_inner - n->n_passes + 1; i <= n->n_inner; i++)
+        count *= nest_parts(n, i);
+    return count;
+}
+
+uint32_t nest_pass_axes(const Nest *n)
+{
+    uint32_t m = 0;
+    for (int i = n->n_inner - n->n_passes; i < n->n_inner; i++)
+        m |= 1u << n->inner_axis[i];
+    return m;
 }
 
 void nest_print(const KernelList *l, const Nest *n, FILE *to)
@@ -143,12 +159,16 @@ void nest_print(const KernelList *l, const Nest *n, FILE *to)
             fprintf(to, "[slices of %d]", n->slice_size);
         for (int s = 0; s < n->n_inner; s++)
             if (a == n->inner_axis[s])
-                fprintf(to, "[slices of %d]", n->inner_size[s]);
+                fprintf(to, "[%s of %d]", s < n->n_inner - n->n_passes ? "slices" : "passes", n->inner_size[s]);
     }
     if (n->n_red) {
         fprintf(to, "\n    reduce");
-        for (int i = 0; i < n->n_red; i++)
+        for (int i = 0; i < n->n_red; i++) {
             fprintf(to, " %s:%d%s", k->axis[n->red[i]].name, k->axis[n->red[i]].extent, n->unroll[n->red[i]] ? "(unrolled)" : "");
+            for (int s = n->n_inner - n->n_passes; s < n->n_inner; s++)
+                if (n->red[i] == n->inner_axis[s])
+                    fprintf(to, "[passes of %d]", n->inner_size[s]);
+        }
     }
     fprintf(to, "\n");
 }

@@ -17,6 +17,7 @@ typedef struct Nest {
     int slice_axis;                /* PAR axis cut into slices, or -1: slice 0 does all */
     int32_t slice_size;            /* indices of slice_axis per slice (a multiple of its vector width) */
     int n_inner; int8_t inner_axis[2]; int32_t inner_size[2];   /* slices are also cut along these; the last one runs fastest */
+    int n_passes;                  /* the last so many of these cuts make no slices: one slice takes them in order, adding up outputs that lack their axes */
     AccessId transposed; int transpose_axis;   /* a copy into batch lanes: tiles of lanes x lanes of this load are transposed in registers; -1 */
     AccessId ahead; int64_t ahead_by;   /* beside each vector of this load, the one so many elements later is fetched into L2; -1 */
     bool over_batch;               /* weights too large to be read for every sample: they are the outer loop, the samples an inner one */
@@ -45,8 +46,11 @@ uint32_t access_axes(const Kernel *k, AccessId at);
 
 /* schedule.c: a schedule for kernel k; never fails. `batch_lanes`: buffers are blocked over the batch. */
 Nest *schedule_kernel(Arena *a, const KernelList *l, const Kernel *k, const NestTarget *t);
-/* Slices along the i-th sliced axis (0: slice_axis, then the inner ones), and in all. */
+/* Cuts along the i-th sliced axis (0: slice_axis, then the inner ones); slices in all; passes of one slice: cuts = slices * passes. */
 int32_t nest_parts(const Nest *n, int i);
 int32_t nest_slices(const Nest *n);
+int32_t nest_passes(const Nest *n);
+/* Axes that passes cut (bit mask). */
+uint32_t nest_pass_axes(const Nest *n);
 void nest_print(const KernelList *l, const Nest *n, FILE *to);
 #endif

@@ -66,6 +66,7 @@ static void schedule_all(Plan *p)
             n->slice_axis = k->strip_axis[0];
             n->slice_size = k->strip_size[0];
             n->n_inner = k->n_strip - 1;
+            n->n_passes = k->n_passes;
             for (int s = 0; s < n->n_inner; s++) {
                 n->inner_axis[s] = k->strip_axis[s + 1];
                 n->inner_size[s] = k->strip_size[s + 1];
@@ -105,6 +106,8 @@ static void find_touches(Plan *p)
             BufId r = p->root[k->access[i].buf];
             (kernel_writes(k, (AccessId)i) ? p->writes : p->reads)[j * p->words + (size_t)r / 64] |= 1ull << (r % 64);
         }
+        if (k->after)
+            p->reads[j * p->words + (size_t)p->root[k->after] / 64] |= 1ull << (p->root[k->after] % 64);
     }
 }
 
@@ -125,7 +128,7 @@ static bool same_slice_only(const Plan *p, int i, int j, BufId root)
     const Buffer *b = &p->l->buffers.at[root];
     const Nest *x = p->nest[i], *y = p->nest[j];
     if (b->strip_elements > 0)   /* a strip's own values: its kernels are cut alike */
-        return x->k->n_strip == y->k->n_strip && nest_slices(x) == nest_slices(y);
+        return x->k->n_strip == y->k->n_strip && nest_slices(x) == nest_slices(y) && nest_passes(x) == nest_passes(y);
     if (p->kind[i] == ON_SAMPLES)
         return b->batched;
     if (nest_slices(x) == 1 && nest_slices(y) == 1)
@@ -172,7 +175,7 @@ static bool joins(const Plan *p, int j, const Stage *s, KernelKind kind)
         return false;
     if (kind == ON_SAMPLES || s->n_nests == 0)
         return true;
-    return nest_slices(p->nest[j]) == s->slices;
+    return nest_slices(p->nest[j]) == s->slices && nest_passes(p->nest[j]) == s->passes;
 }
 
 static void add_to_stage(Plan *p, Stage *s, int32_t index, int j)
@@ -183,6 +186,7 @@ static void add_to_stage(Plan *p, Stage *s, int32_t index, int j)
     int32_t slices = nest_slices(p->nest[j]);
     if (slices > s->slices)
         s->slices = slices;
+    s->passes = nest_passes(p->nest[j]);
     s->macs += k->macs;
     if (k->layer >= 0) {
         if (s->first_layer < 0 || k->layer < s->first_layer)
@@ -207,7 +211,7 @@ static void make_stages(Plan *p)
     uint32_t left = p->l->kernels.len;
     while (left) {
         int32_t index = (int32_t)p->stages.len;
-        Stage s = {.first_layer = -1, .last_layer = -1, .slices = 1};
+        Stage s = {.first_layer = -1, .last_layer = -1, .slices = 1, .passes = 1};
         KernelKind kind = any_ready(p, ON_SAMPLES, index) ? ON_SAMPLES : ON_OUTPUTS;
         for (uint32_t j = 0; j < p->l->kernels.len; j++)
             if (p->stage_of[j] < 0 && joins(p, (int)j, &s, kind) && ready(p, (int)j, index))
@@ -237,6 +241,9 @@ static int64_t storage_bytes(const Plan *p, BufId b, bool one_slice)
     return round_up(n * (int64_t)dtype_size(x->dtype), ALIGN) + ALIGN;   /* a vector may read past the last element */
 }
 
+/* Its nests run for several slices or passes: what one has written the first nest must not overwrite in the next. */
+static bool runs_again(const Stage *s) { return s->slices > 1 || s->passes > 1; }
+
 /* First and last use in order of execution, widened to the stage where slices run in any order. */
 static Life lifetime(const Plan *p, BufId root)
 {
@@ -257,14 +264,14 @@ static Life lifetime(const Plan *p, BufId root)
         return f;
     const Buffer *b = &p->l->buffers.at[root];
     bool per_sample = p->stage_kind.at[f.stage] == ON_SAMPLES && b->batched;
-    bool per_strip = b->strip_elements > 0 && p->stages.at[f.stage].slices > 1;
+    bool per_strip = b->strip_elements > 0 && runs_again(&p->stages.at[f.stage]);
     f.area = one_stage && (per_sample || per_strip) ? AREA_SCRATCH : AREA_WORK;
     f.bytes = storage_bytes(p, root, f.area == AREA_SCRATCH);
     if (f.area == AREA_WORK) {
         int32_t from = p->stage_of[p->order[f.first]], to = p->stage_of[p->order[f.last]];
-        while (p->stages.at[from].slices > 1 && f.first > 0 && p->stage_of[p->order[f.first - 1]] == from)
+        while (runs_again(&p->stages.at[from]) && f.first > 0 && p->stage_of[p->order[f.first - 1]] == from)
             f.first--;
-        while (p->stages.at[to].slices > 1 && f.last + 1 < p->n_order && p->stage_of[p->order[f.last + 1]] == to)
+        while (runs_again(&p->stages.at[to]) && f.last + 1 < p->n_order && p->stage_of[p->order[f.last + 1]] == to)
             f.last++;
     }
     return f;
@@ -392,6 +399,8 @@ void stages_print(const Function *f, FILE *to)
     for (int i = 0; i < f->n_stages; i++) {
         const Stage *s = &f->stages[i];
         fprintf(to, "%s.stage%d: %d slice%s", f->name, i, s->slices, s->slices == 1 ? "" : "s");
+        if (s->passes > 1)
+            fprintf(to, " in %d passes", s->passes);
         if (s->samples_per_slice)
             fprintf(to, " of %d samples", s->samples_per_slice);
         fprintf(to, "\n");

@@ -162,7 +162,8 @@ static void pick_vector_axis(Sched *s)
     const Kernel *k = s->k;
     double best = 0;
     s->n->lanes = s->t->lanes;
-    s->n->vector_axis = k->part == WINOGRAD_WEIGHTS ? k->n_axes - 1 : batch_lanes_axis(s);   /* its channels: gathers, but straight stores */
+    bool last = k->part == WINOGRAD_WEIGHTS || k->part == WINOGRAD_ROWS || k->part == WINOGRAD_TURN;   /* their channels: straight stores */
+    s->n->vector_axis = last ? k->n_axes - 1 : batch_lanes_axis(s);
     if (s->n->vector_axis >= 0)
         return;
     double scalar = scalar_cost(s);
@@ -259,11 +260,19 @@ static bool shares_weights(const Sched *s)
     return samples && uses < MANY_USES;
 }
 
+static bool is_cut(const Kernel *k, int a)
+{
+    for (int i = 0; i < k->n_strip; i++)
+        if (k->strip_axis[i] == a)
+            return true;
+    return false;
+}
+
 static int innermost_red(const Sched *s)
 {
     for (int i = s->n->n_red; i-- > 0;) {
         int a = s->n->red[i];
-        if (a != s->n->vector_axis && !s->k->axis[a].batch)
+        if (a != s->n->vector_axis && !s->k->axis[a].batch && !is_cut(s->k, a))
             return a;
     }
     return -1;
@@ -445,7 +454,7 @@ static void pick_unrolled(Sched *s)
     bool short_window = true;
     for (int i = 0; i < n->n_red; i++) {
         window *= s->k->axis[n->red[i]].extent;
-        short_window = short_window && !s->k->axis[n->red[i]].batch && n->red[i] != n->vector_axis;
+        short_window = short_window && !s->k->axis[n->red[i]].batch && !is_cut(s->k, n->red[i]) && n->red[i] != n->vector_axis;
     }
     if (short_window && window <= 9) {
         for (int i = 0; i < n->n_red; i++)
@@ -526,32 +535,55 @@ static void fetch_ahead(Sched *s)
 {
     Nest *n = s->n;
     int filters = n->vector_axis;
-    if (s->k->part != WINOGRAD_PRODUCT || filters < 0 || operand_bytes(s, s->b) <= (double)s->t->l2 || !s->lin[s->b].block[filters])
+    if (s->k->part != WINOGRAD_PRODUCT || s->k->n_passes > 0 || filters < 0 || operand_bytes(s, s->b) <= (double)s->t->l2 || !s->lin[s->b].block[filters])
         return;
     n->ahead = s->b;
     n->ahead_by = n->tile[filters] * s->lin[s->b].block[filters];
 }
 
-/* A copy from rows into batch lanes: along one axis the input is contiguous and the output moves by whole vectors, so a tile of
- * lanes x lanes is loaded row by row and transposed, instead of gathered. */
+/* The guards of a transposed load ask nothing of its two axes: a tile is in range as a whole. */
+static bool guards_ignore(const Access *x, int a, int b)
+{
+    for (int d = 0; d < x->rank; d++)
+        if (x->dim[d].guarded && (x->dim[d].coef[a] || x->dim[d].coef[b]))
+            return false;
+    return true;
+}
+
+/* The axis along which load `at` is contiguous although the lanes run along another one, where a tile of lanes x lanes can be had; -1. */
+static int turned_axis(const Sched *s, AccessId at)
+{
+    const Linear *f = &s->lin[at];
+    int v = s->n->vector_axis;
+    if (!f->linear || f->block[v] || f->unit[v] < 2 || s->k->access[at].fill != 0 || s->l->buffers.at[s->k->access[at].buf].dtype != DT_F32)
+        return -1;
+    for (int a = 0; a < s->k->n_axes; a++)
+        if (a != v && access_lane_stride(f, a) == 1 && (!f->block[a] || f->lanes == s->n->lanes) && s->k->axis[a].extent >= s->n->lanes &&
+            guards_ignore(&s->k->access[at], a, v))
+            return a;
+    return -1;
+}
+
+/* Outputs that are contiguous along the lanes, and one load that is so along another axis: a tile of lanes x lanes of it is loaded row
+ * by row and transposed, instead of gathered. */
 static void find_transpose(Sched *s)
 {
     const Kernel *k = s->k;
     Nest *n = s->n;
-    if (k->n_out != 1 || k->expr[k->out[0].value].op != EX_LOAD || n->lanes < 2 || n->vector_axis < 0 ||
-        s->l->buffers.at[k->access[k->expr[k->out[0].value].at].buf].dtype != DT_F32)
+    if (n->lanes < 2 || n->vector_axis < 0)
         return;
-    AccessId in = k->expr[k->out[0].value].at, out = k->out[0].at;
-    bool rows = s->lin[in].linear && s->lin[out].linear && !s->lin[in].block[n->vector_axis] && s->lin[out].block[n->vector_axis];
-    for (int d = 0; d < k->access[in].rank; d++)
-        rows = rows && !k->access[in].dim[d].guarded;
-    for (int a = 0; a < k->n_axes && rows; a++)
-        if (a != n->vector_axis && s->lin[in].unit[a] == 1 && s->lin[out].unit[a] == n->lanes && k->axis[a].extent >= n->lanes &&
-            !k->axis[a].batch) {
-            n->transposed = in;
-            n->transpose_axis = a;
-            n->tile[a] = n->lanes;
-        }
+    for (int o = 0; o < k->n_out; o++)
+        if (access_lane_stride(&s->lin[k->out[o].at], n->vector_axis) != 1)
+            return;
+    for (ExprId e = 1; e < k->n_expr && n->transposed < 0; e++)
+        if (k->expr[e].op == EX_LOAD && turned_axis(s, k->expr[e].at) >= 0)
+            n->transposed = k->expr[e].at;
+    if (n->transposed < 0)
+        return;
+    n->transpose_axis = turned_axis(s, n->transposed);
+    n->tile[n->transpose_axis] = n->lanes;
+    if (k->part == WINOGRAD_ROWS)   /* planes lie far apart: one vector of filters reads a strip of its planes, then the next does */
+        move_to(n, n->vector_axis, 0);
 }
 
 /* Tiles chosen otherwise: outputs in pairs of bf16 need both neighbours at hand. */

@@ -39,19 +39,6 @@ typedef struct {
 } Wino;
 
 /* ---- recognising ---- */
-static int unit_axis(const Affine *f, int n_axes)
-{
-    int found = -1;
-    for (int a = 0; a < n_axes; a++) {
-        if (!f->coef[a])
-            continue;
-        if (f->coef[a] != 1 || found >= 0)
-            return -1;
-        found = a;
-    }
-    return found;
-}
-
 /* x[.., p +- r - pad, ..]: the tap axis beside output axis p; -1: another shape. *sign: of the tap (a data gradient's runs back). */
 static int tap_axis(const Kernel *k, const Affine *f, int p, int *sign)
 {
@@ -102,21 +89,21 @@ static bool recognise(Wino *w)
     const Access *y = &k->access[k->out[0].at], *x = &k->access[w->x], *f = &k->access[w->w];
     if (y->rank != 4 || x->rank != 4 || f->rank != 4)
         return false;
-    w->n = unit_axis(&y->dim[0], k->n_axes);
-    w->kk = unit_axis(&y->dim[1], k->n_axes);
-    w->p = unit_axis(&y->dim[2], k->n_axes);
-    w->q = unit_axis(&y->dim[3], k->n_axes);
+    w->n = winograd_unit_axis(&y->dim[0], k->n_axes);
+    w->kk = winograd_unit_axis(&y->dim[1], k->n_axes);
+    w->p = winograd_unit_axis(&y->dim[2], k->n_axes);
+    w->q = winograd_unit_axis(&y->dim[3], k->n_axes);
     if (w->n < 0 || w->kk < 0 || w->p < 0 || w->q < 0)
         return false;
     int sign_r = 1, sign_s = 1;
-    int c = unit_axis(&x->dim[1], k->n_axes), r = tap_axis(k, &x->dim[2], w->p, &sign_r), t = tap_axis(k, &x->dim[3], w->q, &sign_s);
+    int c = winograd_unit_axis(&x->dim[1], k->n_axes), r = tap_axis(k, &x->dim[2], w->p, &sign_r), t = tap_axis(k, &x->dim[3], w->q, &sign_s);
     if (c < 0 || r < 0 || t < 0 || sign_r != sign_s || k->axis[c].kind != AXIS_RED)
         return false;
     w->flip = sign_r < 0;
-    w->filter_dim = unit_axis(&f->dim[0], k->n_axes) == w->kk ? 0 : 1;
+    w->filter_dim = winograd_unit_axis(&f->dim[0], k->n_axes) == w->kk ? 0 : 1;
     for (int d = 0; d < 4; d++) {
         int want = d == w->filter_dim ? w->kk : d < 2 ? c : d == 2 ? r : t;
-        if (unit_axis(&f->dim[d], k->n_axes) != want || f->dim[d].offset)
+        if (winograd_unit_axis(&f->dim[d], k->n_axes) != want || f->dim[d].offset)
             return false;
     }
     const Shape *xs = &w->l->buffers.at[x->buf].shape;
@@ -134,21 +121,20 @@ static bool recognise(Wino *w)
     return true;
 }
 
-/* Where it pays: enough channels to cover the transforms, and tiles that are not mostly border. */
 static int64_t tiles(const Wino *w, const WinogradForm *f) { return (w->height + f->m - 1) / f->m * ((w->width + f->m - 1) / f->m); }
-
-static int64_t products(const Wino *w, const WinogradForm *f) { return tiles(w, f) * f->a * f->a; }
 
 /* Few tiles read as many transformed weights as they multiply: then the smaller tile wins, which has fewer of them. */
 static const WinogradForm *best_form(const Wino *w)
 {
+    if (w->images)
+        return winograd_fewest_products(w->r, w->error, w->height, w->width);
     const WinogradForm *best = NULL;
     for (size_t i = 0; i < ARRAY_LEN(winograd_forms); i++) {
         const WinogradForm *f = &winograd_forms[i];
         if (f->r != w->r || f->error > w->error)
             continue;
-        bool enough = best && (w->images || w->batch * tiles(w, best) >= PANEL_TILES);
-        bool better = !best || (enough ? products(w, f) <= products(w, best) : f->m < best->m);
+        bool enough = best && w->batch * tiles(w, best) >= PANEL_TILES;
+        bool better = !best || (enough ? tiles(w, f) * f->a * f->a <= tiles(w, best) * best->a * best->a : f->m < best->m);
         best = better ? f : best;
     }
     return best;
@@ -159,7 +145,7 @@ static const WinogradForm *best_form(const Wino *w)
 static double form_cost(const Wino *w, const WinogradForm *f, bool narrow)
 {
     const double per_tile = f->m == 2 ? 45 : 100, turns_per_byte = 2.4;   /* 25 GB/s */
-    double p = (double)products(w, f), bytes = (double)f->a * f->a * (narrow ? 2 : 4);
+    double p = (double)(tiles(w, f) * f->a * f->a), bytes = (double)f->a * f->a * (narrow ? 2 : 4);
     double u = (double)w->channels * (double)w->filters * bytes > (double)w->t->l2 ? bytes * turns_per_byte / (double)w->batch : 0;
     return p * (narrow ? 0.5 : 1) + (double)tiles(w, f) * per_tile * (1 / (double)w->channels + 1 / (double)w->filters) + u;
 }
@@ -178,6 +164,7 @@ static void consider_narrow(Wino *w)
     }
 }
 
+/* Where it pays: enough channels to cover the transforms, and tiles that are not mostly border. */
 static bool pays(Wino *w)
 {
     int64_t lanes = w->t->lanes, smaller = w->height < w->width ? w->height : w->width;
@@ -311,7 +298,10 @@ static AccessId tile_access(Wino *w, const Axes *a, BufId b, int x_axis, int x_c
     AccessId at = kernel_access(w->l, a->k, b);
     int point_dim = w->images ? 3 : 2, channel_dim = w->images ? 4 : 3;
     affine_axis(access_dim(a->k, at, 0), a->n, 1);
-    affine_axis(access_dim(a->k, at, 1), a->z, 1);
+    if (w->images)
+        add_tile_row(w, a, access_dim(a->k, at, 1), 1);
+    else
+        affine_axis(access_dim(a->k, at, 1), a->z, 1);
     if (x_axis >= 0)
         affine_axis(access_dim(a->k, at, point_dim), x_axis, 1);
     else
@@ -334,30 +324,22 @@ static Kernel *weights_kernel(Wino *w)
     Kernel *k = kernel_new(w->l, arena_printf(w->l->arena, "%s.weights", w->k->name), w->k->layer, w->k->span);
     int f = kernel_axis(k, AXIS_PAR, "k", w->filters, false), c = kernel_axis(k, AXIS_PAR, "c", w->channels, false);
     k->part = WINOGRAD_WEIGHTS;
-    ExprId half[MAX_A][MAX_R], u[MAX_A];
-    for (int s = 0; s < w->r; s++) {
-        ExprId tap[MAX_R], col[MAX_A];
-        for (int r = 0; r < w->r; r++) {
-            AccessId at = kernel_access(w->l, k, w->k->access[w->w].buf);
-            affine_axis(access_dim(k, at, w->filter_dim), f, 1);
-            affine_axis(access_dim(k, at, 1 - w->filter_dim), c, 1);
-            access_dim(k, at, 2)->offset = w->flip ? w->r - 1 - r : r;
-            access_dim(k, at, 3)->offset = w->flip ? w->r - 1 - s : s;
-            tap[r] = expr_load(w->l, k, at);
-        }
-        winograd_weight_row(w->l, k, w->form, tap, col);
-        for (int i = 0; i < w->a; i++)
-            half[i][s] = col[i];
+    ExprId tap[MAX_A * MAX_A], u[MAX_A * MAX_A];
+    for (int i = 0; i < w->r * w->r; i++) {
+        AccessId at = kernel_access(w->l, k, w->k->access[w->w].buf);
+        affine_axis(access_dim(k, at, w->filter_dim), f, 1);
+        affine_axis(access_dim(k, at, 1 - w->filter_dim), c, 1);
+        access_dim(k, at, 2)->offset = w->flip ? w->r - 1 - i / w->r : i / w->r;
+        access_dim(k, at, 3)->offset = w->flip ? w->r - 1 - i % w->r : i % w->r;
+        tap[i] = expr_load(w->l, k, at);
     }
-    for (int i = 0; i < w->a; i++) {
-        winograd_weight_row(w->l, k, w->form, half[i], u);
-        for (int j = 0; j < w->a; j++) {
-            AccessId at = kernel_access(w->l, k, w->u);
-            access_dim(k, at, 0)->offset = i * w->a + j;
-            affine_axis(access_dim(k, at, 1), f, 1);
-            affine_axis(access_dim(k, at, 2), c, 1);
-            kernel_out(k, at, u[j]);
-        }
+    winograd_square(w->l, k, w->form, winograd_weight_row, tap, w->r, u, w->a);
+    for (int i = 0; i < w->a * w->a; i++) {
+        AccessId at = kernel_access(w->l, k, w->u);
+        access_dim(k, at, 0)->offset = i;
+        affine_axis(access_dim(k, at, 1), f, 1);
+        affine_axis(access_dim(k, at, 2), c, 1);
+        kernel_out(k, at, u[i]);
     }
     return k;
 }
@@ -367,33 +349,25 @@ static Kernel *input_kernel(Wino *w)
     Axes a = start(w, WINOGRAD_INPUT, "input");
     const Access *x = &w->k->access[w->x];
     const Shape *xs = &w->l->buffers.at[x->buf].shape;
-    ExprId half[MAX_A][MAX_A], out[MAX_A];
-    for (int j = 0; j < w->a; j++) {
-        ExprId d[MAX_A], o[MAX_A];
-        for (int i = 0; i < w->a; i++) {
-            AccessId at = kernel_access(w->l, a.k, x->buf);
-            affine_axis(access_dim(a.k, at, 0), a.n, 1);
-            affine_axis(access_dim(a.k, at, 1), a.c, 1);
-            const int64_t pad[2] = {w->pad_h, w->pad_w};
-            const int at_tile[2] = {i, j};
-            add_tile_row(w, &a, access_dim(a.k, at, 2), w->m);
-            affine_axis(access_dim(a.k, at, 3), a.tw, w->m);
-            for (int dim = 0; dim < 2; dim++) {
-                Affine *f = access_dim(a.k, at, 2 + dim);
-                f->offset = (int32_t)(at_tile[dim] - pad[dim]);
-                affine_guard(f, 0, (int32_t)xs->dim[2 + dim]);
-            }
-            d[i] = expr_load(w->l, a.k, at);
+    ExprId d[MAX_A * MAX_A], out[MAX_A * MAX_A];
+    for (int i = 0; i < w->a * w->a; i++) {
+        AccessId at = kernel_access(w->l, a.k, x->buf);
+        affine_axis(access_dim(a.k, at, 0), a.n, 1);
+        affine_axis(access_dim(a.k, at, 1), a.c, 1);
+        const int64_t pad[2] = {w->pad_h, w->pad_w};
+        const int at_tile[2] = {i / w->a, i % w->a};
+        add_tile_row(w, &a, access_dim(a.k, at, 2), w->m);
+        affine_axis(access_dim(a.k, at, 3), a.tw, w->m);
+        for (int dim = 0; dim < 2; dim++) {
+            Affine *f = access_dim(a.k, at, 2 + dim);
+            f->offset = (int32_t)(at_tile[dim] - pad[dim]);
+            affine_guard(f, 0, (int32_t)xs->dim[2 + dim]);
         }
-        winograd_input_row(w->l, a.k, w->form, d, o);
-        for (int i = 0; i < w->a; i++)
-            half[i][j] = o[i];
+        d[i] = expr_load(w->l, a.k, at);
     }
-    for (int i = 0; i < w->a; i++) {
-        winograd_input_row(w->l, a.k, w->form, half[i], out);
-        for (int j = 0; j < w->a; j++)
-            kernel_out(a.k, tile_access(w, &a, w->v, -1, i * w->a + j, a.c), out[j]);
-    }
+    winograd_square(w->l, a.k, w->form, winograd_input_row, d, w->a, out, w->a);
+    for (int i = 0; i < w->a * w->a; i++)
+        kernel_out(a.k, tile_access(w, &a, w->v, -1, i, a.c), out[i]);
     return a.k;
 }
 
@@ -460,22 +434,14 @@ static ExprId epilogue(Wino *w, const Axes *a, ExprId e, ExprId value, int i, in
 static Kernel *output_kernel(Wino *w)
 {
     Axes a = start(w, WINOGRAD_OUTPUT, "output");
-    ExprId half[MAX_A][MAX_A], y[MAX_A];
-    for (int j = 0; j < w->a; j++) {
-        ExprId s[MAX_A], o[MAX_A];
-        for (int i = 0; i < w->a; i++)
-            s[i] = expr_load(w->l, a.k, tile_access(w, &a, w->prod, -1, i * w->a + j, a.c));
-        winograd_output_row(w->l, a.k, w->form, s, o);
-        for (int i = 0; i < w->m; i++)
-            half[i][j] = o[i];
-    }
-    for (int i = 0; i < w->m; i++) {
-        winograd_output_row(w->l, a.k, w->form, half[i], y);
-        for (int j = 0; j < w->m; j++) {
-            ExprId *done = NEWN(w->l->arena, ExprId, w->k->n_expr);
-            ExprId v = epilogue(w, &a, w->k->out[0].value, y[j], i, j, done);
-            kernel_out(a.k, tile_copy(w, &a, w->k->out[0].at, i, j), v);
-        }
+    ExprId s[MAX_A * MAX_A], y[MAX_A * MAX_A];
+    for (int i = 0; i < w->a * w->a; i++)
+        s[i] = expr_load(w->l, a.k, tile_access(w, &a, w->prod, -1, i, a.c));
+    winograd_square(w->l, a.k, w->form, winograd_output_row, s, w->a, y, w->m);
+    for (int i = 0; i < w->m * w->m; i++) {
+        ExprId *done = NEWN(w->l->arena, ExprId, w->k->n_expr);
+        ExprId v = epilogue(w, &a, w->k->out[0].value, y[i], i / w->m, i % w->m, done);
+        kernel_out(a.k, tile_copy(w, &a, w->k->out[0].at, i / w->m, i % w->m), v);
     }
     return a.k;
 }
@@ -501,9 +467,11 @@ static bool wants_direct(const Choices *c, int i) { return i < 64 && c->direct >
 int winograd(KernelList *l, const NestTarget *t, bool images, double error, const Choices *choices)
 {
     int possible = 0;
-    Vec(Kernel) out = {0};
+    WinogradKernels out = {0};
     for (uint32_t i = 0; i < l->kernels.len; i++) {
         Kernel k = l->kernels.at[i];
+        if (images && winograd_weight_gradient(l, t, &k, error, &out))
+            continue;
         Wino w = {.l = l, .t = t, .k = &k, .images = images, .error = error};
         if (!recognise(&w) || !plain_epilogue(&w) || !pays(&w) || wants_direct(choices, possible++)) {
             vec_push(l->arena, &out, k);

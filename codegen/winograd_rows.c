@@ -18,6 +18,32 @@ const WinogradForm winograd_forms[WINOGRAD_FORMS] = {
     {"F(2x2,5x5)", 2, 5, 6, 9.5e-7, {0.625, 1.5}},
 };
 
+static int64_t products(const WinogradForm *f, int64_t h, int64_t w) { return (h + f->m - 1) / f->m * ((w + f->m - 1) / f->m) * f->a * f->a; }
+
+const WinogradForm *winograd_fewest_products(int r, double error, int64_t h, int64_t w)
+{
+    const WinogradForm *best = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(winograd_forms); i++) {
+        const WinogradForm *f = &winograd_forms[i];
+        if (f->r == r && f->error <= error && (!best || products(f, h, w) <= products(best, h, w)))
+            best = f;
+    }
+    return best;
+}
+
+int winograd_unit_axis(const Affine *f, int n_axes)
+{
+    int found = -1;
+    for (int a = 0; a < n_axes; a++) {
+        if (!f->coef[a])
+            continue;
+        if (f->coef[a] != 1 || found >= 0)
+            return -1;
+        found = a;
+    }
+    return found;
+}
+
 static ExprId scaled(KernelList *l, Kernel *k, double c, ExprId x)
 {
     return c == 1 ? x : expr_op(l, k, EX_MUL, x, expr_const(l, k, c), 0);
@@ -119,6 +145,50 @@ void winograd_weight_row(KernelList *l, Kernel *k, const WinogradForm *f, const 
         u[1 + 2 * i] = plus(l, k, part[0], 1, part[1]);
         u[2 + 2 * i] = plus(l, k, part[0], -1, part[1]);
     }
+}
+
+/* z = A y: the transpose of winograd_output_row. */
+void winograd_spread_row(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *y, ExprId *z)
+{
+    z[0] = y[0];
+    z[f->a - 1] = y[f->m - 1];
+    for (int i = 0; i < pairs(f); i++) {
+        ExprId part[2] = {0};   /* of even and odd powers */
+        for (int t = 0; t < f->m; t++)
+            part[t & 1] = plus(l, k, part[t & 1], pow(f->point[i], t), y[t]);
+        z[1 + 2 * i] = plus(l, k, part[0], 1, part[1]);
+        z[2 + 2 * i] = plus(l, k, part[0], -1, part[1]);
+    }
+}
+
+/* t = G' u: the transpose of winograd_weight_row. */
+void winograd_taps_row(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *u, ExprId *tap)
+{
+    double scale[MAX_PAIRS + 1];
+    ExprId part[2][MAX_PAIRS];
+    weight_scales(f, scale);
+    for (int i = 0; i < pairs(f); i++)
+        for (int odd = 0; odd < 2; odd++)
+            part[odd][i] = plus(l, k, u[1 + 2 * i], odd ? -1 : 1, u[2 + 2 * i]);
+    for (int t = 0; t < f->r; t++) {
+        tap[t] = t == 0 ? scaled(l, k, scale[0], u[0]) : t == f->r - 1 ? u[f->a - 1] : 0;
+        for (int i = 0; i < pairs(f); i++)
+            tap[t] = plus(l, k, tap[t], scale[1 + i] * pow(f->point[i], t), part[t & 1][i]);
+    }
+}
+
+void winograd_square(KernelList *l, Kernel *k, const WinogradForm *f, WinogradRow row, const ExprId *in, int n_in, ExprId *out, int n_out)
+{
+    ExprId half[MAX_A][MAX_A], line[MAX_A], o[MAX_A];
+    for (int j = 0; j < n_in; j++) {
+        for (int i = 0; i < n_in; i++)
+            line[i] = in[i * n_in + j];
+        row(l, k, f, line, o);
+        for (int i = 0; i < n_out; i++)
+            half[i][j] = o[i];
+    }
+    for (int i = 0; i < n_out; i++)
+        row(l, k, f, half[i], out + i * n_out);
 }
 
 static void weight_matrix(const WinogradForm *f, double g[MAX_A][MAX_R])

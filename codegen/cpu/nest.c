@@ -136,6 +136,8 @@ static void run_tiles(Range *r, int64_t from_tile, int64_t to_tile)
         run_loop(r->c, r->a, emit_i64(r->c->e, from_tile * r->tile), emit_i64(r->c->e, to_tile * r->tile), r->tile, r->unit, false, r->body, r->arg);
 }
 
+static bool is_copy(const Kernel *k) { return k->n_out == 1 && k->expr[k->out[0].value].op == EX_LOAD; }
+
 static void run_peeled(Range *r)
 {
     GuardRef g[MAX_GUARDS];
@@ -167,7 +169,7 @@ static void run_peeled(Range *r)
     }
     for (int64_t t = whole; t < tiles; t++)
         run_tile(r, t * r->tile, r->tile);
-    if (rest && r->a == c->nest->transpose_axis)   /* a copy may write some elements twice: the last tile is whole and overlaps */
+    if (rest && r->a == c->nest->transpose_axis && is_copy(c->k))   /* writing twice does no harm: the last tile is whole and overlaps */
         run_tile(r, units - r->tile, r->tile);
     else if (rest)
         run_tile(r, tiles * r->tile, (int32_t)rest);
@@ -413,6 +415,15 @@ static uint32_t par_mask(const Ctx *c)
 
 typedef struct { uint32_t axes, todo; } Inner;
 
+/* A sum over the axes of passes is complete after the last one. */
+static LLVMValueRef with_earlier_passes(Ctx *c, AccessId at, LLVMValueRef value)
+{
+    if (!c->first_pass || (access_axes(c->k, at) & nest_pass_axes(c->nest)))
+        return value;
+    LLVMValueRef sum = LLVMBuildFAdd(c->e->b, access_load(c, at, NULL), value, "");
+    return LLVMBuildSelect(c->e->b, c->first_pass, value, sum, "");
+}
+
 /* One output at the current point; points that share a pair of bf16 are stored together, at the first of them. */
 static void store_out(Ctx *c, const Out *out)
 {
@@ -427,7 +438,7 @@ static void store_out(Ctx *c, const Out *out)
             c->pt[a]--;
         }
     }
-    access_store(c, out->at, eval(c, out->value), high);
+    access_store(c, out->at, with_earlier_passes(c, out->at, eval(c, out->value)), high);
 }
 
 static void store_point(Ctx *c, void *arg)
@@ -505,6 +516,10 @@ static void find_parts(Ctx *c)
         rest = LLVMBuildSDiv(c->e->b, rest, parts, "");
     }
     c->part[0] = rest;
+    for (int i = c->nest->n_inner - c->nest->n_passes + 1; i <= c->nest->n_inner; i++) {
+        LLVMValueRef at_start = LLVMBuildICmp(c->e->b, LLVMIntEQ, c->part[i], emit_i64(c->e, 0), "");
+        c->first_pass = c->first_pass ? LLVMBuildAnd(c->e->b, c->first_pass, at_start, "") : at_start;
+    }
 }
 
 void emit_nest(Emit *e, const Function *f, const Stage *s, const Nest *nest)

@@ -43,6 +43,7 @@ typedef struct Ctx {
     LLVMValueRef args, scratch, slice, n;   /* n: i64 samples */
     LLVMValueRef offsets;     /* ptr to one i64 an access: its buffer's place in its area, so that equal nests share code */
     LLVMValueRef part[3];     /* the slice's number along each sliced axis */
+    LLVMValueRef first_pass;  /* i1; NULL: the only one */
     int64_t slice_samples;    /* samples a slice of the stage holds; 0: slices are not of samples */
     AxisState axis[MAX_AXIS];
     int32_t pt[MAX_AXIS];

@@ -106,7 +106,7 @@ void access_init(Ctx *c)
         if (v >= 0 && (s->axes >> v & 1) && !(s->fast && s->lin.block[v]))
             c->padded = false;
         for (int a = 0; a < c->k->n_axes; a++)
-            if (a != v && s->fast && s->lin.block[a] && c->k->axis[a].extent > 1)
+            if (a != v && s->fast && s->lin.block[a] && c->k->axis[a].extent > s->lin.lanes)
                 c->split[a] = s->lin.lanes;
     }
 }
@@ -403,11 +403,17 @@ void access_load_transposed(Ctx *c, AccessId at, LLVMValueRef *out)
     int32_t point = c->pt[c->nest->transpose_axis];
     LLVMTypeRef type = emit_vec(c->e, s->elem, lanes);
     LLVMValueRef left = LLVMBuildSub(c->e->b, axis_limit(c, v), axis_index(c, v), "");
+    bool outside = false;
+    LLVMValueRef ok = access_condition(c, at, &outside);
     c->pt[c->nest->transpose_axis] = 0;
     LLVMValueRef first = fast_pointer(c, at);
     c->pt[c->nest->transpose_axis] = point;
-    for (int i = 0; i < lanes; i++) {   /* one sample's row; samples that do not exist read as zeros */
-        LLVMValueRef exists = LLVMBuildICmp(c->e->b, LLVMIntSGT, left, emit_i64(c->e, i), "");
+    for (int i = 0; i < lanes; i++) {   /* one lane's row; lanes that do not exist, and what is out of range, read as zeros */
+        if (outside) {
+            out[i] = LLVMConstNull(type);
+            continue;
+        }
+        LLVMValueRef exists = and_mixed(c, ok, LLVMBuildICmp(c->e->b, LLVMIntSGT, left, emit_i64(c->e, i), ""));
         LLVMValueRef p = emit_gep(c->e, s->elem, first, emit_i64(c->e, i * s->lin.unit[v]));
         out[i] = emit_masked_load(c->e, type, p, emit_splat(c->e, exists, lanes), LLVMConstNull(type), 4);
     }

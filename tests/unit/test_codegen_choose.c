@@ -1,11 +1,12 @@
 /* Layouts and sliced sums change nothing: the kernels of every net in the training cases (training step, evaluation and
  * folded inference), after choose for small vectors, verify and interpret to the reference's values under their new layouts,
- * for a full and a short batch. */
+ * for a full and a short batch; and so do wider nets after winograd. */
 #include "codegen/choices.h"
 #include "tests/unit/train_cases.h"
 
 #include "codegen/choose.h"
 #include "codegen/lower.h"
+#include "codegen/winograd.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,7 +14,7 @@
 #include <cmocka.h>
 
 typedef enum { MODE_STEP, MODE_EVAL, MODE_INFER, MODE_COUNT } Mode;
-typedef struct { Arena *a; Graph *g; RefInputs in; RefRun *run; KernelList *l; const char *net; Mode mode; int lanes; LayoutPlan plan; } Net;
+typedef struct { Arena *a; Graph *g; RefInputs in; RefRun *run; KernelList *l; const char *net; Mode mode; int lanes; LayoutPlan plan; bool winograd; } Net;
 
 static bool is_given(const Graph *g, ValueId v)
 {
@@ -92,6 +93,8 @@ static void check(Net *t)
     NestTarget target = {.lanes = t->lanes, .registers = 32, .l1 = 32 << 10, .l2 = 1 << 20, .l3 = 16 << 20, .slices_hint = 2};
     Fusion f = fuse(t->a, t->g);
     t->l = lower(t->a, t->g, &f, t->mode == MODE_INFER ? PARAMS_CONST : PARAMS_IN_STATE);
+    if (t->winograd)
+        winograd(t->l, &target, t->plan == LAYOUT_IMAGES, WINOGRAD_ERROR, &(Choices){0});
     choose(t->l, t->plan, &target, t->lanes);
     if (getenv("SHOW_KERNELS"))
         kernels_print(t->l, stdout);
@@ -120,7 +123,7 @@ static Graph *graph_of(Arena *a, const Case *c, Mode mode)
     return simplify(a, mode == MODE_EVAL ? eval_graph(a, g) : bn_fold(a, g));
 }
 
-static void net_case(const Case *c, Mode mode)
+static Net net_case(const Case *c, Mode mode, bool winograd)
 {
     Net t = {.a = arena_new(), .net = c->net, .mode = mode};
     TrainSpec spec = case_spec(c);
@@ -134,12 +137,42 @@ static void net_case(const Case *c, Mode mode)
         net_fill("input0", x, n);
         t.in = (RefInputs){.n = t.g->batch, .input = x, .param_of_value = (const double *const *)state};
     }
-    for (t.lanes = 2; t.lanes <= 4; t.lanes *= 2)
+    t.winograd = winograd;
+    for (t.lanes = winograd ? 4 : 2; t.lanes <= 4; t.lanes *= 2)
         for (int plan = LAYOUT_IMAGES; plan <= (mode == MODE_STEP ? LAYOUT_IMAGES : LAYOUT_CHANNELS); plan++) {
             t.plan = (LayoutPlan)plan;
             check(&t);
         }
-    arena_free(t.a);
+    return t;
+}
+
+static int parts(const KernelList *l, WinogradPart part)
+{
+    int n = 0;
+    for (uint32_t i = 0; i < l->kernels.len; i++)
+        n += l->kernels.at[i].part == part;
+    return n;
+}
+
+/* Transformed convolutions, data gradients and weight gradients are the direct ones, in exact arithmetic: both sizes of taps, borders and
+ * cut tiles, sums that take part of the batch (few channels for their size) and all of it. */
+static void test_winograd(void **state)
+{
+    (void)state;
+    static const struct { const char *net; int64_t c, h, w, batch; int gradients; } nets[] = {
+        {"conv out=48 k=3 p=1; act ReLU; conv out=32 k=3 p=1; aavg; flatten; linear out=2", 32, 12, 11, 5, 2},
+        {"conv out=40 k=3 p=1; aavg; flatten; linear out=2", 48, 4, 4, 22, 1},
+        {"conv out=32 k=5 p=2; aavg; flatten; linear out=2", 32, 6, 6, 14, 1},
+        {"conv out=32 k=3 p=1 s=2; conv out=32 k=3 p=2 d=2; conv out=32 k=3 p=1 g=2; aavg; flatten; linear out=2", 32, 8, 8, 4, 0},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(nets); i++) {
+        Arena *a = arena_new();
+        Case c = {.net = nets[i].net, .train = arena_printf(a, "train batch=%d opt=sgd lr=0.05 momentum=0.9", (int)nets[i].batch), .input = shape_of(3, nets[i].c, nets[i].h, nets[i].w)};
+        Net t = net_case(&c, MODE_STEP, true);
+        assert_int_equal(parts(t.l, WINOGRAD_TAPS), nets[i].gradients);
+        arena_free(t.a);
+        arena_free(a);
+    }
 }
 
 static void test_layouts(void **state)
@@ -152,7 +185,7 @@ static void test_layouts(void **state)
     int nets = 0;
     for (; case_next(a, f, &c); nets++)
         for (int mode = 0; mode < MODE_COUNT; mode++)
-            net_case(&c, (Mode)mode);
+            arena_free(net_case(&c, (Mode)mode, false).a);
     assert_true(nets >= 20);
     fclose(f);
     arena_free(a);
@@ -212,6 +245,6 @@ static void test_plan(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_layouts), cmocka_unit_test(test_lanes), cmocka_unit_test(test_choices), cmocka_unit_test(test_plan)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_layouts), cmocka_unit_test(test_winograd), cmocka_unit_test(test_lanes), cmocka_unit_test(test_choices), cmocka_unit_test(test_plan)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -72,7 +72,8 @@ static void test_training(void **unused)
     }
 }
 
-/* Wide enough for Winograd in the forward pass and in data gradients: whole and cut tiles, weights that are transformed anew. */
+/* Wide enough for Winograd in the forward pass and in gradients: whole and cut tiles, weights that are transformed anew, weight gradients
+ * that add up over passes and ones whose images are all transformed first. */
 static void test_wide_training(void **unused)
 {
     (void)unused;
@@ -80,6 +81,7 @@ static void test_wide_training(void **unused)
         {"conv out=32 k=3 p=1; act ReLU; conv out=40 k=3 p=1; bn; act ReLU; maxpool k=2; conv out=32 k=3; flatten; linear out=4", 3, 14, 13},
         {"conv out=32 k=1; res{conv out=48 k=3 p=1; act SiLU; conv out=32 k=3 p=1}{}; act ReLU; aavg; flatten; linear out=4", 4, 16, 8},
         {"conv out=32 k=1; conv out=32 k=5 p=2; act ReLU; aavg; flatten; linear out=4", 3, 9, 7},
+        {"conv out=72 k=3 s=2 p=1; act ReLU; conv out=64 k=3 p=1; aavg; flatten; linear out=4", 3, 8, 7},
     };
     static const int64_t batches[] = {4, 19};
     for (size_t i = 0; i < ARRAY_LEN(wide) * ARRAY_LEN(batches); i++) {

@@ -1,0 +1,1 @@
+bench wide.cnn --train --dump tile --cpu x86-64-v4
