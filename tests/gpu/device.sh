@@ -47,7 +47,7 @@ for case in "$folder"/cases/*/; do
 done
 if [ -x "$folder/lenet" ] && "$folder/lenet" --info >/dev/null 2>&1; then
     check "a program" "$folder/lenet" --selftest --device cuda
-    check "a trainer" "$folder/lenet-trainer" -q --data "$root/examples/data" --epochs 1 -o "$tmp/t" --device cuda
+    check "a trainer" "$folder/lenet-trainer" -q --data "$root/examples/data" --steps 5 -o "$tmp/t" --device cuda
 fi
 if [ $quick -eq 0 ]; then
     DEVICE=cuda sh "$root/tests/diff/run_sample.sh" "$cnnc" | tee "$tmp/sample"
