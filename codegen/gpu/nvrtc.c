@@ -36,7 +36,7 @@ struct Nvrtc {
 
 /* 177: a function of the prelude that no kernel calls. */
 static const char *const fixed_options[] = {"--std=c++17", "-default-device", "--ptxas-options=-v", "--diag-suppress=177"};
-enum { FIXED_OPTIONS = 4, MOST_OPTIONS = FIXED_OPTIONS + 2, INVALID_OPTION = 5 };
+enum { FIXED_OPTIONS = 4 };
 
 const char *nvrtc_options(void) { return "--std=c++17 -default-device"; }
 
@@ -135,15 +135,12 @@ bool nvrtc_compile(Nvrtc *n, Arena *a, const char *text, int sm, bool ptx, Nvrtc
     *out = (NvrtcCode){.log = "NVRTC took no text"};
     if (n->create(&p, text, "cnnc.cu", 0, NULL, NULL) != 0)
         return false;
-    const char *options[MOST_OPTIONS];
+    const char *options[FIXED_OPTIONS + 1];   /* no --split-compile: it is quicker on many cores, but ptxas then spills */
     memcpy(options, fixed_options, sizeof fixed_options);
     options[FIXED_OPTIONS] = arena_printf(a, "--gpu-architecture=%s_%d", ptx ? "compute" : "sm", sm);
-    options[FIXED_OPTIONS + 1] = "--split-compile=0";   /* on all cores, the same code; not known to every 12.x */
-    int result = n->compile(p, MOST_OPTIONS, options);
-    if (result == INVALID_OPTION)
-        result = n->compile(p, MOST_OPTIONS - 1, options);
+    bool fine = n->compile(p, FIXED_OPTIONS + 1, options) == 0;
     out->log = read_log(n, a, p);
-    bool fine = result == 0 && read_code(n, a, p, ptx, out);
+    fine = fine && read_code(n, a, p, ptx, out);
     n->destroy(&p);
     return fine;
 }
