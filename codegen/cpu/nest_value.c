@@ -329,7 +329,7 @@ static bool slides(const Ctx *c, const Expr *x, uint32_t points)
         bool point = false, tap = false;
         for (int a = 0; a < c->k->n_axes; a++) {
             point = point || (at->dim[d].coef[a] && (points >> a & 1));
-            tap = tap || (at->dim[d].coef[a] && c->nest->unroll[a]);
+            tap = tap || (at->dim[d].coef[a] && c->nest->unroll[a] && c->k->axis[a].extent > 1);
         }
         if (point && tap)
             return true;
