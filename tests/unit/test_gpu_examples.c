@@ -46,8 +46,30 @@ static void test_examples(void **unused)
     }
 }
 
+/* Small nets are a few launches: LeNet-5 one for its forward pass; a step has one for all samples, one for each Linear layer's
+ * weight gradient (two when its depth is cut), one for the other sums and updates, one for the loss. */
+static void test_launches_of_a_small_net(void **unused)
+{
+    (void)unused;
+    EmitTarget t = gpu_emit_target(90);
+    for (int64_t batch = 1; batch <= 1024; batch *= 32) {
+        Net net = {.a = arena_new()};
+        load_net(&net, "lenet", batch);
+        Graph *g = passes_run(&net.passes, PIPELINE_EVAL);
+        const CnncGpu *eval = gpu_emit(net.a, compile_graph(net.a, g, &net.passes.fusion, &t.options));
+        g = passes_run(&net.passes, PIPELINE_TRAIN);
+        const CnncGpu *step = gpu_emit(net.a, compile_graph(net.a, g, &net.passes.fusion, &t.options));
+        assert_int_equal(eval->infer->n_launches, 1);
+        assert_true(step->step->n_launches <= 9);
+        assert_true(eval->infer->launches[0].shared_bytes <= gpu_target(90)->shared_bytes);
+        assert_true(step->step->launches[0].shared_bytes <= gpu_target(90)->shared_bytes);
+        assert_true(eval->infer->launches[0].grid[0] >= (batch < 132 ? batch : 100));
+        arena_free(net.a);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_examples)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_launches_of_a_small_net), cmocka_unit_test(test_examples)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
