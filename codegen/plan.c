@@ -127,7 +127,7 @@ static bool same_slice_only(const Plan *p, int i, int j, BufId root)
 {
     const Buffer *b = &p->l->buffers.at[root];
     const Nest *x = p->nest[i], *y = p->nest[j];
-    if (b->strip_elements > 0)   /* a strip's own values: its kernels are cut alike */
+    if (b->strip_elements > 0 && x->k->n_strip > 0)   /* a strip's own values: its kernels are cut alike */
         return x->k->n_strip == y->k->n_strip && nest_slices(x) == nest_slices(y) && nest_passes(x) == nest_passes(y);
     if (p->kind[i] == ON_SAMPLES)
         return b->batched;

@@ -111,7 +111,7 @@ status "nothing to do" 2 ./app
 status "unknown option" 2 ./app --tpo 3 one.pgm
 status "full disk" 3 sh -c './app one.pgm >/dev/full'
 
-echo 'input(32, 16, 16); Conv2d(_, 32, 5, padding=2); ReLU; Conv2d(_, 32, 3)' >wide.cnn
+echo 'input(32, 32, 32); Conv2d(_, 32, 5, padding=2); ReLU; Conv2d(_, 32, 3)' >wide.cnn
 status "a loose bound on the error" 0 "$cnnc" build wide.cnn --emit obj --max-rel-err 1e-3
 check "takes the fastest algorithm" says "largest error .*(0.001 allowed; Winograd up to F(4x4,5x5))"
 status "no Winograd" 0 "$cnnc" build wide.cnn --emit obj --max-rel-err 1e-3 --no-winograd
