@@ -94,7 +94,9 @@ typedef struct {
     double flops, bytes;     /* of a whole batch: 2 a multiply-add; what every access moves at least, once */
 } CnncGpuLaunch;
 typedef struct { const CnncGpuLaunch *launches; int32_t n_launches, batch; int64_t work_bytes; } CnncGpuFunction;
-typedef struct { int32_t sm, ptx; const char *bytes; int64_t size; } CnncGpuImage;   /* machine code for sm_80 = 80, or PTX from it on */
+/* Machine code for sm_80 = 80, or PTX from it on; of the whole text, or of one of at most CNNC_GPU_PARTS parts of its kernels. */
+enum { CNNC_GPU_PARTS = 16 };
+typedef struct { int32_t sm, ptx; const char *bytes; int64_t size; } CnncGpuImage;
 typedef struct {
     const char *text;        /* CUDA C; needs no headers and no library */
     int32_t sm;              /* the GPU its tiles were chosen for; it runs on every one from sm_80 on */

@@ -62,7 +62,7 @@ typedef struct CudaGraphExec *CudaGraphExec;
     F(graph_exec_destroy, cuGraphExecDestroy, (CudaGraphExec exec))
 
 /* Numbers of the driver's interface. */
-enum { CUDA_ERROR_MEMORY = 2, CUDA_ERROR_NO_DEVICE = 100 };
+enum { CUDA_ERROR_MEMORY = 2, CUDA_ERROR_NO_DEVICE = 100, CUDA_ERROR_NOT_FOUND = 500 };
 enum { CUDA_ATTR_CLOCK = 13, CUDA_ATTR_MEMORY_CLOCK = 36, CUDA_ATTR_BUS_WIDTH = 37 };   /* kHz, kHz, bits */
 enum { CUDA_ATTR_MULTIPROCESSORS = 16, CUDA_ATTR_MAJOR = 75, CUDA_ATTR_MINOR = 76 };
 enum { CUDA_KERNEL_SHARED = 1, CUDA_KERNEL_LOCAL = 3, CUDA_KERNEL_REGISTERS = 4, CUDA_KERNEL_MAX_DYNAMIC_SHARED = 8 };

@@ -65,24 +65,36 @@ static const CnncGpuImage *choose_image(const CnncGpu *m, int sm)
     return best;
 }
 
-static bool load_module(Gpu *g, const CnncGpu *m, RtError *e)
+static bool load_module(Gpu *g, const CnncGpuImage *image, RtError *e)
 {
-    const CnncGpuImage *image = choose_image(m, g->cuda.sm);
     char log[1024] = "";
     int options[] = {CUDA_JIT_ERROR_LOG, CUDA_JIT_ERROR_LOG_SIZE};
     void *values[] = {log, (void *)(uintptr_t)sizeof log};
-    if (!image)
-        return rt_error(e, RT_DEVICE, "the program has no code for this GPU (%s, sm_%d)", g->cuda.name, g->cuda.sm);
-    int result = g->cuda.api.module_load(&g->module, image->bytes, 2, options, values);
+    int result = g->cuda.api.module_load(&g->modules[g->n_modules], image->bytes, 2, options, values);
+    g->n_modules += result == 0;
     return cuda_fine(&g->cuda, result, e, log[0] ? log : "loading the kernels");
+}
+
+/* All parts of the text that are compiled like the best one. */
+static bool load_modules(Gpu *g, const CnncGpu *m, RtError *e)
+{
+    const CnncGpuImage *best = choose_image(m, g->cuda.sm);
+    if (!best)
+        return rt_error(e, RT_DEVICE, "the program has no code for this GPU (%s, sm_%d)", g->cuda.name, g->cuda.sm);
+    for (int32_t i = 0; i < m->n_images; i++)
+        if (m->images[i].sm == best->sm && m->images[i].ptx == best->ptx && g->n_modules < CNNC_GPU_PARTS && !load_module(g, &m->images[i], e))
+            return false;
+    return true;
 }
 
 /* Asking for registers also has the driver load the kernel now, not inside a capture. */
 static bool find_kernel(Gpu *g, const char *entry, int shared_bytes, CudaKernel *out, RtError *e)
 {
-    int registers;
+    int registers, found = CUDA_ERROR_NOT_FOUND;
     const CudaApi *a = &g->cuda.api;
-    return cuda_fine(&g->cuda, a->module_kernel(out, g->module, entry), e, entry) &&
+    for (int i = 0; i < g->n_modules && found == CUDA_ERROR_NOT_FOUND; i++)
+        found = a->module_kernel(out, g->modules[i], entry);
+    return cuda_fine(&g->cuda, found, e, entry) &&
            cuda_fine(&g->cuda, a->kernel_attribute(&registers, CUDA_KERNEL_REGISTERS, *out), e, entry) &&
            (shared_bytes <= 48 << 10 ||
             cuda_fine(&g->cuda, a->kernel_set(*out, CUDA_KERNEL_MAX_DYNAMIC_SHARED, shared_bytes), e, entry));
@@ -150,7 +162,7 @@ static bool gpu_open(Exec *x, const CnncFunction *const *functions, int n, RtErr
     if (!cuda_open(&g->cuda, e))
         return false;
     const CudaApi *a = &g->cuda.api;
-    if (!load_module(g, x->model->gpu, e) ||
+    if (!load_modules(g, x->model->gpu, e) ||
         !cuda_fine(&g->cuda, a->stream_create(&g->compute, CUDA_STREAM_NON_BLOCKING), e, "starting the GPU") ||
         !cuda_fine(&g->cuda, a->stream_create(&g->upload, CUDA_STREAM_NON_BLOCKING), e, "starting the GPU"))
         return false;
@@ -176,8 +188,8 @@ static void gpu_close(Exec *x)
             a->stream_destroy(g->upload);
         if (g->compute)
             a->stream_destroy(g->compute);
-        if (g->module)
-            a->module_unload(g->module);
+        for (int i = 0; i < g->n_modules; i++)
+            a->module_unload(g->modules[i]);
     }
     cuda_close(&g->cuda);
     for (int i = 0; i < g->n_functions; i++)

@@ -10,7 +10,8 @@ typedef struct { const CnncFunction *function; const CnncGpuFunction *gpu; CudaK
 
 typedef struct Gpu {
     Cuda cuda;
-    CudaModule module;
+    CudaModule modules[CNNC_GPU_PARTS];   /* the parts of the text, for this GPU */
+    int n_modules;
     CudaStream compute, upload;
     CudaKernel feed;         /* NULL when the text has none */
     GpuFunction functions[GPU_FUNCTIONS];

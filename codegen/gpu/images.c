@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- --gpu ---- */
 
@@ -94,24 +95,43 @@ static void run_jobs(Job *jobs, int n)
 
 /* ---- all of them ---- */
 
-static int fill_jobs(Job *jobs, const GpuTargets *t, Nvrtc *n, const char *text)
+static Job new_job(Nvrtc *n, const char *text, int sm, bool ptx)
 {
-    int count = 0;
-    for (int i = 0; i < t->n + (t->ptx != 0); i++) {
-        int sm = i < t->n ? t->sm[i] : t->ptx;
-        jobs[count] = (Job){.arena = arena_new(), .nvrtc = n, .text = text, .sm = sm, .ptx = i == t->n};
-        if (nvrtc_architecture(n, sm) != sm) {   /* a GPU newer than NVRTC: PTX, which its driver compiles */
-            jobs[count].sm = nvrtc_architecture(n, sm);
-            jobs[count].ptx = true;
-        }
-        count++;
+    Job j = {.arena = arena_new(), .nvrtc = n, .text = text, .sm = sm, .ptx = ptx};
+    if (nvrtc_architecture(n, sm) != sm) {   /* a GPU newer than NVRTC: PTX, which its driver compiles */
+        j.sm = nvrtc_architecture(n, sm);
+        j.ptx = true;
     }
+    return j;
+}
+
+static int fill_jobs(Arena *a, Job *jobs, const GpuTargets *t, Nvrtc *n, const char *text)
+{
+    const char *parts[CNNC_GPU_PARTS] = {text};
+    int count = 0, n_parts = t->in_parts ? gpu_text_parts(a, text, (int)sysconf(_SC_NPROCESSORS_ONLN), parts) : 1;
+    for (int i = 0; i < t->n; i++)
+        for (int k = 0; k < n_parts; k++)
+            jobs[count++] = new_job(n, parts[k], t->sm[i], false);
+    if (t->ptx)
+        jobs[count++] = new_job(n, text, t->ptx, true);
     return count;
 }
 
-/* Copies what the jobs made into the arena. */
-static void keep_images(Arena *a, Program *p, const Job *jobs, int n, GpuUses *uses)
+/* Adds a part's kernels to those of its GPU. */
+static void add_uses(Arena *a, GpuUses *to, const GpuUses *part)
 {
+    GpuUse *all = NEWN(a, GpuUse, to->n + part->n);
+    for (int i = 0; i < to->n + part->n; i++)
+        all[i] = i < to->n ? to->uses[i] : part->uses[i - to->n];
+    *to = (GpuUses){part->sm, all, to->n + part->n};
+}
+
+/* Copies what the jobs made into the arena. */
+static void keep_images(Arena *a, Program *p, const Job *jobs, int n, int n_gpus, GpuUses *uses)
+{
+    int n_code = 0;
+    for (int i = 0; i < n; i++)
+        n_code += !jobs[i].ptx;
     CnncGpu *g = NEW(a, CnncGpu);
     CnncGpuImage *images = NEWN(a, CnncGpuImage, n);
     *g = *p->model.gpu;
@@ -119,8 +139,10 @@ static void keep_images(Arena *a, Program *p, const Job *jobs, int n, GpuUses *u
         char *bytes = arena_alloc(a, jobs[i].code.size);
         memcpy(bytes, jobs[i].code.bytes, jobs[i].code.size);
         images[i] = (CnncGpuImage){.sm = jobs[i].sm, .ptx = jobs[i].ptx, .bytes = bytes, .size = (int64_t)jobs[i].code.size};
-        if (uses && !jobs[i].ptx)
-            uses[i] = gpu_read_uses(a, jobs[i].sm, jobs[i].code.log);
+        if (uses && !jobs[i].ptx) {
+            GpuUses part = gpu_read_uses(a, jobs[i].sm, jobs[i].code.log);
+            add_uses(a, &uses[i * n_gpus / n_code], &part);
+        }
     }
     g->images = images;
     g->n_images = n;
@@ -129,17 +151,17 @@ static void keep_images(Arena *a, Program *p, const Job *jobs, int n, GpuUses *u
 
 static ImagesStatus compile_with(Arena *a, Program *p, const GpuTargets *targets, Nvrtc *nvrtc, GpuUses *uses, const char **why)
 {
-    Job jobs[MAX_GPU_TARGETS + 1];
-    int n = fill_jobs(jobs, targets, nvrtc, p->model.gpu->text);
+    Job jobs[MAX_GPU_TARGETS * CNNC_GPU_PARTS + 1];
+    int n = fill_jobs(a, jobs, targets, nvrtc, p->model.gpu->text);
     ImagesStatus status = IMAGES_FINE;
     run_jobs(jobs, n);
     for (int i = 0; i < n && status == IMAGES_FINE; i++)
         if (!jobs[i].fine) {
-            *why = gpu_explain_log(a, &p->model, jobs[i].code.log);
+            *why = gpu_explain_log(a, &p->model, jobs[i].text, jobs[i].code.log);
             status = IMAGES_REFUSED;
         }
     if (status == IMAGES_FINE)
-        keep_images(a, p, jobs, n, uses);
+        keep_images(a, p, jobs, n, targets->n, uses);
     for (int i = 0; i < n; i++)
         arena_free(jobs[i].arena);
     return status;

@@ -56,10 +56,10 @@ static int error_line(const char *log)
     return 0;
 }
 
-const char *gpu_explain_log(Arena *a, const CnncModel *m, const char *log)
+const char *gpu_explain_log(Arena *a, const CnncModel *m, const char *text, const char *log)
 {
     int line = error_line(log);
-    const char *entry = line > 0 ? kernel_at(a, m->gpu->text, line) : NULL;
+    const char *entry = line > 0 ? kernel_at(a, text, line) : NULL;
     const CnncGpuLaunch *l = entry ? launch_of(m->gpu, entry) : NULL;
     if (l && l->first_layer >= 0 && l->first_layer < m->n_layers)
         return arena_printf(a, "NVRTC refuses the kernel %s of layer %s (%s):\n%s", l->name, m->layers[l->first_layer].name,

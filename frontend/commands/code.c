@@ -39,7 +39,7 @@ int code_open(CodeGen *c, Compile *cc)
     int sm = 0;
     if (o->device && !device_choose(o->device, &sm, o->quiet ? NULL : stderr, &e))
         return code_runtime_error(&e);
-    return sm ? code_open_gpu(c, cc, &(GpuTargets){.sm = {sm}, .n = 1}) : code_open_cpu(c, cc);
+    return sm ? code_open_gpu(c, cc, &(GpuTargets){.sm = {sm}, .n = 1, .in_parts = true}) : code_open_cpu(c, cc);
 }
 
 int code_open_gpu(CodeGen *c, Compile *cc, const GpuTargets *gpus)

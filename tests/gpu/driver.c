@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #define API __attribute__((visibility("default")))
-enum { GUARD = 4096, FAKE_SM = 90, INVALID = 1, NOT_FOUND = 500 };
+enum { GUARD = 4096, FAKE_SM = 90, INVALID = 1 };
 /* Both go to a kernel as a block of bytes on the stack. */
 _Static_assert(sizeof(CnncGpuFeed) <= sizeof(CnncArgs), "a feed fits where arguments lie");
 
@@ -402,7 +402,7 @@ API int cuModuleGetFunction(CudaKernel *kernel, CudaModule m, const char *name)
 {
     void *code = dlsym(m->library, name);
     if (!code)
-        return NOT_FOUND;
+        return CUDA_ERROR_NOT_FOUND;
     struct CudaKernel *k = calloc(1, sizeof *k);
     if (!k)
         die("out of memory", NULL);

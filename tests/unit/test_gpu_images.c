@@ -50,10 +50,10 @@ static void mistakes_name_their_layer(void **state)
     const CnncGpuFunction infer = {.launches = launches, .n_launches = 2};
     const CnncGpu gpu = {.text = text, .infer = &infer};
     const CnncModel m = {.layers = layers, .n_layers = 2, .gpu = &gpu};
-    assert_non_null(strstr(gpu_explain_log(a, &m, "cnnc.cu(8): error: identifier \"wrong\" is undefined\n"), "kernel 2.relu of layer 2 (ReLU):\ncnnc.cu(8)"));
-    assert_non_null(strstr(gpu_explain_log(a, &m, "cnnc.cu(4): warning: x\ncnnc.cu(4): error: y\n"), "kernel conv1.conv of layer conv1 (Conv2d)"));
-    assert_non_null(strstr(gpu_explain_log(a, &m, "cnnc.cu(1): error: y\n"), "kernel text:"));
-    assert_non_null(strstr(gpu_explain_log(a, &m, "out of memory\n"), "out of memory"));
+    assert_non_null(strstr(gpu_explain_log(a, &m, text, "cnnc.cu(8): error: identifier \"wrong\" is undefined\n"), "kernel 2.relu of layer 2 (ReLU):\ncnnc.cu(8)"));
+    assert_non_null(strstr(gpu_explain_log(a, &m, text, "cnnc.cu(4): warning: x\ncnnc.cu(4): error: y\n"), "kernel conv1.conv of layer conv1 (Conv2d)"));
+    assert_non_null(strstr(gpu_explain_log(a, &m, text, "cnnc.cu(1): error: y\n"), "kernel text:"));
+    assert_non_null(strstr(gpu_explain_log(a, &m, text, "out of memory\n"), "out of memory"));
     arena_free(a);
 }
 
