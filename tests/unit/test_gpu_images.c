@@ -57,6 +57,26 @@ static void mistakes_name_their_layer(void **state)
     arena_free(a);
 }
 
+/* Each kernel is in one part, each part has what stands before the first. */
+static void texts_in_parts(void **state)
+{
+    (void)state;
+    Arena *a = arena_new();
+    const char *whole = "typedef int CnncArgs;\n", *parts[CNNC_GPU_PARTS];
+    for (int i = 0; i < 9; i++)
+        whole = arena_printf(a, "%s\n// kernel %d\n__global__ void k%d(CnncArgs args)\n{\n    if (args) {\n    }\n}\n", whole, i, i);
+    whole = arena_printf(a, "%s// the end\n", whole);
+    assert_true(gpu_text_parts(a, whole, 1, parts) == 1 && parts[0] == whole);
+    assert_int_equal(gpu_text_parts(a, whole, 8, parts), 2);   /* four kernels a part at least */
+    for (int i = 0; i < 9; i++) {
+        const char *name = arena_printf(a, " k%d(", i);
+        assert_int_not_equal(strstr(parts[0], name) != NULL, strstr(parts[1], name) != NULL);
+    }
+    assert_true(strstr(parts[0], "typedef") && strstr(parts[1], "typedef") && strstr(parts[1], "// the end"));
+    assert_int_equal(gpu_text_parts(a, "no kernel\n", 8, parts), 1);
+    arena_free(a);
+}
+
 static void resources_are_read(void **state)
 {
     (void)state;
@@ -192,7 +212,7 @@ static void the_oldest_go_first(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names_of_gpus), cmocka_unit_test(mistakes_name_their_layer), cmocka_unit_test(resources_are_read),
+        cmocka_unit_test(names_of_gpus), cmocka_unit_test(mistakes_name_their_layer), cmocka_unit_test(texts_in_parts), cmocka_unit_test(resources_are_read),
         cmocka_unit_test(occupancy_and_bounds), cmocka_unit_test(entries_come_back_whole_or_not_at_all), cmocka_unit_test(the_oldest_go_first),
     };
     return cmocka_run_group_tests(tests, make_home, remove_home);
