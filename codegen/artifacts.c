@@ -90,7 +90,7 @@ static bool link_shared(Linker *l, const char *result)
     const char *name = arena_printf(l->a, "-Wl,-soname=%s", last_part(l->job->out));
     bool plain = !strchr(name + 4, ',');   /* a comma would split the option */
     return link_parts(l, (const char *[]){"-shared", "-nostdlib", "-fPIC", "-O1", "-w", "-fno-stack-protector", "-fno-asynchronous-unwind-tables",
-                                          "-Wl,-Bsymbolic", "-Wl,-s", "-Wl,-z,noexecstack", entry, plain ? name : "-shared", NULL}, result);
+                                          "-Wl,-Bsymbolic", "-Wl,-s", "-Wl,-z,noexecstack", "-Wl,--build-id=none", entry, plain ? name : "-shared", NULL}, result);
 }
 
 static bool make_archive(Linker *l, const char *result)

@@ -288,11 +288,10 @@ Program *compile_inference(Arena *a, PassContext *pc, const RefNamed *weights, i
         return NULL;
     fill_model(a, p, pc->module, p->infer->kernels, o);
     p->model.infer = function_table(a, p->infer);
-    if (!consts_fill(c.consts, g, weights, n_weights, &p->model.consts, &p->model.consts_bytes))
-        return NULL;
     if (o->always_selftest || (o->selftest && selftest_is_quick(&p->model)))
         record_selftest(a, &p->model, written, weights, n_weights);
-    return p;
+    ConstsInput in = {.graph = g, .weights = weights, .n_weights = n_weights, .weights_once = o->weights_once};
+    return consts_fill(c.consts, &in, &p->model.consts, &p->model.consts_bytes) ? p : NULL;
 }
 
 Program *compile_training(Arena *a, PassContext *pc, CompileOptions *o)
@@ -317,7 +316,7 @@ Program *compile_training(Arena *a, PassContext *pc, CompileOptions *o)
     p->model.step = function_table(a, p->step);
     p->model.eval = function_table(a, p->eval);
     p->model.train = &pc->module->train.train;
-    if (!consts_fill(c.consts, eval, NULL, 0, &p->model.consts, &p->model.consts_bytes))
+    if (!consts_fill(c.consts, &(ConstsInput){.graph = eval}, &p->model.consts, &p->model.consts_bytes))
         return NULL;
     return p;
 }
@@ -357,5 +356,5 @@ Program *compile_graph(Arena *a, const Graph *g, const Fusion *f, CompileOptions
     Function *fn = compile_function(&c, step ? "step" : "infer", g, f, PARAMS_IN_STATE, step);
     *(step ? &p->step : &p->infer) = fn;
     *(step ? &p->model.step : &p->model.infer) = function_table(a, fn);
-    return consts_fill(c.consts, g, NULL, 0, &p->model.consts, &p->model.consts_bytes) ? p : NULL;
+    return consts_fill(c.consts, &(ConstsInput){.graph = g}, &p->model.consts, &p->model.consts_bytes) ? p : NULL;
 }

@@ -4,8 +4,10 @@
 #include "codegen/winograd.h"
 
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
-enum { ALIGN = 64 };
+enum { ALIGN = 64, FORGET = 1 << 20 };   /* FORGET: weights packed between two returns of memory */
 typedef struct { const KernelList *l; BufId buf; int64_t offset; } Slot;
 struct Consts { Arena *a; Vec(Slot) slots; int64_t bytes; };
 
@@ -53,7 +55,18 @@ static void put(char *to, DType t, int64_t index, double v)
         ((int64_t *)to)[index] = (int64_t)v;
 }
 
-static void pack(const Buffer *b, const double *data, char *to)
+/* Values before packing, row-major: doubles, or floats that were never anything else. */
+typedef struct { const double *doubles; const float *floats; bool once; } Values;
+
+/* Gives back the memory of `bytes` bytes of weights that have been read for the last time: whole pages. */
+static void forget(const void *from, size_t bytes)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = ((uintptr_t)from + page - 1) & ~(page - 1), end = ((uintptr_t)from + bytes) & ~(page - 1);
+    if (end > first)
+        madvise((void *)first, end - first, MADV_DONTNEED);
+}
+
+static void pack(const Buffer *b, const Values *v, char *to)
 {
     int64_t n = shape_elements(&b->shape), index[MAX_RANK] = {0}, stride[MAX_RANK];
     int rank = b->shape.rank, blocked = b->layout.block_dim, lanes = b->layout.lanes, paired = layout_pair_dim(&b->layout);
@@ -65,41 +78,69 @@ static void pack(const Buffer *b, const double *data, char *to)
             at += d == blocked  ? index[d] / lanes * stride[d] + index[d] % lanes * lane
                   : d == paired ? index[d] / 2 * stride[d] + index[d] % 2
                                 : index[d] * stride[d];
-        put(to, b->dtype, at, data[i]);
+        put(to, b->dtype, at, v->floats ? (double)v->floats[i] : v->doubles[i]);
+        if (v->once && (i + 1) % FORGET == 0)
+            forget(v->floats + i + 1 - FORGET, FORGET * sizeof *v->floats);
         for (int d = rank - 1; d >= 0 && ++index[d] == b->shape.dim[d]; d--)
             index[d] = 0;
     }
 }
 
-bool consts_fill(Consts *c, const Graph *g, const RefNamed *weights, int32_t n, const char **data, int64_t *bytes)
+static const RefNamed *find_weight(const ConstsInput *in, const char *name)
 {
-    Vec(ValueId) want = {0};
-    for (uint32_t i = 0; i < c->slots.len; i++) {
-        const Buffer *b = &c->slots.at[i].l->buffers.at[c->slots.at[i].buf];
-        if (!b->data)
-            vec_push(c->a, &want, b->value);
+    for (int32_t i = 0; name && i < in->n_weights; i++)
+        if (!strcmp(in->weights[i].name, name))
+            return &in->weights[i];
+    return NULL;
+}
+
+static bool is_packed_once(const Consts *c, ValueId v)
+{
+    int slots = 0;
+    for (uint32_t i = 0; i < c->slots.len; i++)
+        slots += c->slots.at[i].l->buffers.at[c->slots.at[i].buf].value == v;
+    return slots == 1;
+}
+
+/* A weight as it was given is packed from where it lies; what is folded is computed for its own slot and gone after it. */
+static bool slot_values(const Consts *c, Arena *scratch, const Buffer *b, const ConstsInput *in, Values *out)
+{
+    if (b->data) {
+        out->doubles = b->data;
+        return true;
     }
-    RefRun *run = NULL;
-    if (want.len) {
-        RefInputs in = {.n = 1, .params = weights, .n_params = n, .want = want.at, .n_want = (int32_t)want.len};
-        run = ref_run(c->a, g, &in);
+    const RefNamed *w = graph_def(in->graph, b->value)->op == OP_PARAM ? find_weight(in, graph_value(in->graph, b->value)->name) : NULL;
+    if (w && w->floats && !w->data && !b->winograd && w->count == shape_elements(&b->shape)) {
+        *out = (Values){.floats = w->floats, .once = in->weights_once && is_packed_once(c, b->value)};
+        return true;
     }
+    RefInputs ri = {.n = 1, .params = in->weights, .n_params = in->n_weights, .want = &b->value, .n_want = 1};
+    RefRun *run = ref_run(scratch, in->graph, &ri);
+    out->doubles = run->value[b->value].data;
+    if (b->winograd && out->doubles) {
+        double *u = NEWN(scratch, double, shape_elements(&b->shape));
+        winograd_weights(b->winograd, out->doubles, b->shape.dim[1], b->shape.dim[2], u);
+        out->doubles = u;
+    }
+    return out->doubles != NULL;
+}
+
+bool consts_fill(Consts *c, const ConstsInput *in, const char **data, int64_t *bytes)
+{
     char *block = arena_alloc(c->a, (size_t)c->bytes + 2 * ALIGN);
+    bool fine = true;
     block += (ALIGN - (uintptr_t)block % ALIGN) % ALIGN;
-    for (uint32_t i = 0; i < c->slots.len; i++) {
+    for (uint32_t i = 0; i < c->slots.len && fine; i++) {
         const Slot *s = &c->slots.at[i];
         const Buffer *b = &s->l->buffers.at[s->buf];
-        const double *v = b->data ? b->data : run->value[b->value].data;
-        if (!v)
-            return false;
-        if (b->winograd) {
-            double *u = NEWN(c->a, double, shape_elements(&b->shape));
-            winograd_weights(b->winograd, v, b->shape.dim[1], b->shape.dim[2], u);
-            v = u;
-        }
-        pack(b, v, block + s->offset);
+        Arena *scratch = arena_new();
+        Values v = {0};
+        fine = slot_values(c, scratch, b, in, &v);
+        if (fine)
+            pack(b, &v, block + s->offset);
+        arena_free(scratch);
     }
     *data = block;
     *bytes = c->bytes;
-    return true;
+    return fine;
 }

@@ -131,19 +131,21 @@ static int load_weights(CodeGen *c, const CnncTensor *tensors, int32_t n, char *
     return fine ? EXIT_FINE : code_runtime_error(&e);
 }
 
-/* Tensors in `state` as named arrays of doubles. */
+/* Names for the tensors in `state`: floats stay where they are, counters become doubles. */
 static void name_weights(CodeGen *c, const CnncTensor *tensors, int32_t n, const char *state)
 {
     Arena *a = c->cc->arena;
     c->weights = NEWN(a, RefNamed, n + 1);
     c->n_weights = n;
     for (int32_t i = 0; i < n; i++) {
-        int64_t count = tensor_elements(&tensors[i]);
-        double *values = NEWN(a, double, count + 1);
-        const char *at = state + tensors[i].offset;
-        for (int64_t k = 0; k < count; k++)
-            values[k] = tensors[i].dtype == CNNC_I64 ? (double)((const int64_t *)at)[k] : ((const float *)at)[k];
-        c->weights[i] = (RefNamed){.name = tensors[i].name, .data = values, .count = count};
+        const void *at = state + tensors[i].offset;
+        c->weights[i] = (RefNamed){.name = tensors[i].name, .count = tensor_elements(&tensors[i]), .floats = at};
+        if (tensors[i].dtype != CNNC_I64)
+            continue;
+        double *values = NEWN(a, double, c->weights[i].count + 1);
+        for (int64_t k = 0; k < c->weights[i].count; k++)
+            values[k] = (double)((const int64_t *)at)[k];
+        c->weights[i].data = values;
     }
 }
 

@@ -54,7 +54,7 @@ static void print_weights(const CodeGen *c, LayerId layer, FILE *to)
         const Value *v = graph_value(g, node->out[0]);
         const RefNamed *w = find_weight(c, v->name);
         if (w)
-            explain_print_weight(to, v->name, &v->shape, w->data, &node->attrs.param, v->dtype == DT_I64);
+            explain_print_weight(to, v->name, &v->shape, ref_named_data(c->cc->arena, w), &node->attrs.param, v->dtype == DT_I64);
     }
 }
 
@@ -91,7 +91,7 @@ static int layer_value(CodeGen *c, ValueId want, const double **x)
 static const double *param_of(const CodeGen *c, LayerId layer, const char *what)
 {
     const RefNamed *w = find_weight(c, arena_printf(c->cc->arena, "%s.%s", c->cc->module.graph->layers.at[layer].name, what));
-    return w ? w->data : NULL;
+    return w ? ref_named_data(c->cc->arena, w) : NULL;
 }
 
 static int print_pixel(CodeGen *c, LayerId layer, FILE *to)

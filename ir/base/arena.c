@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 
 typedef struct Chunk Chunk;
-struct Chunk { Chunk *prev; size_t used, size; };
+struct Chunk { Chunk *prev; size_t used, touched, size;   /* touched: most that was ever used */ };
 struct Arena { Chunk *top; size_t bytes; };
 
 enum { ALIGN = 16, FIRST_CHUNK = 64 * 1024 };
@@ -21,9 +21,9 @@ static void out_of_memory(size_t bytes)
     abort();
 }
 
-static void *checked_malloc(size_t bytes)
+static void *checked_calloc(size_t bytes)
 {
-    void *p = malloc(bytes);
+    void *p = calloc(1, bytes);
     if (!p)
         out_of_memory(bytes);
     return p;
@@ -45,7 +45,7 @@ static void push_chunk(Arena *a, size_t at_least)
         size = 64u << 20;
     if (size < at_least)
         size = at_least;
-    Chunk *c = checked_malloc(HEADER + size);
+    Chunk *c = checked_calloc(HEADER + size);
     ask_for_large_pages(c, HEADER + size);
     *c = (Chunk){.prev = a->top, .used = 0, .size = size};
     a->top = c;
@@ -53,7 +53,7 @@ static void push_chunk(Arena *a, size_t at_least)
 
 Arena *arena_new(void)
 {
-    Arena *a = checked_malloc(sizeof *a);
+    Arena *a = checked_calloc(sizeof *a);
     *a = (Arena){0};
     push_chunk(a, 0);
     return a;
@@ -79,9 +79,13 @@ void *arena_alloc(Arena *a, size_t bytes)
     if (a->top->size - a->top->used < need)
         push_chunk(a, need);
     char *p = (char *)a->top + HEADER + a->top->used;
-    a->top->used += need;
+    Chunk *c = a->top;
+    if (c->used < c->touched)   /* the rest is still as calloc gave it: pages that nobody writes cost nothing */
+        memset(p, 0, c->touched - c->used < need ? c->touched - c->used : need);
+    c->used += need;
+    c->touched = c->used > c->touched ? c->used : c->touched;
     a->bytes += need;
-    return memset(p, 0, need);
+    return p;
 }
 
 void *arena_grow(Arena *a, const void *old, size_t old_bytes, size_t new_bytes)

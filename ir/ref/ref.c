@@ -45,6 +45,16 @@ void ref_run_node(Arena *a, const Graph *g, NodeId node, int64_t n, RefTensor *v
         value[nd->out[i]] = out[i];
 }
 
+const double *ref_named_data(Arena *a, const RefNamed *t)
+{
+    if (t->data)
+        return t->data;
+    double *data = NEWN(a, double, t->count + 1);
+    for (int64_t i = 0; i < t->count; i++)
+        data[i] = t->floats[i];
+    return data;
+}
+
 static const double *find_param(const Graph *g, ValueId v, const RefInputs *in, int64_t count, Arena *a, const char **error)
 {
     const char *name = graph_value(g, v)->name;
@@ -54,7 +64,7 @@ static const double *find_param(const Graph *g, ValueId v, const RefInputs *in, 
         if (strcmp(in->params[i].name, name) != 0)
             continue;
         if (in->params[i].count == count)
-            return in->params[i].data;
+            return ref_named_data(a, &in->params[i]);
         *error =
             arena_printf(a, "\"%s\" has %lld elements, %lld expected", name, (long long)in->params[i].count, (long long)count);
         return NULL;

@@ -12,7 +12,8 @@
 /* data == NULL: no value (not computed, or an output that has no meaning: RMSprop's buf' without a buf). */
 typedef struct { Shape shape; double *data; } RefTensor;
 
-typedef struct { const char *name; const double *data; int64_t count; } RefNamed;
+/* floats: the values where data is NULL: large weights need not be held as doubles. */
+typedef struct { const char *name; const double *data; int64_t count; const float *floats; } RefNamed;
 typedef struct {
     int64_t n;                  /* real samples, 1..graph->batch */
     const double *input;        /* [n][input shape] */
@@ -32,6 +33,8 @@ typedef struct {
     const char *error;          /* NULL: fine; else what was missing or did not fit, and values stop there */
 } RefRun;
 
+/* A named tensor as doubles: its data, or a copy in the arena. */
+const double *ref_named_data(Arena *a, const RefNamed *t);
 RefRun *ref_run(Arena *a, const Graph *g, const RefInputs *in);
 /* One node: reads its inputs' tensors in value[] (indexed by ValueId) and fills in its outputs', n rows for batched ones.
  * For constants (fold.weight of parameters) and for tests. Not for leaves. */

@@ -211,7 +211,7 @@ static inline void check_program(Arena *a, const Case *c, const EmitTarget *targ
     for (NodeId n = 1; n < g->nodes.len; n++)
         if (graph_node(g, n)->op == OP_PARAM) {
             const Value *v = graph_value(g, graph_node(g, n)->out[0]);
-            w[n_w++] = (RefNamed){v->name, state[graph_node(g, n)->out[0]], shape_elements(&v->shape)};
+            w[n_w++] = (RefNamed){v->name, state[graph_node(g, n)->out[0]], shape_elements(&v->shape), NULL};
         }
     Program *p = compile_inference(a, &pc, w, n_w, &o);
     if (!p)

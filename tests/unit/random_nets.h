@@ -90,7 +90,7 @@ static inline RefNamed *net_read_safetensors(Arena *a, const char *path, int32_t
         size_t begin = (size_t)cJSON_GetArrayItem(cJSON_GetObjectItem(item, "data_offsets"), 0)->valuedouble;
         const char *type = cJSON_GetObjectItem(item, "dtype")->valuestring;
         list[(*n)++] =
-            (RefNamed){arena_strdup(a, item->string), net_numbers(a, path, type, f.data + 8 + size + begin, count), count};
+            (RefNamed){arena_strdup(a, item->string), net_numbers(a, path, type, f.data + 8 + size + begin, count), count, NULL};
     }
     cJSON_Delete(all);
     return list;

@@ -92,7 +92,7 @@ static RefNamed *weights_of(Arena *a, const Graph *g, int32_t *n)
         const Value *v = graph_value(g, graph_node(g, id)->out[0]);
         double *data = NEWN(a, double, shape_elements(&v->shape));
         net_init(v->name, &v->shape, data);
-        w[(*n)++] = (RefNamed){v->name, data, shape_elements(&v->shape)};
+        w[(*n)++] = (RefNamed){v->name, data, shape_elements(&v->shape), NULL};
     }
     return w;
 }

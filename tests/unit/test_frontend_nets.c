@@ -110,7 +110,7 @@ static RefNamed *step_params(const Net *t, const Graph *g, int32_t *n)
         if (graph_node(g, id)->op == OP_PARAM && graph_node(g, id)->attrs.param.optimizer) {
             const Value *v = graph_value(g, graph_node(g, id)->out[0]);
             int64_t count = shape_elements(&v->shape);
-            p[(*n)++] = (RefNamed){v->name, NEWN(t->a, double, count + 1), count};
+            p[(*n)++] = (RefNamed){v->name, NEWN(t->a, double, count + 1), count, NULL};
         }
     return p;
 }

@@ -166,7 +166,7 @@ static void missing_values_are_told(void **state)
     ValueId p = graph_add_param(g, "0.weight", &(ParamAttrs){.init = INIT_ZEROS}, &shape, -1, (Span){0});
     ValueId q = graph_add_param(g, "1.weight", &(ParamAttrs){.init = INIT_ZEROS}, &shape, -1, (Span){0});
     double three[3] = {1, 2, 3};
-    RefNamed named[] = {{"0.weight", three, 3}, {"1.weight", three, 2}};
+    RefNamed named[] = {{"0.weight", three, 3, NULL}, {"1.weight", three, 2, NULL}};
     RefRun *run = ref_run(a, g, &(RefInputs){.n = 1, .params = named, .n_params = 1});
     assert_string_equal(run->error, "no values for \"1.weight\"");
     run = ref_run(a, g, &(RefInputs){.n = 1, .params = named, .n_params = 2});

@@ -147,7 +147,7 @@ static RefNamed *random_params(Arena *a, const Graph *g, int *n)
             continue;
         const Value *v = graph_value(g, node->out[0]);
         RefTensor t = case_gen(a, 77 + id, 2039, 1019, v->shape);
-        p[(*n)++] = (RefNamed){v->name, t.data, shape_elements(&v->shape)};
+        p[(*n)++] = (RefNamed){v->name, t.data, shape_elements(&v->shape), NULL};
     }
     return p;
 }
