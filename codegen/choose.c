@@ -13,6 +13,7 @@
 
 enum { MIN_LANES = 4 };
 #define MIN_CHANNEL_USE 0.9
+#define MIN_WHOLE 0.9            /* share of the work with whole vectors of channels */
 
 BufId buffer_root(const KernelList *l, BufId b)
 {
@@ -58,16 +59,42 @@ static double channel_use(const KernelList *l, const NestTarget *t)
     return padded > 0 ? all / padded : 0;
 }
 
+typedef struct { double all, whole; } ImageWork;
+
+/* Adds the multiply-adds of a kernel that works on images; they are whole when its images have whole vectors of channels. */
+static void count_images(const KernelList *l, const Kernel *k, int lanes, ImageWork *w)
+{
+    bool images = false, whole = true;
+    for (int i = 0; i < k->n_access; i++) {
+        const Buffer *b = &l->buffers.at[k->access[i].buf];
+        if (!b->batched || b->kind != BUF_WORK || b->shape.rank < 3)
+            continue;
+        images = true;
+        whole = whole && b->shape.dim[1] % lanes == 0;
+    }
+    w->all += images ? k->macs : 0;
+    w->whole += images && whole ? k->macs : 0;
+}
+
+/* Has nearly all work whole vectors of channels? Training has no remainders of them. */
+static bool whole_channels(const KernelList *l, const NestTarget *t)
+{
+    ImageWork w = {0};
+    for (uint32_t i = 0; i < l->kernels.len; i++)
+        count_images(l, &l->kernels.at[i], t->lanes, &w);
+    return w.whole > MIN_WHOLE * w.all;
+}
+
 /* A batch of images fills the lanes whatever the channels are, but moves as many images at a time as there are lanes: where that
  * does not stay in L3, and channels fill the lanes too, image after image is faster. Winograd over pairs of bf16 has channels in the
  * lanes alone, so with pairs it is faster sooner (CIFAR VGG at batch 32: 33 ms with images, 28 with channels). */
 LayoutPlan choose_plan(const KernelList *l, const NestTarget *t, bool training)
 {
-    if (training)
-        return LAYOUT_IMAGES;
     double most = t->pairs ? 4 * (double)t->l2 : (double)t->l3;
-    bool large = bytes_of_block(l, t) > most && channel_use(l, t) >= MIN_CHANNEL_USE;
-    return l->graph->batch < t->lanes || large ? LAYOUT_CHANNELS : LAYOUT_IMAGES;
+    bool few = l->graph->batch < t->lanes, large = bytes_of_block(l, t) > most;
+    if (training)
+        return few && whole_channels(l, t) ? LAYOUT_CHANNELS : LAYOUT_IMAGES;
+    return few || (large && channel_use(l, t) >= MIN_CHANNEL_USE) ? LAYOUT_CHANNELS : LAYOUT_IMAGES;
 }
 
 NestTarget choose_lanes(LayoutPlan plan, const NestTarget *t, int64_t batch)
@@ -230,7 +257,9 @@ static int sole_axis(const Affine *f, int n_axes)
     return a;
 }
 
-/* A sum of constant weights times an image. */
+static bool is_weights(const KernelList *l, BufId b) { return l->buffers.at[b].kind == BUF_CONST || l->buffers.at[b].kind == BUF_STATE; }
+
+/* A sum of weights times an image. */
 static bool conv_shape(const KernelList *l, const Kernel *k, ConvShape *out)
 {
     for (ExprId e = 1; e < k->n_expr; e++) {
@@ -238,10 +267,10 @@ static bool conv_shape(const KernelList *l, const Kernel *k, ConvShape *out)
         if (!m || m->op != EX_MUL || k->expr[m->a].op != EX_LOAD || k->expr[m->b].op != EX_LOAD)
             continue;
         AccessId a = k->expr[m->a].at, b = k->expr[m->b].at;
-        bool a_const = l->buffers.at[k->access[a].buf].kind == BUF_CONST, b_const = l->buffers.at[k->access[b].buf].kind == BUF_CONST;
-        if (a_const == b_const)
+        bool a_weights = is_weights(l, k->access[a].buf), b_weights = is_weights(l, k->access[b].buf);
+        if (a_weights == b_weights)
             continue;
-        *out = (ConvShape){a_const ? b : a, a_const ? a : b, -1, -1};
+        *out = (ConvShape){a_weights ? b : a, a_weights ? a : b, -1, -1};
         const Access *y = &k->access[k->out[0].at];
         if (y->rank >= 2)
             out->channel = sole_axis(&y->dim[1], k->n_axes);
@@ -299,14 +328,18 @@ static void block_channels(Chooser *c, BufId b)
         x->layout = blocked(x, 1, c->t->lanes);
 }
 
-/* Weights with the output channels in the lanes: [K/L][C][R][S][L]. A weight read by two kernels keeps the first's choice. */
-static void block_weights(Chooser *c, const Kernel *k, const ConvShape *s)
+/* Weights with the output channels in the lanes: [K/L][C][R][S][L]. A constant read by two kernels keeps the first's choice;
+ * weights that are trained are copied in every step. */
+static void block_weights(Chooser *c, Kernel *k, const ConvShape *s)
 {
     const Access *w = &k->access[s->w];
     for (int d = 0; d < w->rank; d++)
         if (w->dim[d].coef[s->channel] == 1 && channels_fit(k, w, d, s->channel, c->t->lanes)) {
             Buffer *b = &c->l->buffers.at[w->buf];
-            b->layout = blocked(b, d, c->t->lanes);
+            if (b->kind == BUF_CONST)
+                b->layout = blocked(b, d, c->t->lanes);
+            else
+                redirect(k, w->buf, copy_as(c, w->buf, blocked(b, d, c->t->lanes), k));
             return;
         }
 }
@@ -370,12 +403,27 @@ static BufId plain_view(Chooser *c, BufId b, const Kernel *k)
     return kernels_add_buffer(c->l, &view);
 }
 
+/* A sum over images (a weight gradient, statistics) writes plain numbers and reads images as they are, those of the caller and
+ * other plain ones apart: these are copied when they have whole vectors of channels. */
+static void block_operands(Chooser *c, Kernel *k)
+{
+    for (AccessId i = 0; i < k->n_access; i++) {
+        const Buffer *b = &c->l->buffers.at[k->access[i].buf];
+        if (b->batched && b->kind == BUF_WORK && !b->alias_of && b->shape.rank >= 3 && b->layout.block_dim < 0 && b->shape.dim[1] % c->t->lanes == 0)
+            redirect(k, k->access[i].buf, copy_as(c, k->access[i].buf, blocked(b, 1, c->t->lanes), k));
+    }
+}
+
 static void choose_channels_kernel(Chooser *c, Kernel *k)
 {
     for (int i = 0; i < k->n_access; i++)
         k->access[i].buf = plain_view(c, k->access[i].buf, k);
-    if (k->part == WINOGRAD_PRODUCT)
+    if (k->part == WINOGRAD_PRODUCT || k->part == WINOGRAD_WEIGHTS)
         return;   /* its layouts are its own */
+    if (k->part == WINOGRAD_NONE && !c->l->buffers.at[k->access[k->out[0].at].buf].batched) {
+        block_operands(c, k);
+        return;
+    }
     if (k->part == WINOGRAD_INPUT) {
         BufId x = k->access[0].buf;
         if (c->l->buffers.at[x].layout.block_dim != 1)
@@ -408,8 +456,30 @@ static void choose_channels_kernel(Chooser *c, Kernel *k)
     }
 }
 
-static void choose_channels(KernelList *l, const NestTarget *t)
+/* A weight gradient with at least as many weights as its images have values is kept whole, cut over its outputs: partial sums would
+ * cost more to add than they save. */
+static bool many_weights(const KernelList *l, const Kernel *k, void *arg)
 {
+    int64_t weights = 0, values = 0;
+    (void)arg;
+    for (ExprId e = 1; e < k->n_expr; e++)
+        if (k->expr[e].op == EX_SUM && k->expr[k->expr[e].a].op != EX_MUL)
+            return false;
+    for (int i = 0; i < k->n_access; i++) {
+        const Buffer *b = &l->buffers.at[k->access[i].buf];
+        int64_t n = shape_elements(&b->shape);
+        if (b->batched)
+            values += n / b->shape.dim[0];
+        else if (kernel_writes(k, (AccessId)i))
+            weights = n > weights ? n : weights;
+    }
+    return k->macs > 0 && weights >= values;
+}
+
+static void choose_channels(KernelList *l, const NestTarget *t, int64_t samples)
+{
+    if (samples > 0)
+        split_batch_reductions(l, samples, many_weights, NULL);
     Chooser c = {.l = l, .t = t};
     for (uint32_t i = 0; i < l->kernels.len; i++) {
         Kernel k = l->kernels.at[i];
@@ -436,6 +506,6 @@ void choose(KernelList *l, LayoutPlan plan, const NestTarget *t, int64_t samples
     if (plan == LAYOUT_IMAGES)
         choose_images(l, t, samples);
     else
-        choose_channels(l, t);
+        choose_channels(l, t, samples);
     make_names_unique(l);
 }

@@ -5,7 +5,7 @@
 #include "codegen/nest.h"
 
 typedef enum {
-    LAYOUT_IMAGES,     /* [n/L][c][h][w][L]: training, and inference with at least L images */
+    LAYOUT_IMAGES,     /* [n/L][c][h][w][L]: at least L images, and training of narrow nets */
     LAYOUT_CHANNELS    /* per convolution: channel blocks [n][c/L][h][w][L] or planes with columns in the lanes */
 } LayoutPlan;
 
@@ -13,7 +13,7 @@ LayoutPlan choose_plan(const KernelList *l, const NestTarget *t, bool training);
 /* The target with vectors that the batch fills: with images in the lanes, wider ones would stay half empty. Vectors of half the
  * registers' width lose nothing where a multiply-add of full width takes two turns (Zen 4), and never more than empty lanes do. */
 NestTarget choose_lanes(LayoutPlan plan, const NestTarget *t, int64_t batch);
-/* samples: per slice, a multiple of t->lanes (LAYOUT_IMAGES). */
+/* samples: per slice, a multiple of t->lanes (LAYOUT_IMAGES); 0: sums over the batch stay whole. */
 void choose(KernelList *l, LayoutPlan plan, const NestTarget *t, int64_t samples);
 
 /* The buffer whose storage b shares (aliases and in-place updates followed). */

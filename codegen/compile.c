@@ -191,6 +191,13 @@ static void keep_output_inside(KernelList *l)
             l->buffers.at[b].kind = BUF_WORK;
 }
 
+/* Samples of one of at most MAX_SLICES slices, whole vectors of `lanes` images. */
+static int64_t slice_samples(int64_t batch, int64_t lanes)
+{
+    int64_t blocks = (batch + lanes - 1) / lanes;
+    return lanes * ((blocks + MAX_SLICES - 1) / MAX_SLICES);
+}
+
 static Function *compile_function(Compiler *c, const char *name, const Graph *g, const Fusion *f, ParamPlace where, bool training)
 {
     KernelList *l = lower(c->a, g, f, where);
@@ -203,23 +210,26 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
         PlanInput in = {.state_offset = state_offset, .const_offset = const_offset, .ctx = c};
         return c->o->plan(c->a, name, l, &in, c->o->plan_ctx);
     }
-    LayoutPlan layouts = choose_plan(l, &c->o->target, where == PARAMS_IN_STATE);
-    if (where == PARAMS_CONST && c->o->choices.layout != LAYOUT_BY_COST)
+    bool in_state = where == PARAMS_IN_STATE;
+    LayoutPlan layouts = choose_plan(l, &c->o->target, in_state);
+    if (!in_state && c->o->choices.layout != LAYOUT_BY_COST)
         layouts = c->o->choices.layout == LAYOUT_WANT_IMAGES ? LAYOUT_IMAGES : LAYOUT_CHANNELS;
-    NestTarget narrowed = choose_lanes(layouts, &c->o->target, g->batch);
-    const NestTarget *t = &narrowed;
-    int64_t blocks = (g->batch + t->lanes - 1) / t->lanes, samples = t->lanes * ((blocks + MAX_SLICES - 1) / MAX_SLICES);
+    if (in_state && c->o->precision == PRECISION_BF16)
+        layouts = LAYOUT_IMAGES;   /* weights rounded in the step have layouts of their own only there */
+    NestTarget fitted = choose_lanes(layouts, &c->o->target, g->batch);
+    const NestTarget *t = &fitted;
+    bool images = layouts == LAYOUT_IMAGES;
+    fitted.samples = images ? slice_samples(g->batch, t->lanes) : in_state ? slice_samples(g->batch, 1) : g->batch > 1;
     if (!c->o->no_winograd)
         c->o->winograd_layers =
-            winograd(l, t, layouts == LAYOUT_IMAGES, c->o->winograd_error > 0 ? c->o->winograd_error : WINOGRAD_ERROR, &c->o->choices);
-    bool images = layouts == LAYOUT_IMAGES;
+            winograd(l, t, images, c->o->winograd_error > 0 ? c->o->winograd_error : WINOGRAD_ERROR, &c->o->choices);
     if (c->o->precision == PRECISION_BF16)
         precision_narrow(l, t, images);
     else if (c->o->weights_precision == PRECISION_BF16)
         precision_narrow_weights(l, images);
-    choose(l, layouts, t, samples);
+    choose(l, layouts, t, images || in_state ? t->samples : 0);
     precision_pair(l);
-    PlanInput in = {.target = t, .samples = images ? samples : g->batch > 1, .apart = c->o->apart, .state_offset = state_offset, .const_offset = const_offset, .ctx = c};
+    PlanInput in = {.target = t, .apart = c->o->apart, .state_offset = state_offset, .const_offset = const_offset, .ctx = c};
     Function *fn = plan(c->a, name, l, &in);
     const char *why = NULL;
     if (!plan_verify(fn, &why))

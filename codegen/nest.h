@@ -13,6 +13,7 @@ typedef struct Nest {
     int n_par; int8_t par[MAX_AXIS];   /* loops around the register tile, outermost first; never an axis that a reduction runs over */
     int n_red; int8_t red[MAX_AXIS];   /* order of loops inside a reduction, outermost first (those axes it has) */
     int32_t tile[MAX_AXIS];        /* unrolled points of a PAR axis kept in registers (vectors, along vector_axis); 1 = none */
+    uint8_t block[MAX_AXIS];       /* PAR axis along a blocked dim outside the lanes: indices of a block, a multiple of the tile; 0 = none */
     bool unroll[MAX_AXIS];         /* RED: all iterations are unrolled */
     int slice_axis;                /* PAR axis cut into slices, or -1: slice 0 does all */
     int32_t slice_size;            /* indices of slice_axis per slice (a multiple of its vector width) */
@@ -24,8 +25,8 @@ typedef struct Nest {
     bool zero_tail;                /* outputs blocked over the batch get 0 in lanes past n (gradients rely on it) */
 } Nest;
 
-/* What the scheduler needs of a target. */
-typedef struct { int lanes, registers; int64_t l1, l2, l3; int slices_hint; bool pairs; /* multiplies pairs of bf16 */ } NestTarget;
+/* What the scheduler needs of a target, and of the function: samples of a slice of the batch, 0 where it is not cut. */
+typedef struct { int lanes, registers; int64_t l1, l2, l3, samples; bool pairs; /* multiplies pairs of bf16 */ } NestTarget;
 
 /* Layout-dependent facts of an access, shared by scheduler and emitter. */
 typedef struct {

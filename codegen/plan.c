@@ -48,7 +48,7 @@ static KernelKind kind_of(const Plan *p, const Nest *n)
 {
     const Kernel *k = n->k;
     int s = sample_axis(k);
-    if (s < 0 || k->n_strip > 0 || n->over_batch || p->in->samples == 0)
+    if (s < 0 || k->n_strip > 0 || n->over_batch || p->in->target->samples == 0)
         return ON_OUTPUTS;
     for (int o = 0; o < k->n_out; o++)
         if (!(access_axes(k, k->out[o].at) >> s & 1))
@@ -75,7 +75,7 @@ static void schedule_all(Plan *p)
             cut_nest(p->l, n, p->in->target);
         } else {
             n->slice_axis = sample_axis(k);
-            n->slice_size = k->axis[n->slice_axis].batch_div ? 1 : (int32_t)p->in->samples;
+            n->slice_size = k->axis[n->slice_axis].batch_div ? 1 : (int32_t)p->in->target->samples;
         }
     }
 }
@@ -220,7 +220,7 @@ static void make_stages(Plan *p)
             BUG("no kernel is ready: the list is not in order");
         left -= (uint32_t)s.n_nests;
         if (kind == ON_SAMPLES)
-            s.samples_per_slice = (int32_t)p->in->samples;
+            s.samples_per_slice = (int32_t)p->in->target->samples;
         s.name = s.n_nests == 1 ? s.nests[0]->k->name : arena_printf(p->a, "%s .. %s", s.nests[0]->k->name, s.nests[s.n_nests - 1]->k->name);
         vec_push(p->a, &p->stages, s);
         vec_push(p->a, &p->stage_kind, (int8_t)kind);
@@ -237,7 +237,7 @@ static int64_t storage_bytes(const Plan *p, BufId b, bool one_slice)
     if (one_slice && x->strip_elements > 0)
         n = x->strip_elements;
     else if (one_slice)
-        n = n / round_up(x->shape.dim[0], x->layout.block_dim == 0 ? x->layout.lanes : 1) * p->in->samples;
+        n = n / round_up(x->shape.dim[0], x->layout.block_dim == 0 ? x->layout.lanes : 1) * p->in->target->samples;
     return round_up(n * (int64_t)dtype_size(x->dtype), ALIGN) + ALIGN;   /* a vector may read past the last element */
 }
 

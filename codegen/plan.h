@@ -6,7 +6,6 @@
 
 typedef struct {
     const NestTarget *target;
-    int64_t samples;                  /* per slice of a batch stage; 0: the batch is not cut (one image) */
     bool apart;                       /* no stage has kernels of two layers, so that each layer's time can be told */
     /* Offset of a state tensor (bytes) by name; of a constant by buffer. Never fails: a missing tensor is a bug. */
     int64_t (*state_offset)(void *ctx, const char *name);

@@ -157,19 +157,32 @@ static int batch_lanes_axis(const Sched *s)
     return -1;
 }
 
+/* Gathers, but straight stores: the axis along the blocked dim of the output, or its last. */
+static int stored_lanes_axis(const Sched *s)
+{
+    AccessId out = s->k->out[0].at;
+    for (int a = 0; a < s->k->n_axes; a++)
+        if (s->lin[out].block[a])
+            return a;
+    return s->k->n_axes - 1;
+}
+
+/* Would a slice of samples end inside a vector along axis v? */
+static bool cut_inside_lanes(const Sched *s, int v) { return s->k->axis[v].batch && s->t->samples % s->n->lanes; }
+
 static void pick_vector_axis(Sched *s)
 {
     const Kernel *k = s->k;
     double best = 0;
     s->n->lanes = s->t->lanes;
-    bool last = k->part == WINOGRAD_WEIGHTS || k->part == WINOGRAD_ROWS || k->part == WINOGRAD_TURN;   /* their channels: straight stores */
-    s->n->vector_axis = last ? k->n_axes - 1 : batch_lanes_axis(s);
+    bool turned = k->part == WINOGRAD_ROWS || k->part == WINOGRAD_TURN;   /* their channels: straight stores */
+    s->n->vector_axis = turned ? k->n_axes - 1 : k->part == WINOGRAD_WEIGHTS ? stored_lanes_axis(s) : batch_lanes_axis(s);
     if (s->n->vector_axis >= 0)
         return;
     double scalar = scalar_cost(s);
     for (int v = 0; v < k->n_axes; v++) {
-        bool usable = ((s->par >> v & 1) || can_reduce_lanes(s, v)) && v != s->pairs;
-        if (!usable || k->axis[v].extent < 2 || k->axis[v].batch_div > 1)
+        bool usable = ((s->par >> v & 1) ? !cut_inside_lanes(s, v) : can_reduce_lanes(s, v)) && v != s->pairs;
+        if (!usable || k->axis[v].extent < 2 || k->axis[v].batch_div)
             continue;
         double cost = vector_cost(s, v);
         if (s->n->vector_axis < 0 ? cost < scalar : cost < best) {
@@ -291,6 +304,22 @@ static int64_t axis_units(const Sched *s, int a)
     return a == s->n->vector_axis ? (e + s->n->lanes - 1) / s->n->lanes : e;
 }
 
+/* Indices of a block when axis a runs along a blocked dim outside the lanes (its loop goes by blocks and inside them); else 0. */
+static int block_along(const Sched *s, int a)
+{
+    for (AccessId at = 0; at < s->k->n_access && a >= 0 && a != s->n->vector_axis; at++)
+        if (s->lin[at].linear && s->lin[at].block[a])
+            return s->lin[at].lanes;
+    return 0;
+}
+
+/* A tile's points lie in one block. */
+static bool tile_in_block(const Sched *s, int a, int64_t tile)
+{
+    int block = block_along(s, a);
+    return !block || block % tile == 0;
+}
+
 static bool tileable(const Sched *s, int a)
 {
     if (a < 0 || (s->k->axis[a].batch && !s->n->over_batch) || axis_units(s, a) < 2 || s->n->tile[a] > 1)
@@ -299,12 +328,7 @@ static bool tileable(const Sched *s, int a)
         if ((s->reduced >> r & 1) && !s->n->unroll[r] && s->k->axis[a].kind == AXIS_PAR && guards_with(s, r, a) &&
             s->k->axis[r].extent > 1)
             return false;
-    if (a == s->n->vector_axis)
-        return true;
-    for (AccessId at = 0; at < s->k->n_access; at++)   /* an axis along a blocked dim loops by blocks and lanes: not in a tile */
-        if (s->lin[at].linear && s->lin[at].block[a])
-            return false;
-    return true;
+    return s->contraction || !block_along(s, a);
 }
 
 /* Candidate of `set` whose neighbouring points are nearest in memory for access at (last in loop order on ties). */
@@ -415,7 +439,8 @@ static void tile_contraction(Sched *s)
     for (int64_t ta = 1; ta <= ua && ta <= max_a; ta++)
         for (int64_t tb = 1; tb <= ub && tb <= max_b; tb++) {
             bool smallest = ta * tb == 1 || (s->pairs >= 0 && ta * tb == 2);
-            if ((!fits(s, ta * fa, tb * fb, wa, wb) && !smallest) || !keeps_pairs(s, aa, ta) || !keeps_pairs(s, ab, tb))
+            if ((!fits(s, ta * fa, tb * fb, wa, wb) && !smallest) || !keeps_pairs(s, aa, ta) || !keeps_pairs(s, ab, tb) ||
+                !tile_in_block(s, aa, ta) || !tile_in_block(s, ab, tb))
                 continue;
             double c = tiles_cost(s, cut_axis(s, aa, ua * fa, ta * fa), cut_axis(s, ab, ub * fb, tb * fb));
             if (best < 0 || c < best * 0.999) {
@@ -469,11 +494,20 @@ static void pick_unrolled(Sched *s)
                 n->unroll[last] = true;
 }
 
+/* A sum over the batch: images in the lanes, or counted in loops. */
+static bool sums_samples(const Sched *s)
+{
+    for (int a = 0; a < s->k->n_axes; a++)
+        if ((s->reduced >> a & 1) && s->k->axis[a].batch)
+            return true;
+    return false;
+}
+
 /* A parallel filter axis (weight gradients) is unrolled as part of the tile, whole. */
 static void tile_filter_axis(Sched *s)
 {
     Nest *n = s->n;
-    if (!(s->contraction && n->vector_axis >= 0 && (s->reduced >> n->vector_axis & 1)))
+    if (!(s->contraction && n->vector_axis >= 0 && sums_samples(s)))
         return;
     for (int p = 0; p < s->k->n_axes; p++) {
         if (!(s->par >> p & 1) || s->k->axis[p].extent > 7 || s->k->axis[p].extent < 2)
@@ -638,5 +672,7 @@ Nest *schedule_kernel(Arena *arena, const KernelList *l, const Kernel *k, const 
         find_transpose(&s);
     }
     tile_pairs(&s);
+    for (int i = 0; i < n->n_par; i++)
+        n->block[n->par[i]] = (uint8_t)block_along(&s, n->par[i]);
     return n;
 }

@@ -46,7 +46,13 @@ static double nest_cycles(const KernelList *l, const Nest *n)
 /* A cut: units per slice along one axis, and along another that runs inside it (axis -1: not cut); the cycles of all its slices. */
 typedef struct { int axis[2]; int32_t per[2], parts[2]; double cycles, cost; } Cut;
 
-static int32_t axis_unit(const Nest *n, int a) { return (a == n->vector_axis ? n->lanes : 1) * n->tile[a]; }
+/* Indices that a slice has a multiple of: whole tiles, or blocks. */
+static int32_t axis_unit(const Nest *n, int a)
+{
+    int32_t unit = (a == n->vector_axis ? n->lanes : 1) * n->tile[a];
+    return n->block[a] > unit ? n->block[a] : unit;
+}
+
 
 static int32_t axis_units(const Nest *n, int a) { return (n->k->axis[a].extent + axis_unit(n, a) - 1) / axis_unit(n, a); }
 

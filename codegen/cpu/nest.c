@@ -249,30 +249,46 @@ static int clip_axis(Ctx *c, int a, LLVMValueRef *from, LLVMValueRef *to, GuardR
 }
 
 /* ---- axes along a blocked dim, not in the lanes: blocks, then the index inside ---- */
-typedef struct { Ctx *c; int a; int lanes; LLVMValueRef limit; int64_t inside; Body body; void *arg; } Split;
+typedef struct { Ctx *c; int a; int lanes; int32_t tile; LLVMValueRef limit; int64_t inside; Body body; void *arg; } Split;
 
+/* Indices from..to-1 of the block that is open, `points` at a time. */
+static void split_loop(Split *s, LLVMValueRef from, LLVMValueRef to, int32_t points)
+{
+    Ctx *c = s->c;
+    Saved saved = save(c, s->a);
+    Loop l = emit_loop_begin(c->e, from, to, points, "in");
+    AxisState *x = &c->axis[s->a];
+    x->lo = l.iv;
+    x->is_static = false;
+    x->points = points;
+    x->step = 1;
+    access_bind(c, s->a, l.iv, 1);
+    s->body(c, s->arg);
+    emit_loop_end(c->e, &l);
+    restore(c, s->a, &saved);
+}
+
+/* A tile divides a block, so its points lie side by side; what is left of a short block goes one by one. */
 static void split_inside(Ctx *c, void *arg)
 {
     Split *s = arg;
     Emit *e = c->e;
-    LLVMValueRef to = emit_i64(e, s->inside);
-    if (s->limit)   /* run-time extent: the last block may be short */
+    LLVMValueRef to = emit_i64(e, s->inside), whole = emit_i64(e, s->inside / s->tile * s->tile);
+    if (s->limit) {   /* run-time extent: the last block may be short */
         to = min_max(c, LLVMIntSLT, to, LLVMBuildSub(e->b, s->limit, axis_index(c, s->a), ""));
-    Saved saved = save(c, s->a);
-    Loop l = emit_loop_begin(e, emit_i64(e, 0), to, 1, "in");
-    c->axis[s->a].lo = l.iv;
-    c->axis[s->a].is_static = false;
-    access_bind(c, s->a, l.iv, 1);
-    s->body(c, s->arg);
-    emit_loop_end(e, &l);
-    restore(c, s->a, &saved);
+        whole = emit_mul(e, LLVMBuildSDiv(e->b, to, emit_i64(e, s->tile), ""), s->tile);
+    }
+    if (s->inside >= s->tile)
+        split_loop(s, emit_i64(e, 0), whole, s->tile);
+    if (s->limit ? s->tile > 1 : s->inside % s->tile)
+        split_loop(s, whole, to, 1);
 }
 
-static void for_split(Ctx *c, int a, LLVMValueRef from, LLVMValueRef to, bool dynamic, Body body, void *arg)
+static void for_split(Ctx *c, int a, LLVMValueRef from, LLVMValueRef to, int32_t tile, bool dynamic, Body body, void *arg)
 {
     Emit *e = c->e;
     int lanes = c->split[a];
-    Split s = {c, a, lanes, dynamic ? to : NULL, lanes, body, arg};
+    Split s = {c, a, lanes, tile, dynamic ? to : NULL, lanes, body, arg};
     if (dynamic) {
         LLVMValueRef blocks = LLVMBuildSDiv(e->b, emit_add(e, to, emit_i64(e, lanes - 1)), emit_i64(e, lanes), "");
         run_loop(c, a, LLVMBuildSDiv(e->b, from, emit_i64(e, lanes), ""), blocks, 1, lanes, false, split_inside, &s);
@@ -385,7 +401,7 @@ void for_axis(Ctx *c, int a, int32_t tile, bool unroll, Body body, void *arg)
     }
     bool dynamic = x->batch || sliced;
     if (c->split[a] && !vector) {
-        for_split(c, a, from, to, dynamic, body, arg);
+        for_split(c, a, from, to, tile, dynamic, body, arg);
         return;
     }
     if (dynamic) {

@@ -90,7 +90,7 @@ static void check(Net *t)
 {
     const char *why = "?";
     int compared = 0;
-    NestTarget target = {.lanes = t->lanes, .registers = 32, .l1 = 32 << 10, .l2 = 1 << 20, .l3 = 16 << 20, .slices_hint = 2};
+    NestTarget target = {.lanes = t->lanes, .registers = 32, .l1 = 32 << 10, .l2 = 1 << 20, .l3 = 16 << 20};
     Fusion f = fuse(t->a, t->g);
     t->l = lower(t->a, t->g, &f, t->mode == MODE_INFER ? PARAMS_CONST : PARAMS_IN_STATE);
     if (t->winograd)

@@ -95,6 +95,31 @@ static void test_wide_training(void **unused)
     }
 }
 
+/* Batches smaller than the vectors, and whole vectors of channels: these are in the lanes. First layer from the input's rows, borders,
+ * strides, residuals, concat, pools, depthwise, weights that outnumber the images' values and weights that do not. */
+static void test_channel_training(void **unused)
+{
+    (void)unused;
+    static const struct { const char *net; int64_t c, h, w; } wide[] = {
+        {"conv out=32 k=3 s=2 p=1; bn; act ReLU; maxpool k=3 s=2 p=1; res{conv out=32 k=3 p=1; bn; act ReLU; conv out=32 k=3 p=1; bn}{}; act ReLU; "
+         "res{conv out=48 k=3 s=2 p=1; bn}{conv out=48 k=1 s=2; bn}; act ReLU; aavg; flatten; linear out=5", 3, 27, 22},
+        {"conv out=16 k=3 p=1; bn; act ReLU; conv out=16 k=3 p=1 g=16; bn; act ReLU6; conv out=32 k=1; act SiLU; conv out=32 k=3 s=2 p=1 g=32; bn; "
+         "conv out=64 k=1; dropout p=0.3; avgpool k=2; flatten; linear out=6", 3, 12, 11},
+        {"conv out=16 k=5 p=2; cat{conv out=16 k=1}{conv out=32 k=3 p=1; act ReLU}{maxpool k=3 s=1 p=1}; bn; act ReLU; conv out=64 k=3 d=2; flatten; linear out=3", 2, 9, 10},
+    };
+    static const int64_t batches[] = {2, 3, 7};
+    for (size_t i = 0; i < ARRAY_LEN(wide) * ARRAY_LEN(batches); i++) {
+        Arena *a = arena_new();
+        EmitTarget m;
+        size_t w = i / ARRAY_LEN(batches);
+        int64_t batch = batches[i % ARRAY_LEN(batches)];
+        Case c = {.net = wide[w].net, .train = "train opt=sgd lr=0.05 momentum=0.9", .input = shape_of(3, wide[w].c, wide[w].h, wide[w].w)};
+        if (machine(a, levels[batch == 3 ? 1 : 2], &m))
+            check_step(a, &c, &m, batch);
+        arena_free(a);
+    }
+}
+
 /* Sizes that Winograd takes: strips of rows, whole images, both tile sizes, borders, residual sums, odd sizes. */
 static const struct { const char *net; int64_t c, h, w; } winograd_nets[] = {
     {"conv out=32 k=3 p=1; act ReLU; conv out=32 k=3 p=1", 32, 16, 16},
@@ -180,6 +205,6 @@ static void test_dropout(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_wide_training), cmocka_unit_test(test_programs), cmocka_unit_test(test_training), cmocka_unit_test(test_large_values), cmocka_unit_test(test_inference), cmocka_unit_test(test_dropout)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_wide_training), cmocka_unit_test(test_channel_training), cmocka_unit_test(test_programs), cmocka_unit_test(test_training), cmocka_unit_test(test_large_values), cmocka_unit_test(test_inference), cmocka_unit_test(test_dropout)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
