@@ -52,6 +52,13 @@ static inline void gpu_run_once(GpuLoaded *l, const CnncArgs *args)
     host_free_all();
 }
 
+/* memcpy and memcmp of nothing may not be given NULL, which the state of an inference is. */
+static inline void copy(void *to, const void *from, size_t bytes)
+{
+    if (bytes)
+        memcpy(to, from, bytes);
+}
+
 /* The first run of a program is done twice, with threads in another order: the bits must be the same. */
 static inline void gpu_run(void *loaded, const CnncArgs *args)
 {
@@ -59,16 +66,16 @@ static inline void gpu_run(void *loaded, const CnncArgs *args)
     size_t state = args->state ? (size_t)l->model->state_bytes : 0;
     float loss = 0;
     char *before = malloc(state + 1), *after = malloc(state + 1);
-    memcpy(before, args->state, state);
+    copy(before, args->state, state);
     gpu_run_once(l, args);
     if (!l->ran) {
         l->ran = true;
         l->run.order = (HostOrder)((l->run.order + 1) % 3);
-        memcpy(after, args->state, state);
-        memcpy(args->state, before, state);
+        copy(after, args->state, state);
+        copy(args->state, before, state);
         loss = args->results[CNNC_RES_LOSS];
         gpu_run_once(l, args);
-        if (memcmp(after, args->state, state) || memcmp(&loss, &args->results[CNNC_RES_LOSS], sizeof loss))
+        if ((state && memcmp(after, args->state, state)) || memcmp(&loss, &args->results[CNNC_RES_LOSS], sizeof loss))
             fail_msg("%s: two runs give different bits", l->net);
     }
     free(before);
