@@ -6,21 +6,12 @@
 #include "codegen/cost.h"
 #include "codegen/choose.h"
 
-static double points_of(const Kernel *k, uint32_t axes)
-{
-    double n = 1;
-    for (int a = 0; a < k->n_axes; a++)
-        if (axes >> a & 1)
-            n *= k->axis[a].extent;
-    return n;
-}
-
 /* Points of the largest loop nest of a kernel's expressions. */
-static double kernel_points(const Kernel *k)
+static double largest_nest(const Kernel *k)
 {
     double most = 0;
     for (ExprId e = 1; e < k->n_expr; e++) {
-        double n = points_of(k, k->expr[e].free_axes | k->expr[e].axes);
+        double n = kernel_points(k, k->expr[e].free_axes | k->expr[e].axes);
         most = n > most ? n : most;
     }
     return most;
@@ -58,7 +49,7 @@ static double share_inside(const Kernel *k, const Access *a)
 /* Multiplications by padding are points, too, but code may leave them out. */
 static double kernel_fmas(const Kernel *k, double batch)
 {
-    double direct = k->macs * batch, points = kernel_points(k), n = direct < points ? direct : points;
+    double direct = k->macs * batch, points = largest_nest(k), n = direct < points ? direct : points;
     for (int i = 0; n > 0 && i < k->n_access; i++)
         if (!kernel_writes(k, (AccessId)i))
             n *= share_inside(k, &k->access[i]);
@@ -77,7 +68,7 @@ static void count_bytes(const Function *f, const Kernel *k, double *bytes)
         if (!crosses_stages(f->place[b].area))
             continue;
         const Buffer *x = &f->kernels->buffers.at[b];
-        double n = points_of(k, access_axes(k, (AccessId)i)), all = (double)buffer_elements(x);
+        double n = kernel_points(k, access_axes(k, (AccessId)i)), all = (double)buffer_elements(x);
         n = (n < all ? n : all) * (double)dtype_size(x->dtype);
         bytes[root] = n > bytes[root] ? n : bytes[root];
     }

@@ -351,6 +351,15 @@ ExprId expr_reduce(KernelList *l, Kernel *k, ExprOp op, ExprId a, ExprId b, uint
     return expr_add(l, k, (Expr){.op = op, .a = a, .b = b, .axes = axes});
 }
 
+double kernel_points(const Kernel *k, uint32_t axes)
+{
+    double n = 1;
+    for (int a = 0; a < k->n_axes; a++)
+        if (axes >> a & 1)
+            n *= k->axis[a].extent;
+    return n;
+}
+
 uint32_t expr_axes(const Kernel *k, ExprId e) { return k->expr[e].free_axes; }
 
 void kernel_out(Kernel *k, AccessId at, ExprId value)

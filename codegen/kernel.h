@@ -146,6 +146,7 @@ void kernels_add(KernelList *l, Kernel *k);
 /* to[i...] = from[i...], for every element of two buffers of one shape; its layer is that of for_. */
 Kernel *kernel_copy(KernelList *l, BufId from, BufId to, const char *name, const Kernel *for_);
 bool kernel_writes(const Kernel *k, AccessId at);                                                 /* is the access an output? */
+double kernel_points(const Kernel *k, uint32_t axes);                                              /* product of the extents of a mask of axes */
 uint32_t expr_axes(const Kernel *k, ExprId e);                                                   /* mask of axes the value depends on */
 
 /* Elements of storage the buffer needs under its layout (rounded lanes included). */

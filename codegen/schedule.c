@@ -29,15 +29,6 @@ typedef struct {
 
 static bool is_reduction(ExprOp op) { return op == EX_SUM || op == EX_MAX_OVER || op == EX_ARGMAX; }
 
-static double extents(const Kernel *k, uint32_t axes)
-{
-    double n = 1;
-    for (int a = 0; a < k->n_axes; a++)
-        if (axes >> a & 1)
-            n *= k->axis[a].extent;
-    return n;
-}
-
 static uint32_t used_axes(const Kernel *k)
 {
     uint32_t m = 0;
@@ -59,7 +50,7 @@ static void classify(Sched *s)
         if (!is_reduction(x->op))
             continue;
         s->reduced |= x->axes;
-        double work = extents(k, x->axes | k->expr[x->a].free_axes);
+        double work = kernel_points(k, x->axes | k->expr[x->a].free_axes);
         if (work > best) {
             best = work;
             s->main = e;
@@ -112,18 +103,18 @@ static double vector_cost(const Sched *s, int v)
     int lanes = s->n->lanes;
     double extent = k->axis[v].extent, vectors = (double)((k->axis[v].extent + lanes - 1) / lanes);
     uint32_t all = used_axes(k);
-    double points = extents(k, all) / (extent > 0 ? extent : 1) * vectors, cost = points;
+    double points = kernel_points(k, all) / (extent > 0 ? extent : 1) * vectors, cost = points;
     for (ExprId e = 1; e < k->n_expr; e++)
         if (k->expr[e].op == EX_LOAD) {
             uint32_t axes = access_axes(k, k->expr[e].at);
-            double times = (axes >> v & 1) ? extents(k, axes) / extent * vectors : extents(k, axes);
+            double times = (axes >> v & 1) ? kernel_points(k, axes) / extent * vectors : kernel_points(k, axes);
             if (s->contraction && (k->expr[e].at == s->a || k->expr[e].at == s->b))
                 times = points / 4;   /* shared by the register tile */
             cost += times * access_cost(s, k->expr[e].at, v, false);
         }
     for (int i = 0; i < k->n_out; i++) {
         uint32_t axes = access_axes(k, k->out[i].at);
-        double out = extents(k, axes);
+        double out = kernel_points(k, axes);
         cost += (axes >> v & 1) ? out / extent * vectors * access_cost(s, k->out[i].at, v, true) : out * ((s->reduced >> v & 1) ? 8 : 1);
     }
     return cost;
@@ -132,12 +123,12 @@ static double vector_cost(const Sched *s, int v)
 /* The same estimate for code without vectors. */
 static double scalar_cost(const Sched *s)
 {
-    double cost = extents(s->k, used_axes(s->k));
+    double cost = kernel_points(s->k, used_axes(s->k));
     for (ExprId e = 1; e < s->k->n_expr; e++)
         if (s->k->expr[e].op == EX_LOAD)
-            cost += extents(s->k, access_axes(s->k, s->k->expr[e].at)) * 0.25;
+            cost += kernel_points(s->k, access_axes(s->k, s->k->expr[e].at)) * 0.25;
     for (int i = 0; i < s->k->n_out; i++)
-        cost += extents(s->k, access_axes(s->k, s->k->out[i].at)) * 0.25;
+        cost += kernel_points(s->k, access_axes(s->k, s->k->out[i].at)) * 0.25;
     return cost;
 }
 
@@ -239,7 +230,7 @@ static void move_to(Nest *n, int axis, int place)
 }
 
 /* Weight bytes that one pass over all output channels reads. */
-static double operand_bytes(const Sched *s, AccessId at) { return extents(s->k, access_axes(s->k, at)) * 4; }
+static double operand_bytes(const Sched *s, AccessId at) { return kernel_points(s->k, access_axes(s->k, at)) * 4; }
 
 /* ---- unrolled reduction axes ---- */
 /* Is axis a part of a guarded dim together with a parallel axis? Then unrolling it lets edge tiles drop their taps. */

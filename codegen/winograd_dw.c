@@ -268,6 +268,16 @@ static Kernel *rows_kernel(Gradient *g)
     return k;
 }
 
+/* The a^2 points of a transformed tile, along dim 3 of V or Z. */
+static void put_points(Gradient *g, Kernel *k, BufId b, const int *axis, const ExprId *point)
+{
+    for (int i = 0; i < g->a * g->a; i++) {
+        AccessId at = access_at(g, k, b, axis);
+        access_dim(k, at, 3)->offset = i;
+        kernel_out(k, at, point[i]);
+    }
+}
+
 static Kernel *gradient_kernel(Gradient *g)
 {
     Kernel *k = start(g, WINOGRAD_GRADIENT, "gradient");
@@ -281,11 +291,7 @@ static Kernel *gradient_kernel(Gradient *g)
         y[i] = expr_load(g->l, k, at);
     }
     winograd_square(g->l, k, g->form, winograd_spread_row, y, g->m, out, g->a);
-    for (int i = 0; i < g->a * g->a; i++) {
-        AccessId at = access_at(g, k, g->z, axis);
-        access_dim(k, at, 3)->offset = i;
-        kernel_out(k, at, out[i]);
-    }
+    put_points(g, k, g->z, axis, out);
     cut(g, k, z, 1, th, tw);
     return k;
 }
@@ -312,11 +318,7 @@ static Kernel *input_kernel(Gradient *g)
         d[i] = expr_load(g->l, k, at);
     }
     winograd_square(g->l, k, g->form, winograd_input_row, d, g->a, out, g->a);
-    for (int i = 0; i < g->a * g->a; i++) {
-        AccessId at = access_at(g, k, g->v, to);
-        access_dim(k, at, 3)->offset = i;
-        kernel_out(k, at, out[i]);
-    }
+    put_points(g, k, g->v, to, out);
     cut(g, k, n, g->t->lanes, th, tw);
     return k;
 }

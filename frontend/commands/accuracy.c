@@ -48,12 +48,17 @@ static int measure(CodeGen *c, double *error)
     return status;
 }
 
+/* The program keeps the samples only where it wants a self-test. */
 static int compile_measured(CodeGen *c, double *error)
 {
+    c->options.always_selftest = true;
     int status = code_inference_once(c);
     if (status || !c->program)
         return status;
-    return measure(c, error);
+    status = measure(c, error);
+    if (!c->options.selftest)
+        c->program->model.n_test = 0;
+    return status;
 }
 
 static void tell(const CodeGen *c, double error, const WinogradForm *used)
@@ -66,24 +71,18 @@ static void tell(const CodeGen *c, double error, const WinogradForm *used)
 int accuracy_report(CodeGen *c)
 {
     double error = 0;
-    bool keep_samples = c->options.selftest;
-    c->options.always_selftest = true;
     int status = compile_measured(c, &error);
     if (status || !c->program)
         return status;
     fprintf(stderr, "cnnc: largest error %.2g of the largest output, measured against double precision (precision %s)\n", error,
             c->program->model.precision);
-    if (!keep_samples)
-        c->program->model.n_test = 0;
     return EXIT_FINE;
 }
 
 int accuracy_inference(CodeGen *c)
 {
     double limit = c->cc->o->max_rel_err, error = 0;
-    bool keep_samples = c->options.selftest;
     const WinogradForm *used = NULL;
-    c->options.always_selftest = true;
     c->options.winograd_error = HOPEFUL * limit;
     int status = compile_measured(c, &error);
     while (!status && c->program && !(error <= limit) && (used = worst_form(c->program))) {
@@ -93,10 +92,8 @@ int accuracy_inference(CodeGen *c)
     if (status || !c->program)
         return status;
     tell(c, error, worst_form(c->program));
-    if (!keep_samples)
-        c->program->model.n_test = 0;
     if (!(error <= limit))
-        return driver_error(EXIT_MODEL, "%s cannot do better than an error of %.2g here: --max-rel-err %g asks for more", c->options.precision == PRECISION_BF16 ? "bf16" : "float32", error,
-                            limit);
+        return driver_error(EXIT_MODEL, "%s cannot do better than an error of %.2g here: --max-rel-err %g asks for more",
+                            c->options.precision == PRECISION_BF16 ? "bf16" : "float32", error, limit);
     return EXIT_FINE;
 }

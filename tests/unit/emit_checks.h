@@ -165,14 +165,10 @@ static inline void check_step(Arena *a, const Case *c, const EmitTarget *target,
     check_steps_of(a, c, &spec, simplify(a, train_step(a, simplify(a, g), &spec, &d)), target, 3);
 }
 
-/* The evaluation graph g, on one sample less than its batch. */
-static inline void check_eval_of(Arena *a, const Case *c, Graph *g, const EmitTarget *target)
+/* Outputs of model->infer, loaded, beside the reference's, on one sample less than the batch of g. in_state: it reads its parameters there. */
+static inline void check_outputs(Arena *a, const Case *c, const Graph *g, double **state, const CnncModel *model, void *loaded, bool in_state, const EmitTarget *target,
+                                 double tolerance)
 {
-    Fusion f = fuse(a, g);
-    const CnncModel *model = NULL;
-    CompileOptions o = target->options;
-    void *loaded = target->load(a, compile_graph(a, g, &f, &o), target, c->net, &model);
-    double **state = state_start(a, g);
     int64_t batch = g->batch, n = batch > 1 ? batch - 1 : 1, per = shape_elements(&g->input_shape);
     int64_t out = shape_elements(&graph_value(g, g->output)->shape) / batch * n;
     double *x = NEWN(a, double, n * per);
@@ -182,13 +178,26 @@ static inline void check_eval_of(Arena *a, const Case *c, Graph *g, const EmitTa
     RefInputs in = {.n = n, .input = x, .param_of_value = (const double *const *)state};
     RefRun *run = ref_run(a, g, &in);
     CnncArgs args = make_args(a, g, model, model->infer, &in);
-    args.state = aligned(a, model->state_bytes);
-    write_state(g, model, args.state, state);
+    if (in_state) {
+        args.state = aligned(a, model->state_bytes);
+        write_state(g, model, args.state, state);
+    }
     target->run(loaded, &args);
     double scale = rms(run->value[g->output].data, out);
     for (int64_t i = 0; i < out; i++)
-        near(c, "output", i, args.out[i], run->value[g->output].data[i], scale, tolerance_of(target, 1e-4));
+        near(c, "output", i, args.out[i], run->value[g->output].data[i], scale, tolerance_of(target, tolerance));
     target->unload(loaded);
+}
+
+/* The evaluation graph g, on one sample less than its batch. */
+static inline void check_eval_of(Arena *a, const Case *c, Graph *g, const EmitTarget *target)
+{
+    Fusion f = fuse(a, g);
+    const CnncModel *model = NULL;
+    CompileOptions o = target->options;
+    void *loaded = target->load(a, compile_graph(a, g, &f, &o), target, c->net, &model);
+    double **state = state_start(a, g);
+    check_outputs(a, c, g, state, model, loaded, true, target, 1e-4);
 }
 
 static inline void check_infer(Arena *a, const Case *c, const EmitTarget *target, int64_t batch)
@@ -218,19 +227,7 @@ static inline void check_program(Arena *a, const Case *c, const EmitTarget *targ
         fail_msg("%s: not compiled", c->net);
     const CnncModel *model = NULL;
     void *loaded = target->load(a, p, target, c->net, &model);
-    int64_t n = batch > 1 ? batch - 1 : 1, per = shape_elements(&g->input_shape), out = shape_elements(&graph_value(g, g->output)->shape) / batch * n;
-    double *x = NEWN(a, double, n * per);
-    net_fill("input", x, n * per);
-    for (int64_t i = 0; i < n * per; i++)
-        x[i] = (float)(2 * x[i] - 1);
-    RefInputs in = {.n = n, .input = x, .param_of_value = (const double *const *)state};
-    RefRun *run = ref_run(a, g, &in);
-    CnncArgs args = make_args(a, g, model, model->infer, &in);
-    target->run(loaded, &args);
-    double scale = rms(run->value[g->output].data, out);
-    for (int64_t i = 0; i < out; i++)
-        near(c, "output", i, args.out[i], run->value[g->output].data[i], scale, tolerance_of(target, 5e-5));
-    target->unload(loaded);
+    check_outputs(a, c, g, state, model, loaded, false, target, 5e-5);
 }
 
 static const struct { const char *net; int64_t c, h, w; } emit_nets[] = {

@@ -1,10 +1,7 @@
 /* --precision bf16 and --weights-precision bf16: the nets of the emitter's tests, in every layout, against the reference interpreter
  * within what rounding of operands to 8 bits leaves; with and without the CPU's dot product of pairs. */
-#include "tests/unit/emit_checks.h"
+#include "tests/unit/cpu_target.h"
 
-#include "codegen/cpu/module.h"
-
-typedef struct { CpuJit *jit; const CnncFunction *f; char *scratch; } Loaded;
 typedef struct { CpuTarget t; int dots, narrow_winograd; } Machine;   /* kernels over pairs seen so far; of Winograd convolutions */
 
 static void count_dots(const KernelList *l, Machine *m)
@@ -19,32 +16,10 @@ static void count_dots(const KernelList *l, Machine *m)
 
 static void *load(Arena *a, Program *p, const EmitTarget *t, const char *net, const CnncModel **model)
 {
-    Loaded *l = NEW(a, Loaded);
     Machine *m = (Machine *)(uintptr_t)t->ctx;
-    Bytes object = {0};
-    const char *why = NULL;
     count_dots((p->step ? p->step : p->infer)->kernels, m);
-    if (!module_compile(a, p, &m->t, CPU_OBJECT, false, &object, &why))
-        fail_msg("%s: %s", net, why);
-    l->jit = jit_load(a, p, object, model, &why);
-    if (!l->jit)
-        fail_msg("%s: %s", net, why);
-    free(object.data);
-    l->f = (*model)->step ? (*model)->step : (*model)->infer;
-    l->scratch = aligned(a, l->f->scratch_bytes);
-    return l;
+    return cpu_load(a, p, &m->t, net, model);
 }
-
-static void run(void *loaded, const CnncArgs *args)
-{
-    const Loaded *l = loaded;
-    for (int s = 0; s < l->f->n_stages; s++)
-        for (int64_t i = 0; i < l->f->stages[s].slices; i++)
-            if (!l->f->stages[s].samples_per_slice || i * l->f->stages[s].samples_per_slice < args->n)
-                l->f->stages[s].fn(args, l->scratch, i);
-}
-
-static void unload(void *loaded) { jit_free(((Loaded *)loaded)->jit); }
 
 /* false: this machine cannot run code for that CPU. */
 static bool machine(Arena *a, const char *name, EmitTarget *m)
@@ -55,12 +30,12 @@ static bool machine(Arena *a, const char *name, EmitTarget *m)
         fail_msg("%s: %s", name, why);
     if (x->t.bf16)
         x->t.features = arena_printf(a, "%s,+avx512bf16", x->t.features);
-    *m = (EmitTarget){.load = load, .run = run, .unload = unload, .ctx = x, .looser = 400};
+    *m = (EmitTarget){.load = load, .run = cpu_run, .unload = cpu_unload, .ctx = x, .looser = 400};
     m->options = (CompileOptions){.target = {.lanes = x->t.lanes, .registers = x->t.registers, .l1 = x->t.l1, .l2 = x->t.l2, .pairs = x->t.bf16},
                                   .precision = PRECISION_BF16, .name = "test"};
     if (x->t.bf16)
         return __builtin_cpu_supports("avx512bf16");
-    return x->t.lanes == 4 || (x->t.lanes == 8 ? __builtin_cpu_supports("avx2") : __builtin_cpu_supports("avx512f"));
+    return cpu_has_lanes(x->t.lanes);
 }
 
 static Case case_of(int i) { return (Case){.net = emit_nets[i].net, .input = shape_of(3, emit_nets[i].c, emit_nets[i].h, emit_nets[i].w)}; }

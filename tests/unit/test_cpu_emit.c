@@ -1,38 +1,12 @@
 /* The emitter against the reference interpreter: whole training steps and inference of small nets, compiled, loaded and run,
  * for several CPU levels this machine can run, with batches that do and do not fill the lanes. Loss, next state and outputs
  * must agree to float32 rounding. Stages run slice by slice in order, as one thread would. */
-#include "tests/unit/emit_checks.h"
-
-#include "codegen/cpu/module.h"
-
-typedef struct { CpuJit *jit; const CnncFunction *f; char *scratch; } Loaded;
+#include "tests/unit/cpu_target.h"
 
 static void *load(Arena *a, Program *p, const EmitTarget *t, const char *net, const CnncModel **model)
 {
-    Loaded *l = NEW(a, Loaded);
-    Bytes object = {0};
-    const char *why = NULL;
-    if (!module_compile(a, p, t->ctx, CPU_OBJECT, false, &object, &why))
-        fail_msg("%s: %s", net, why);
-    l->jit = jit_load(a, p, object, model, &why);
-    if (!l->jit)
-        fail_msg("%s: %s", net, why);
-    free(object.data);
-    l->f = (*model)->step ? (*model)->step : (*model)->infer;
-    l->scratch = aligned(a, l->f->scratch_bytes);
-    return l;
+    return cpu_load(a, p, t->ctx, net, model);
 }
-
-static void run(void *loaded, const CnncArgs *args)
-{
-    const Loaded *l = loaded;
-    for (int s = 0; s < l->f->n_stages; s++)
-        for (int64_t i = 0; i < l->f->stages[s].slices; i++)
-            if (!l->f->stages[s].samples_per_slice || i * l->f->stages[s].samples_per_slice < args->n)
-                l->f->stages[s].fn(args, l->scratch, i);
-}
-
-static void unload(void *loaded) { jit_free(((Loaded *)loaded)->jit); }
 
 static bool machine(Arena *a, const char *name, EmitTarget *m)
 {
@@ -40,9 +14,9 @@ static bool machine(Arena *a, const char *name, EmitTarget *m)
     CpuTarget *t = NEW(a, CpuTarget);
     if (!target_find(a, NULL, name, t, &why))
         fail_msg("%s: %s", name, why);
-    *m = (EmitTarget){.load = load, .run = run, .unload = unload, .ctx = t};
+    *m = (EmitTarget){.load = load, .run = cpu_run, .unload = cpu_unload, .ctx = t};
     m->options = (CompileOptions){.target = {.lanes = t->lanes, .registers = t->registers, .l1 = t->l1, .l2 = t->l2, .l3 = t->l3}, .name = "test"};
-    return t->lanes == 4 || (t->lanes == 8 ? __builtin_cpu_supports("avx2") : __builtin_cpu_supports("avx512f"));
+    return cpu_has_lanes(t->lanes);
 }
 
 static const char *const levels[] = {"x86-64", "x86-64-v3", "x86-64-v4"};
