@@ -34,13 +34,13 @@ bool bench_session(Session *s, int64_t n, double seconds, BenchResult *out, RtEr
         return rt_error_memory(e, MAX_RUNS * sizeof *times);
     fill_input(s);
     bool fine = session_run(s, n, e);
-    double start = exec_seconds(), start_ticks = exec_ticks();
+    double start = exec_seconds(), start_ticks = stages_ticks();
     while (fine && runs < MAX_RUNS && (runs < 3 || exec_seconds() - start < seconds)) {
-        double at = exec_ticks();
+        double at = stages_ticks();
         fine = session_run(s, n, e);
-        times[runs++] = exec_ticks() - at;
+        times[runs++] = stages_ticks() - at;
     }
-    double tick = (exec_seconds() - start) / (exec_ticks() - start_ticks);
+    double tick = (exec_seconds() - start) / (stages_ticks() - start_ticks);
     qsort(times, (size_t)runs, sizeof *times, by_value);
     if (fine)
         *out = (BenchResult){n, tick * times[0], tick * times[runs / 2], 0, runs};

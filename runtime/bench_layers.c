@@ -4,6 +4,7 @@
  * Idea: calls in short blocks; of each stage the least block counts, since a busy machine only ever makes it slower. */
 #include "runtime/bench.h"
 #include "runtime/bench_gpu.h"
+#include "runtime/cores.h"
 #include "runtime/eval.h"
 #include "runtime/init.h"
 #include <math.h>
@@ -54,10 +55,10 @@ static bool time_stages(Times *t, Exec *x, CnncArgs *args, RtError *e)
         for (int i = 0; i < f->n_stages; i++)
             t->seconds[i] = INFINITY;
         time_block(f, x, args, t->seconds);
-        double start = exec_seconds(), start_ticks = exec_ticks();
+        double start = exec_seconds(), start_ticks = stages_ticks();
         for (; done < 3 || (done < BLOCKS && exec_seconds() - start < BLOCKS * BLOCK_SECONDS); done++)
             blocks[done] = time_block(f, x, args, t->seconds);
-        double tick = (exec_seconds() - start) / (exec_ticks() - start_ticks);
+        double tick = (exec_seconds() - start) / (stages_ticks() - start_ticks);
         qsort(blocks, (size_t)done, sizeof *blocks, by_value);
         t->best = tick * blocks[0];
         t->median = tick * blocks[done / 2];
@@ -157,7 +158,7 @@ static Exec *open_training(const CnncModel *m, int threads, RtError *e)
         rt_error(e, RT_USAGE, "this program was built without training");
         return NULL;
     }
-    int wanted = threads > 0 ? threads : threads_default_count(), useful = exec_useful_threads(f, f->batch);
+    int wanted = threads > 0 ? threads : cores_allowed(), useful = stages_useful_threads(f, f->batch);
     Threads *pool = threads_new(wanted < useful ? wanted : useful);
     if (!pool)
         rt_error_memory(e, sizeof(void *));

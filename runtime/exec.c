@@ -9,32 +9,12 @@
 #include <time.h>
 
 enum { ALIGN = 64, HUGE = 2 << 20 };
-/* Below this many multiply-accumulates (some ten microseconds in a whole call, one in a stage) waking other threads costs
- * more than it saves. Stages that count none (pooling, sums) are judged by their function. */
-static const double MACS_TO_SHARE = 1e6, MACS_TO_SHARE_STAGE = 1e5;
-
-typedef struct {
-    const CnncStage *stage;
-    const CnncArgs *args;
-    char *scratch;
-    int64_t stride;
-} Job;
 
 double exec_seconds(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-/* The clock may be a system call of microseconds on virtual machines. */
-double exec_ticks(void)
-{
-#if defined(__x86_64__)
-    return (double)__builtin_ia32_rdtsc();
-#else
-    return exec_seconds();
-#endif
 }
 
 static int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
@@ -130,63 +110,12 @@ Exec *exec_new(const CnncModel *model, const CnncFunction *const *functions, int
     return NULL;
 }
 
-static void run_slice(void *context, int thread, int64_t slice)
-{
-    Job *j = context;
-    j->stage->fn(j->args, j->scratch + j->stride * thread, slice);
-}
-
-static int64_t slices_needed(const CnncStage *s, int64_t n)
-{
-    if (s->samples_per_slice <= 0)
-        return s->slices;
-    int64_t needed = (n + s->samples_per_slice - 1) / s->samples_per_slice;
-    return needed < s->slices ? needed : s->slices;
-}
-
-static bool stage_is_small(const CnncStage *s, int64_t n) { return s->macs > 0 && s->macs * (double)n < MACS_TO_SHARE_STAGE; }
-
-static bool function_is_small(const CnncFunction *f, int64_t n)
-{
-    double macs = 0;
-    for (int i = 0; i < f->n_stages; i++)
-        macs += f->stages[i].macs;
-    return macs > 0 && macs * (double)n < MACS_TO_SHARE;
-}
-
-int exec_useful_threads(const CnncFunction *f, int64_t n)
-{
-    int64_t most = 1;
-    for (int i = 0; i < f->n_stages && !function_is_small(f, n); i++)
-        if (!stage_is_small(&f->stages[i], n) && slices_needed(&f->stages[i], n) > most)
-            most = slices_needed(&f->stages[i], n);
-    return most < 1024 ? (int)most : 1024;
-}
-
-static void run_stage(Exec *e, const CnncStage *s, const CnncArgs *args, bool alone)
-{
-    int64_t slices = slices_needed(s, args->n);
-    Job job = {s, args, e->scratch, e->scratch_stride};
-    if (slices > 1 && !alone && !stage_is_small(s, args->n)) {
-        threads_run(e->threads, run_slice, &job, slices);
-        return;
-    }
-    for (int64_t i = 0; i < slices; i++)
-        s->fn(args, e->scratch, i);
-}
-
 void exec_run(Exec *e, const CnncFunction *function, CnncArgs *args)
 {
     args->state = e->state;
     args->work = e->work;
     args->consts = e->model->consts;
-    bool alone = threads_count(e->threads) == 1 || function_is_small(function, args->n);
-    for (int i = 0; i < function->n_stages; i++) {
-        double start = e->stage_ticks ? exec_ticks() : 0;
-        run_stage(e, &function->stages[i], args, alone);
-        if (e->stage_ticks)
-            e->stage_ticks[i] += exec_ticks() - start;
-    }
+    stages_run(e->threads, &(StagesCall){function, args, e->scratch, e->scratch_stride, e->stage_ticks});
 }
 
 void exec_free(Exec *e)

@@ -4,7 +4,7 @@
 #define CNNC_RUNTIME_EXEC_H
 #include "runtime/abi.h"
 #include "runtime/error.h"
-#include "runtime/threads.h"
+#include "runtime/stages.h"
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -78,9 +78,6 @@ bool exec_finish(Exec *x, ExecCall *c, RtError *e);
 /* ---- the CPU ---- */
 /* Fills in args->state, work and consts; the caller gives in, labels, out, scalars, results and n (1..function->batch). */
 void exec_run(Exec *e, const CnncFunction *function, CnncArgs *args);
-/* More threads than this would find no slice in any stage of a call of n samples. */
-int exec_useful_threads(const CnncFunction *function, int64_t n);
 void exec_free(Exec *e);
 double exec_seconds(void);   /* monotonic clock */
-double exec_ticks(void);     /* a counter that costs nanoseconds to read; its rate is measured against exec_seconds */
 #endif

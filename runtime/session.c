@@ -4,6 +4,7 @@
  * the batch's size, as far as the compiled function keeps to that.
  * Idea: preprocessing lies here, not in generated code, since pictures, bytes and floats need different ones. */
 #include "runtime/session.h"
+#include "runtime/cores.h"
 #include "runtime/eval.h"
 #include "runtime/samples.h"
 #include <math.h>
@@ -64,7 +65,7 @@ bool session_open(Session *s, const CnncModel *m, const SessionOptions *o, RtErr
     if (!s->infer)
         return rt_error(e, RT_USAGE, "this program was built without inference");
     s->batch = o->batch > 0 && o->batch < s->infer->batch ? o->batch : s->infer->batch;
-    int wanted = o->threads > 0 ? o->threads : threads_default_count(), useful = exec_useful_threads(s->infer, s->batch);
+    int wanted = o->threads > 0 ? o->threads : cores_allowed(), useful = stages_useful_threads(s->infer, s->batch);
     s->threads = threads_new(wanted < useful ? wanted : useful);
     s->exec = s->threads ? exec_new(m, &s->infer, 1, s->threads, e) : NULL;
     if (!s->threads)

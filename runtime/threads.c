@@ -1,13 +1,14 @@
 /* The thread pool.
- * In: a function and a number of slices. Out: every slice has run once, and its writes are visible to the caller.
- * Invariant: each thread's lane holds the job's number and the slices left of its range, so that a thread that wakes late and
- * takes a slice with a compare-and-swap can only get one of the job it looked at. Nobody waits for a thread that has no
- * slice: with more threads than cores, a sleeping or preempted thread costs at most the slice it is in.
- * Idea: a job's slices are dealt out in ranges, thread i always the i-th, so that a thread meets in one stage what it wrote in
- * the stage before, in its own caches; a thread that is done takes slices from the ends of the others' ranges. A thread
- * without work looks for the next job a few thousand times and then sleeps on its number (a futex); starting a job is a
- * store per thread, and a system call only when somebody sleeps. */
+ * In: a job: steps of numbered slices. Out: every slice has run once, and its writes are visible to the caller.
+ * Invariant: each thread's lane holds the number of the step it was dealt for and the slices left of its range, so that a
+ * thread that wakes late and takes a slice with a compare-and-swap can only get one of the step it looked at. Nobody waits for
+ * a thread that has no slice: with more threads than cores, a sleeping or preempted thread costs at most the slice it is in.
+ * Idea: a step's slices are dealt out in ranges, thread i always the i-th, so that a thread meets in one step what it wrote in
+ * the step before, in its own caches; a thread that is done takes slices from the ends of the others' ranges. Whoever finishes
+ * a step's last slice deals out the next. A thread without work looks for the next step for some microseconds and then sleeps on its
+ * number (a futex); starting a step is a store per thread, and a system call only when somebody sleeps. */
 #include "runtime/threads.h"
+#include "runtime/cores.h"
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
@@ -20,7 +21,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { SPINS_WORKER = 4000, SPINS_CALLER = 20000, LINE = 64, MOST_UNITS = 65535 };
+enum { SPINS_WORKER = 500, SPINS_CALLER = 20000, LINE = 64, MOST_UNITS = 65535, MOST_THREADS = 1024 };
+enum { ENDED = 1 };
+enum { WAKE_WORKERS = 1, WAKE_CALLER = 2 };   /* who sleeps on Threads.number: futex bits */
 
 typedef struct {
     Threads *pool;
@@ -28,23 +31,22 @@ typedef struct {
     pthread_t thread;
 } Worker;
 
-/* Units left of a thread's range: job << 32 | next << 16 | end. Its owner takes the next, others the last. */
+/* Units left of a thread's range: number of the step << 32 | next << 16 | end. Its owner takes the next, others the last. */
 typedef struct { _Alignas(LINE) _Atomic uint64_t left; } Lane;
 
 struct Threads {
-    _Alignas(LINE) _Atomic uint32_t job;    /* futex word: number of the newest job */
-    _Atomic int sleepers;
-    _Atomic bool stop;
-    _Alignas(LINE) _Atomic uint32_t done; /* futex word: units finished of the current job */
-    _Atomic bool caller_sleeps;
-    /* The current job; read with relaxed loads, trusted only after a lane's compare-and-swap. */
-    _Alignas(LINE) _Atomic(ThreadsFn) fn;
-    _Atomic(void *) context;
+    _Alignas(LINE) _Atomic uint32_t number; /* futex word: of the newest step, even; with bit ENDED when its job is done */
+    _Atomic int sleepers;                   /* workers */
+    _Atomic bool caller_sleeps, stop;
+    _Alignas(LINE) _Atomic uint32_t done;   /* units finished of the current step */
+    /* The current step; its fields may be trusted by a thread that has taken a slice of it. */
+    _Alignas(LINE) _Atomic(const ThreadsJob *) job;
     _Atomic int64_t slices;
-    _Atomic uint32_t units, unit, ranges;   /* a unit is so many slices: 1, but for jobs of more than MOST_UNITS; lanes that hold ranges */
-    int n, spins_worker, spins_caller;
-    Lane *lanes;     /* n */
-    Worker *workers; /* n - 1 */
+    _Atomic int step;
+    _Atomic uint32_t units, unit, ranges;   /* a unit is so many slices: 1, but for steps of more than MOST_UNITS; lanes that hold ranges */
+    int n, wanted, spins_worker, spins_caller;
+    Lane *lanes;     /* wanted */
+    Worker *workers; /* wanted - 1 */
 };
 
 static inline void pause_cpu(void)
@@ -56,52 +58,23 @@ static inline void pause_cpu(void)
 #endif
 }
 
-static void futex_wait(_Atomic uint32_t *word, uint32_t value)
+static void futex_wait(Threads *t, uint32_t value, uint32_t who)
 {
-    syscall(SYS_futex, (void *)word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+    syscall(SYS_futex, (void *)&t->number, FUTEX_WAIT_BITSET_PRIVATE, value, NULL, NULL, who);
 }
 
-static void futex_wake(_Atomic uint32_t *word, int n) { syscall(SYS_futex, (void *)word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0); }
-
-/* Cores that the control group's quota allows, rounded up; 0 when there is none. */
-static int quota_cores(void)
+static void futex_wake(Threads *t, int n, uint32_t who)
 {
-    static const char *const files[] = {"/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us"};
-    char text[64];
-    long quota = 0, period = 100000;
-    for (int i = 0; i < 2; i++) {
-        FILE *f = fopen(files[i], "re");
-        if (!f)
-            continue;
-        bool read = fgets(text, sizeof text, f) != NULL;
-        fclose(f);
-        if (read && sscanf(text, "%ld %ld", &quota, &period) >= 1 && quota > 0 && period > 0)
-            return (int)((quota + period - 1) / period);
-    }
-    return 0;
+    syscall(SYS_futex, (void *)&t->number, FUTEX_WAKE_BITSET_PRIVATE, n, NULL, NULL, who);
 }
 
-int threads_default_count(void)
-{
-    int n = (int)sysconf(_SC_NPROCESSORS_ONLN);
-#ifdef CPU_COUNT
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0)
-        n = CPU_COUNT(&set);
-#endif
-    int quota = quota_cores();
-    if (quota > 0 && quota < n)
-        n = quota;
-    return n > 0 ? n : 1;
-}
-
-/* Takes a unit of job `job` from a lane: its first or last one; -1: none is left. */
-static int take(Lane *l, uint32_t job, bool first)
+/* Takes a unit of step `number` from a lane: its first or last one; -1: none is left. */
+static int take(Lane *l, uint32_t number, bool first)
 {
     uint64_t left = atomic_load_explicit(&l->left, memory_order_acquire);
     for (;;) {
         uint32_t next = (uint32_t)left >> 16, end = (uint32_t)left & MOST_UNITS;
-        if ((uint32_t)(left >> 32) != job || next >= end)
+        if ((uint32_t)(left >> 32) != number || next >= end)
             return -1;
         uint64_t rest = first ? left + (1 << 16) : left - 1;
         if (atomic_compare_exchange_weak_explicit(&l->left, &left, rest, memory_order_acq_rel, memory_order_acquire))
@@ -110,61 +83,116 @@ static int take(Lane *l, uint32_t job, bool first)
 }
 
 /* The same from any lane, the thread's own before the others'. */
-static int take_any(Threads *t, uint32_t job, uint32_t ranges, uint32_t thread)
+static int take_any(Threads *t, uint32_t number, uint32_t ranges, uint32_t thread)
 {
     uint32_t own = thread % ranges;
-    int unit = take(&t->lanes[own], job, true);
+    int unit = take(&t->lanes[own], number, true);
     for (uint32_t i = 1; unit < 0 && i < ranges; i++)
-        unit = take(&t->lanes[(own + i) % ranges], job, false);
+        unit = take(&t->lanes[(own + i) % ranges], number, false);
     return unit;
 }
 
-/* Takes slices of job `job` until none is left. */
-static void work_on(Threads *t, uint32_t job, int thread)
+#define GET(field) atomic_load_explicit(&t->field, memory_order_relaxed)
+#define SET(field, value) atomic_store_explicit(&t->field, value, memory_order_relaxed)
+
+/* Deals out a step. No thread can hold a slice of the last one: all its slices were done. A late one finds its lanes empty. */
+static void deal(Threads *t, int step, int64_t slices)
 {
-    uint32_t ranges = atomic_load_explicit(&t->ranges, memory_order_relaxed), finished = 0;
-    ThreadsFn fn = atomic_load_explicit(&t->fn, memory_order_relaxed);
-    void *context = atomic_load_explicit(&t->context, memory_order_relaxed);
-    int64_t size = atomic_load_explicit(&t->unit, memory_order_relaxed), slices = atomic_load_explicit(&t->slices, memory_order_relaxed);
-    uint32_t units = atomic_load_explicit(&t->units, memory_order_relaxed);
-    for (int u; (u = take_any(t, job, ranges, (uint32_t)thread)) >= 0; finished++)
+    uint32_t number = (GET(number) | ENDED) + 1;
+    int64_t unit = (slices + MOST_UNITS - 1) / MOST_UNITS;
+    uint32_t units = (uint32_t)((slices + unit - 1) / unit), ranges = units < (uint32_t)t->n ? units : (uint32_t)t->n;
+    SET(done, 0);
+    SET(step, step);
+    SET(slices, slices);
+    SET(unit, (uint32_t)unit);
+    SET(units, units);
+    SET(ranges, ranges);
+    for (uint32_t i = 0; i < ranges; i++) {
+        uint64_t next = (uint64_t)units * i / ranges, end = (uint64_t)units * (i + 1) / ranges;
+        atomic_store_explicit(&t->lanes[i].left, (uint64_t)number << 32 | next << 16 | end, memory_order_release);
+    }
+    /* seq_cst, here and where threads fall asleep: one of the two sees the other. */
+    atomic_store(&t->number, number);
+    if (atomic_load(&t->sleepers) > 0)
+        futex_wake(t, units - 1 < (uint32_t)t->n - 1 ? (int)units - 1 : t->n - 1, WAKE_WORKERS);
+    if (atomic_load(&t->caller_sleeps))
+        futex_wake(t, 1, WAKE_CALLER);
+}
+
+/* Starts the first step from `step` on that has slices to share, or ends the job. Nothing of the job is touched afterwards. */
+static void start_step(Threads *t, int thread, int step)
+{
+    const ThreadsJob *job = GET(job);
+    for (; step < job->steps; step++) {
+        int64_t slices = job->open(job->context, thread, step);
+        if (slices > 1) {
+            deal(t, step, slices);
+            return;
+        }
+        if (slices == 1)
+            job->run(job->context, thread, step, 0);
+    }
+    atomic_store(&t->number, GET(number) | ENDED);
+    if (atomic_load(&t->caller_sleeps))
+        futex_wake(t, 1, WAKE_CALLER);
+}
+
+/* Takes slices of step `number` until none is left; whoever finishes the last one starts the next step. */
+static void work_on(Threads *t, uint32_t number, int thread)
+{
+    uint32_t ranges = GET(ranges), finished = 0;
+    for (int u; (u = take_any(t, number, ranges, (uint32_t)thread)) >= 0; finished++) {
+        const ThreadsJob *job = GET(job);
+        int64_t size = GET(unit), slices = GET(slices);
+        int step = GET(step);
         for (int64_t i = u * size; i < (u + 1) * size && i < slices; i++)
-            fn(context, thread, i);
-    /* seq_cst pairs with the caller's store to caller_sleeps: one of the two sees the other. */
-    if (finished && atomic_fetch_add(&t->done, finished) + finished == units && atomic_load(&t->caller_sleeps))
-        futex_wake(&t->done, 1);
+            job->run(job->context, thread, step, i);
+    }
+    if (!finished)
+        return;
+    uint32_t units = GET(units);
+    int step = GET(step);
+    if (atomic_fetch_add(&t->done, finished) + finished == units)
+        start_step(t, thread, step + 1);
+}
+
+/* The next step's number, looked for some thousand times; `seen` when there is none. */
+static uint32_t look_out(Threads *t, uint32_t seen, int spins)
+{
+    uint32_t number = atomic_load_explicit(&t->number, memory_order_acquire);
+    for (int i = 0; number == seen && i < spins; i++) {
+        pause_cpu();
+        number = atomic_load_explicit(&t->number, memory_order_acquire);
+    }
+    return number;
 }
 
 static void *worker_main(void *arg)
 {
     Worker *w = arg;
     Threads *t = w->pool;
-    uint32_t seen = 0;
+    uint32_t seen = ENDED;
     while (!atomic_load(&t->stop)) {
-        uint32_t job = atomic_load_explicit(&t->job, memory_order_acquire);
-        for (int i = 0; job == seen && i < t->spins_worker; i++) {
-            pause_cpu();
-            job = atomic_load_explicit(&t->job, memory_order_acquire);
-        }
-        if (job == seen) {
+        uint32_t number = look_out(t, seen, t->spins_worker);
+        if (number == seen) {
             atomic_fetch_add(&t->sleepers, 1);
-            futex_wait(&t->job, seen);
+            futex_wait(t, seen, WAKE_WORKERS);
             atomic_fetch_sub(&t->sleepers, 1);
             continue;
         }
-        seen = job;
-        work_on(t, job, w->number);
+        seen = number;
+        work_on(t, number, w->number);
     }
     return NULL;
 }
 
 /* Workers take no signals: the owner's thread handles interruption. */
-static void start_workers(Threads *t, int wanted)
+static void start_workers(Threads *t)
 {
     sigset_t all, old;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    for (int i = 1; i < wanted; i++) {
+    for (int i = 1; i < t->wanted; i++) {
         Worker *w = &t->workers[i - 1];
         *w = (Worker){.pool = t, .number = i};
         if (pthread_create(&w->thread, NULL, worker_main, w) != 0)
@@ -183,17 +211,20 @@ static void threads_release(Threads *t)
 
 Threads *threads_new(int n)
 {
-    int cores = threads_default_count();
+    int cores = cores_allowed();
     if (n <= 0)
         n = cores;
-    if (n > 1024)
-        n = 1024;
+    if (n > MOST_THREADS)
+        n = MOST_THREADS;
     Threads *t = aligned_alloc(LINE, sizeof *t);
     if (!t)
         return NULL;
     memset(t, 0, sizeof *t);
     t->n = 1;
-    /* With more threads than cores, spinning takes time from those who work. */
+    t->wanted = n;
+    t->number = ENDED;
+    /* A worker that looks out for long on a core that another process wants, too, has used up its share when work comes: it
+     * sleeps after microseconds. With more threads than cores, every look takes time from those who work. */
     t->spins_worker = n <= cores ? SPINS_WORKER : 0;
     t->spins_caller = n <= cores ? SPINS_CALLER : 100;
     t->workers = calloc((size_t)n, sizeof *t->workers);
@@ -203,58 +234,72 @@ Threads *threads_new(int n)
         return NULL;
     }
     memset(t->lanes, 0, (size_t)n * sizeof *t->lanes);
-    start_workers(t, n);
+    start_workers(t);
     return t;
 }
 
 int threads_count(const Threads *t) { return t->n; }
 
-static void wait_done(Threads *t, uint32_t units)
+/* As a worker does, until the job is done, whoever runs its last slice. */
+static void work_until_end(Threads *t)
 {
-    for (int i = 0; i < t->spins_caller; i++) {
-        if (atomic_load_explicit(&t->done, memory_order_acquire) == units)
-            return;
-        pause_cpu();
+    uint32_t number = atomic_load_explicit(&t->number, memory_order_acquire);
+    while (!(number & ENDED)) {
+        work_on(t, number, 0);
+        uint32_t next = look_out(t, number, t->spins_caller);
+        if (next == number) {
+            atomic_store(&t->caller_sleeps, true);
+            futex_wait(t, number, WAKE_CALLER);
+            atomic_store(&t->caller_sleeps, false);
+            next = atomic_load_explicit(&t->number, memory_order_acquire);
+        }
+        number = next;
     }
-    atomic_store(&t->caller_sleeps, true);
-    for (uint32_t done; (done = atomic_load(&t->done)) != units;)
-        futex_wait(&t->done, done);
-    atomic_store(&t->caller_sleeps, false);
 }
 
-/* No thread can hold a slice of the last job: all its slices were done. A late one finds its lanes empty. */
-static uint32_t deal(Threads *t, ThreadsFn fn, void *context, int64_t slices, uint32_t job)
+static void run_alone(const ThreadsJob *job)
 {
-    int64_t unit = (slices + MOST_UNITS - 1) / MOST_UNITS;
-    uint32_t units = (uint32_t)((slices + unit - 1) / unit), ranges = units < (uint32_t)t->n ? units : (uint32_t)t->n;
-    atomic_store_explicit(&t->done, 0, memory_order_relaxed);
-    atomic_store_explicit(&t->fn, fn, memory_order_relaxed);
-    atomic_store_explicit(&t->context, context, memory_order_relaxed);
-    atomic_store_explicit(&t->slices, slices, memory_order_relaxed);
-    atomic_store_explicit(&t->unit, (uint32_t)unit, memory_order_relaxed);
-    atomic_store_explicit(&t->units, units, memory_order_relaxed);
-    atomic_store_explicit(&t->ranges, ranges, memory_order_relaxed);
-    for (uint32_t i = 0; i < ranges; i++) {
-        uint64_t next = (uint64_t)units * i / ranges, end = (uint64_t)units * (i + 1) / ranges;
-        atomic_store_explicit(&t->lanes[i].left, (uint64_t)job << 32 | next << 16 | end, memory_order_release);
+    for (int step = 0; step < job->steps; step++) {
+        int64_t slices = job->open(job->context, 0, step);
+        for (int64_t i = 0; i < slices; i++)
+            job->run(job->context, 0, step, i);
     }
-    return units;
+}
+
+void threads_run_job(Threads *t, const ThreadsJob *job)
+{
+    if (t->n == 1) {
+        run_alone(job);
+        return;
+    }
+    SET(job, job);
+    start_step(t, 0, 0);
+    work_until_end(t);
+}
+
+typedef struct {
+    ThreadsFn fn;
+    void *context;
+    int64_t slices;
+} OneStep;
+
+static int64_t one_step_open(void *context, int thread, int step)
+{
+    (void)thread, (void)step;
+    return ((OneStep *)context)->slices;
+}
+
+static void one_step_run(void *context, int thread, int step, int64_t slice)
+{
+    OneStep *o = context;
+    (void)step;
+    o->fn(o->context, thread, slice);
 }
 
 void threads_run(Threads *t, ThreadsFn fn, void *context, int64_t slices)
 {
-    if (t->n == 1 || slices <= 1) {
-        for (int64_t i = 0; i < slices; i++)
-            fn(context, 0, i);
-        return;
-    }
-    uint32_t job = atomic_load_explicit(&t->job, memory_order_relaxed) + 1;
-    uint32_t units = deal(t, fn, context, slices, job);
-    atomic_store(&t->job, job);
-    if (atomic_load(&t->sleepers) > 0)
-        futex_wake(&t->job, slices - 1 < t->n - 1 ? (int)slices - 1 : t->n - 1);
-    work_on(t, job, 0);
-    wait_done(t, units);
+    OneStep o = {fn, context, slices};
+    threads_run_job(t, &(ThreadsJob){1, one_step_open, one_step_run, &o});
 }
 
 void threads_free(Threads *t)
@@ -262,9 +307,21 @@ void threads_free(Threads *t)
     if (!t)
         return;
     atomic_store(&t->stop, true);
-    atomic_fetch_add(&t->job, 1);
-    futex_wake(&t->job, t->n);
+    atomic_fetch_add(&t->number, ENDED + 1);
+    futex_wake(t, t->n, WAKE_WORKERS);
     for (int i = 0; i < t->n - 1; i++)
         pthread_join(t->workers[i].thread, NULL);
     threads_release(t);
 }
+
+void threads_forget(Threads *t)
+{
+    t->n = 1;
+    for (int i = 0; i < t->wanted; i++)
+        SET(lanes[i].left, 0);
+    SET(number, GET(number) | ENDED);
+    SET(sleepers, 0);
+    SET(caller_sleeps, false);
+}
+
+void threads_restart(Threads *t) { start_workers(t); }

@@ -4,6 +4,7 @@
  * the split, then each epoch's order; so runs line up with PyTorch's, and a resumed run with the uninterrupted one.
  * Idea: all that lives during the run is one TrainRun, made step by step and freed in one place. */
 #include "runtime/train.h"
+#include "runtime/cores.h"
 #include "runtime/file.h"
 #include "runtime/init.h"
 #include "runtime/train_run.h"
@@ -190,8 +191,8 @@ static bool resume(TrainRun *r, RtError *e)
 static int count_threads(const TrainRun *r)
 {
     const CnncModel *m = &r->model;
-    int wanted = r->options->threads > 0 ? r->options->threads : threads_default_count();
-    int step = exec_useful_threads(m->step, m->step->batch), eval = m->eval ? exec_useful_threads(m->eval, m->eval->batch) : 1;
+    int wanted = r->options->threads > 0 ? r->options->threads : cores_allowed();
+    int step = stages_useful_threads(m->step, m->step->batch), eval = m->eval ? stages_useful_threads(m->eval, m->eval->batch) : 1;
     int useful = step > eval ? step : eval, fill = batcher_slices(r->train.batch_size);
     useful = useful > fill ? useful : fill;
     return wanted < useful ? wanted : useful;

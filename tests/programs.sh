@@ -42,7 +42,7 @@ END
 
 # ---- training ----
 check "train" "$cnnc" train net.cnn -o a.safetensors --threads 1 --log a.jsonl
-for n in 2 3; do
+for n in 2 3 5; do
     check "train with $n threads" "$cnnc" train net.cnn -o b.safetensors --threads $n -q
     check "the same bits" cmp a.safetensors b.safetensors
 done

@@ -87,10 +87,10 @@ static void fake_update(const CnncArgs *a, char *scratch, int64_t slice)
 }
 
 static const CnncStage fake_step_stages[] = {
-    {fake_gradient, SLICES, PER_SLICE, 0, 0, "gradient", 1e6, 1e6, 1e4},   /* macs large enough to share */
+    {fake_gradient, SLICES, PER_SLICE, 0, 0, "gradient", 1e6, BATCH * 1e6, 1e4},   /* large enough to share */
     {fake_update, 1, 0, 0, 0, "update", 0, 0, 1e3},
 };
-static const CnncStage fake_eval_stages[] = {{fake_forward, SLICES, PER_SLICE, 0, 0, "forward", 1e6, 1e6, 1e4}};
+static const CnncStage fake_eval_stages[] = {{fake_forward, SLICES, PER_SLICE, 0, 0, "forward", 1e6, BATCH * 1e6, 1e4}};
 static const CnncFunction fake_step = {fake_step_stages, 2, BATCH, SLICES * sizeof(FakePartial), C * sizeof(float)};
 static const CnncFunction fake_eval = {fake_eval_stages, 1, BATCH, 0, 0};
 static const CnncTensor fake_tensors[] = {

@@ -1,5 +1,6 @@
 /* The thread pool, the stage loop, CPU checks, option tables, metrics: the runtime's plain parts. */
 #include "runtime/args.h"
+#include "runtime/cores.h"
 #include "runtime/cpu.h"
 #include "runtime/exec.h"
 #include "runtime/json_read.h"
@@ -12,7 +13,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -70,6 +73,57 @@ static void many_slices_run_once(void **state)
     threads_free(t);
 }
 
+/* A job's steps: 3 slices, none, one, 40 ... Each counts up the units of the step before it. */
+enum { JOB_STEPS = 60 };
+typedef struct { atomic_int runs[JOB_STEPS]; int threads, opened; atomic_int bad; } Steps;
+
+static int64_t slices_of(int step)
+{
+    static const int slices[] = {3, 0, 1, 40, 2};
+    return slices[step % 5];
+}
+
+static int64_t open_step(void *context, int thread, int step)
+{
+    Steps *s = context;
+    if (s->opened++ != step || thread < 0 || thread >= s->threads || (step > 0 && s->runs[step - 1] != slices_of(step - 1)))
+        atomic_fetch_add(&s->bad, 1);
+    return slices_of(step);
+}
+
+static void run_step(void *context, int thread, int step, int64_t slice)
+{
+    Steps *s = context;
+    if (s->opened != step + 1 || thread < 0 || thread >= s->threads || slice < 0 || slice >= slices_of(step))
+        atomic_fetch_add(&s->bad, 1);
+    atomic_fetch_add(&s->runs[step], 1);
+}
+
+static void steps_wait_for_each_other(void **state)
+{
+    (void)state;
+    for (int n = 1; n <= 9; n += 4) {
+        Threads *t = threads_new(n);
+        for (int turn = 0; turn < 300; turn++) {
+            Steps s = {.threads = threads_count(t)};
+            threads_run_job(t, &(ThreadsJob){JOB_STEPS, open_step, run_step, &s});
+            assert_int_equal(s.opened, JOB_STEPS);
+            assert_int_equal(s.bad, 0);
+            assert_int_equal(s.runs[JOB_STEPS - 1], slices_of(JOB_STEPS - 1));
+            if (turn % 100 == 0)
+                usleep(3000);
+        }
+        threads_free(t);
+    }
+}
+
+static double cpu_seconds(void)
+{
+    struct rusage r;
+    assert_int_equal(getrusage(RUSAGE_SELF, &r), 0);
+    return (double)(r.ru_utime.tv_sec + r.ru_stime.tv_sec) + 1e-6 * (double)(r.ru_utime.tv_usec + r.ru_stime.tv_usec);
+}
+
 static void idle_pool_takes_no_time(void **state)
 {
     (void)state;
@@ -77,10 +131,91 @@ static void idle_pool_takes_no_time(void **state)
     static Counts c = {.threads = 4};
     threads_run(t, count_slice, &c, 8);
     usleep(50000);
-    double before = (double)clock() / CLOCKS_PER_SEC;
+    double before = cpu_seconds();
     usleep(200000);
-    assert_true((double)clock() / CLOCKS_PER_SEC - before < 0.05);
+    assert_true(cpu_seconds() - before < 0.05);
     threads_free(t);
+}
+
+/* A child has none of the workers until they are started anew. */
+static void a_forked_pool_starts_anew(void **state)
+{
+    (void)state;
+    Threads *t = threads_new(3);
+    static Counts c = {.threads = 3};
+    threads_run(t, count_slice, &c, 16);
+    pid_t child = fork();
+    if (child == 0) {
+        threads_forget(t);
+        bool fine = threads_count(t) == 1;
+        threads_run(t, count_slice, &c, 16);
+        threads_restart(t);
+        fine = fine && threads_count(t) == 3;
+        threads_run(t, count_slice, &c, 16);
+        threads_free(t);
+        for (int i = 0; i < 16; i++)
+            fine = fine && c.runs[i] == 3;
+        _exit(!fine);
+    }
+    int status = -1;
+    assert_true(waitpid(child, &status, 0) == child && status == 0);
+    threads_run(t, count_slice, &c, 16);
+    assert_int_equal(c.runs[15], 2);
+    threads_free(t);
+}
+
+/* A made-up root of the file system, with control groups in it. */
+static char fake_root[] = P_tmpdir "/cnnc-cores-XXXXXX";
+
+static void put_file(const char *name, const char *text)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", fake_root, name);
+    for (char *slash = path + strlen(fake_root) + 1; (slash = strchr(slash, '/')); *slash++ = '/') {
+        *slash = '\0';
+        mkdir(path, 0777);
+    }
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+static void quotas_of_all_groups_count(void **state)
+{
+    (void)state;
+    assert_non_null(mkdtemp(fake_root));
+    assert_true(cores_quota(fake_root) == 0);   /* nothing to read */
+    put_file("proc/self/mountinfo", "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/root rw\n"
+                                    "30 22 0:26 / /sys/fs/cgroup\\040two rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n");
+    put_file("proc/self/cgroup", "1:name=systemd:/user\n0::/a/b/c\n");
+    put_file("sys/fs/cgroup two/a/b/c/cpu.max", "max 100000\n");
+    put_file("sys/fs/cgroup two/a/b/cpu.max", "350000 100000\n");
+    assert_true(cores_quota(fake_root) == 3.5);
+    put_file("sys/fs/cgroup two/a/cpu.max", "30000 20000\n");
+    assert_true(cores_quota(fake_root) == 1.5);   /* an ancestor grants less */
+    put_file("sys/fs/cgroup two/a/b/c/cpu.max", "50000\n");
+    assert_true(cores_quota(fake_root) == 0.5);
+    put_file("sys/fs/cgroup two/ab/cpu.max", "1 1000\n");   /* not an ancestor */
+    assert_true(cores_quota(fake_root) == 0.5);
+    put_file("proc/self/cgroup", "0::/../../elsewhere\n");   /* outside what is mounted: its top alone */
+    put_file("sys/fs/cgroup two/cpu.max", "700000 100000\n");
+    assert_true(cores_quota(fake_root) == 7);
+
+    /* version 1, mounted by a container: the group /box is the top of what is seen */
+    put_file("proc/self/mountinfo", "30 22 0:26 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n"
+                                    "31 22 0:27 /box /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpuacct,cpu\n");
+    put_file("proc/self/cgroup", "3:cpuset:/x\n2:cpuacct,cpu:/box/in\n");
+    put_file("sys/fs/cgroup/cpu,cpuacct/in/cpu.cfs_quota_us", "-1\n");
+    put_file("sys/fs/cgroup/cpu,cpuacct/in/cpu.cfs_period_us", "100000\n");
+    assert_true(cores_quota(fake_root) == 0);
+    put_file("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "50000\n");
+    put_file("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "20000\n");
+    assert_true(cores_quota(fake_root) == 2.5);
+    char remove[600];
+    snprintf(remove, sizeof remove, "rm -r '%s'", fake_root);
+    assert_int_equal(system(remove), 0);
+    assert_true(cores_allowed() >= 1);
 }
 
 static void stage_sum(const CnncArgs *a, char *scratch, int64_t slice)
@@ -112,10 +247,10 @@ static void stages_run_needed_slices(void **state)
     const float in[8] = {1, 2, 3, 4, 5, 6, 7, 8};
     float out[2];
     double seconds[2] = {0};
-    assert_int_equal(exec_useful_threads(&f, 8), 8);
-    assert_int_equal(exec_useful_threads(&f, 3), 3);
+    assert_int_equal(stages_useful_threads(&f, 8), 8);
+    assert_int_equal(stages_useful_threads(&f, 3), 3);
     const CnncStage light[] = {{stage_sum, 8, 1, -1, -1, "sum", 100, 100, 0}, {stage_out, 4, 0, -1, -1, "out", 0, 0, 0}};
-    assert_int_equal(exec_useful_threads(&(CnncFunction){light, 2, 8, 0, 0}, 8), 1);
+    assert_int_equal(stages_useful_threads(&(CnncFunction){light, 2, 8, 0, 0}, 8), 1);
     x->stage_ticks = seconds;
     CnncArgs a = {.in = in, .out = out, .n = 3};
     exec_run(x, &f, &a);
@@ -260,7 +395,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_slice_runs_once), cmocka_unit_test(many_slices_run_once),
-        cmocka_unit_test(idle_pool_takes_no_time), cmocka_unit_test(stages_run_needed_slices),
+        cmocka_unit_test(steps_wait_for_each_other),
+        cmocka_unit_test(idle_pool_takes_no_time), cmocka_unit_test(a_forked_pool_starts_anew),
+        cmocka_unit_test(quotas_of_all_groups_count), cmocka_unit_test(stages_run_needed_slices),
         cmocka_unit_test(cpu_is_checked), cmocka_unit_test(options_are_parsed), cmocka_unit_test(json_is_written), cmocka_unit_test(metrics_are_right),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,109 @@
+/* The stage loop.
+ * In: a CnncFunction and its arguments. Out: out, results and state as the function leaves them.
+ * Invariant: scratch belongs to a thread, slices are fixed by the model, so that threads never change a bit.
+ * Idea: a function is one job of the pool, a stage one step of it. What is too short to be worth another thread's attention
+ * is run by whoever gets there; how long it takes is told by the plan, not by a clock. */
+#include "runtime/stages.h"
+#include <stdbool.h>
+#include <time.h>
+
+/* Below this many cycles (a microsecond or two of a stage, ten of a whole call) waking other threads costs more than it saves. */
+static const double STAGE_CYCLES = 4000, CALL_CYCLES = 32000;
+
+typedef struct {
+    const StagesCall *call;
+    bool alone;      /* nothing is shared */
+    double opened;   /* when the stage that runs began, in ticks */
+} Run;
+
+/* The clock may be a system call of microseconds on virtual machines. */
+double stages_ticks(void)
+{
+#if defined(__x86_64__)
+    return (double)__builtin_ia32_rdtsc();
+#else
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+#endif
+}
+
+/* Slices that n samples need. */
+static int64_t slices_needed(const CnncStage *s, int64_t n)
+{
+    if (s->samples_per_slice <= 0)
+        return s->slices;
+    int64_t needed = (n + s->samples_per_slice - 1) / s->samples_per_slice;
+    return needed < s->slices ? needed : s->slices;
+}
+
+/* What the plan tells of n samples: 32 multiply-adds or 16 bytes a cycle, as in codegen/slices.c; on a slower CPU it is more. */
+static double stage_cycles(const CnncFunction *f, const CnncStage *s, int64_t n)
+{
+    double sums = s->fmas / 32, bytes = s->bytes / 16;
+    return (sums > bytes ? sums : bytes) * (double)n / f->batch;
+}
+
+static bool call_is_small(const CnncFunction *f, int64_t n)
+{
+    double cycles = 0;
+    for (int i = 0; i < f->n_stages; i++)
+        cycles += stage_cycles(f, &f->stages[i], n);
+    return cycles < CALL_CYCLES;
+}
+
+/* Slices worth handing out: 1 when there are none. */
+static int64_t slices_to_share(const CnncFunction *f, const CnncStage *s, int64_t n)
+{
+    int64_t slices = slices_needed(s, n);
+    return slices > 1 && stage_cycles(f, s, n) >= STAGE_CYCLES ? slices : 1;
+}
+
+int stages_useful_threads(const CnncFunction *f, int64_t n)
+{
+    int64_t most = 1;
+    for (int i = 0; i < f->n_stages && !call_is_small(f, n); i++)
+        if (slices_to_share(f, &f->stages[i], n) > most)
+            most = slices_to_share(f, &f->stages[i], n);
+    return most < 1024 ? (int)most : 1024;
+}
+
+/* The ticks since the last stage began are that one's. */
+static void count_ticks(Run *r, int stage)
+{
+    double now = r->call->ticks ? stages_ticks() : 0;
+    if (r->call->ticks && stage > 0)
+        r->call->ticks[stage - 1] += now - r->opened;
+    r->opened = now;
+}
+
+static void run_slice(void *context, int thread, int stage, int64_t slice)
+{
+    const StagesCall *c = ((Run *)context)->call;
+    c->function->stages[stage].fn(c->args, c->scratch + c->stride * thread, slice);
+}
+
+static int64_t open_stage(void *context, int thread, int stage)
+{
+    Run *r = context;
+    const CnncFunction *f = r->call->function;
+    const CnncStage *s = &f->stages[stage];
+    int64_t n = r->call->args->n;
+    count_ticks(r, stage);
+    if (!r->alone && slices_to_share(f, s, n) > 1)
+        return slices_needed(s, n);
+    for (int64_t i = 0, slices = slices_needed(s, n); i < slices; i++)
+        run_slice(r, thread, stage, i);
+    return 0;
+}
+
+void stages_run(Threads *t, const StagesCall *call)
+{
+    Run r = {.call = call, .alone = call_is_small(call->function, call->args->n)};
+    if (r.alone || !t)
+        for (int i = 0; i < call->function->n_stages; i++)
+            open_stage(&r, 0, i);
+    else
+        threads_run_job(t, &(ThreadsJob){call->function->n_stages, open_stage, run_slice, &r});
+    count_ticks(&r, call->function->n_stages);
+}
