@@ -24,7 +24,7 @@ typedef struct {
     double winograd_error;          /* of the forms taken, at most; 0: WINOGRAD_ERROR */
     Choices choices;                /* where plans differ from the cost model's */
     int winograd_layers;            /* set: convolutions of the last function that Winograd could do */
-    bool apart;                     /* every layer in stages of its own: slower, to see where time goes */
+    Apart apart;                    /* slower, to see where time goes */
     bool weights_once;              /* the weights are not read after compile_inference: see ConstsInput */
     bool selftest;                  /* record inputs and outputs of the reference interpreter, unless that takes seconds */
     bool always_selftest;           /* ... however long it takes */

@@ -169,9 +169,17 @@ static bool ready(const Plan *p, int j, int32_t stage)
     return true;
 }
 
+/* May kernel j share a stage with kernel k as far as their times are to be told apart? */
+static bool together(const Plan *p, const Kernel *k, int j)
+{
+    const Kernel *other = &p->l->kernels.at[j];
+    bool strips = k->n_strip > 0 && other->n_strip > 0;
+    return p->in->apart == APART_NOTHING || (k->layer == other->layer && (p->in->apart == APART_LAYERS || strips));
+}
+
 static bool joins(const Plan *p, int j, const Stage *s, KernelKind kind)
 {
-    if (p->kind[j] != kind || (p->in->apart && s->n_nests > 0 && s->nests[0]->k->layer != p->l->kernels.at[j].layer))
+    if (p->kind[j] != kind || (s->n_nests > 0 && !together(p, s->nests[0]->k, j)))
         return false;
     if (kind == ON_SAMPLES || s->n_nests == 0)
         return true;

@@ -4,9 +4,11 @@
 #include "codegen/choose.h"
 #include "codegen/program.h"
 
+/* What runs in stages of its own, so that its time can be told: nothing but what must, every layer, every kernel (but those of a strip). */
+typedef enum { APART_NOTHING, APART_LAYERS, APART_KERNELS } Apart;
 typedef struct {
     const NestTarget *target;
-    bool apart;                       /* no stage has kernels of two layers, so that each layer's time can be told */
+    Apart apart;
     /* Offset of a state tensor (bytes) by name; of a constant by buffer. Never fails: a missing tensor is a bug. */
     int64_t (*state_offset)(void *ctx, const char *name);
     int64_t (*const_offset)(void *ctx, const KernelList *l, BufId b);

@@ -49,7 +49,7 @@ static int print_layers_apart(const CodeGen *together, const CpuPeak *peak)
     RtError e = {0};
     Session s;
     c.jit = NULL;
-    c.options.apart = true;
+    c.options.apart = APART_LAYERS;
     int status = code_inference_once(&c);
     if (!status)
         status = code_jit(&c);
@@ -101,21 +101,35 @@ static int run(Compile *cc)
     return status;
 }
 
-/* --train: a step of training on random samples. */
+/* Compiles the training step and prints its times. */
+static int time_training(CodeGen *c, const CpuPeak *peak)
+{
+    const Options *o = c->cc->o;
+    RtError e = {0};
+    int status = code_training(c);
+    if (!status)
+        status = code_jit(c);
+    if (!status && !bench_print_training(c->model, (int)o->threads, peak, stdout, o->json, &e))
+        status = code_runtime_error(&e);
+    return status;
+}
+
+/* --train: a step of training on random samples; with -v on a CPU also where inside the stages its time goes. */
 static int run_training(Compile *cc)
 {
     const Options *o = cc->o;
     CodeGen c = {0};
-    RtError e = {0};
     int status = code_open(&c, cc);
+    CpuPeak peak = !status && c.backend ? peak_measure() : (CpuPeak){0};
     if (!status)
-        status = code_training(&c);
-    if (!status)
-        status = code_jit(&c);
-    if (!status) {
-        CpuPeak peak = c.model->gpu ? (CpuPeak){0} : peak_measure();
-        if (!bench_print_training(c.model, (int)o->threads, &peak, stdout, o->json, &e))
-            status = code_runtime_error(&e);
+        status = time_training(&c, &peak);
+    if (!status && c.backend && o->verbose && !o->json) {
+        CodeGen apart = c;
+        apart.jit = NULL;
+        apart.options.apart = APART_KERNELS;
+        fputs("\neach kernel on its own\n", stdout);
+        status = time_training(&apart, &peak);
+        code_free(&apart);
     }
     code_free(&c);
     return status;

@@ -70,7 +70,7 @@ static void tells_layers_apart(void **state)
     const char *net = "conv out=4 k=3; act ReLU; maxpool k=2; conv out=4 k=3; act ReLU; flatten; linear out=5";
     const Shape input = {3, {1, 12, 12}};
     const CnncFunction *together = compiled(a, net, input, 8, (CompileOptions){0}),
-                       *apart = compiled(a, net, input, 8, (CompileOptions){.apart = true});
+                       *apart = compiled(a, net, input, 8, (CompileOptions){.apart = APART_LAYERS});
     bool shared = false;
     for (int i = 0; i < together->n_stages; i++)
         shared |= together->stages[i].first_layer < together->stages[i].last_layer;
@@ -81,9 +81,25 @@ static void tells_layers_apart(void **state)
     arena_free(a);
 }
 
+/* A Winograd convolution's kernels share strips, and stay together; everything else has a stage of its own. */
+static void tells_kernels_apart(void **state)
+{
+    (void)state;
+    Arena *a = arena_new();
+    const CnncFunction *f = compiled(a, "conv out=32 k=3 p=1; act ReLU; maxpool k=2; conv out=4 k=3; act ReLU", (Shape){3, {32, 24, 24}}, 8,
+                                     (CompileOptions){.apart = APART_KERNELS});
+    int strips = 0;
+    for (int i = 0; i < f->n_stages; i++) {
+        strips += strstr(f->stages[i].name, "conv.input .. ") != NULL;
+        assert_true(!strstr(f->stages[i].name, " .. ") || strstr(f->stages[i].name, "conv.input .. "));
+    }
+    assert_true(strips > 0);
+    arena_free(a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(leaves_padding_out), cmocka_unit_test(counts_weights_and_values_once),
-                                       cmocka_unit_test(knows_winograd), cmocka_unit_test(tells_layers_apart)};
+                                       cmocka_unit_test(knows_winograd), cmocka_unit_test(tells_layers_apart), cmocka_unit_test(tells_kernels_apart)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
