@@ -410,11 +410,13 @@ static int64_t tiled_already(const Sched *s, AccessId at)
     return f;
 }
 
-/* Most points of a tile along `axis` of operand `at`, which meets `others` units of the other operand. An operand that is used
- * once and lies in memory is read as so many streams as the tile has points: more than the prefetchers follow are slow. */
+/* Most points of a tile along `axis` of operand `at`, which meets `others` units of the other operand. An operand whose vectors are
+ * used once and lie in memory is read as so many streams as the tile has points: more than the prefetchers follow are slow. Numbers
+ * that are broadcast last a vector of multiply-adds each, and come in time. */
 static int64_t most_points(const Sched *s, AccessId at, int axis, int64_t others)
 {
-    bool streams = axis >= 0 && others == 1 && operand_bytes(s, at) > (double)s->t->l2;
+    bool vectors = s->n->vector_axis >= 0 && access_axes(s->k, at) >> s->n->vector_axis & 1;
+    bool streams = axis >= 0 && others == 1 && vectors && operand_bytes(s, at) > (double)s->t->l2;
     return streams ? MAX_STREAMS : MAX_POINTS;
 }
 
