@@ -82,9 +82,15 @@ typedef struct CnncTrain {
     const CnncAugment *augment; int32_t n_augment;
 } CnncTrain;
 
-/* ---- GPU: CUDA C text and what to launch, in order. Every kernel is `extern "C" __global__ void ENTRY(CnncArgs a)`: one
- * argument, a CnncArgs by value whose pointers are all device memory (in and out aligned to 16 bytes). `work` need not be zeroed.
+/* ---- GPU: CUDA C text and what to launch, in order. Every kernel is `extern "C" __global__ void ENTRY(T *buffer, ...,
+ * int samples)`: a pointer to device memory for each of its places, then the n of CnncArgs. Several launches may have one kernel.
+ * The pointers of CnncArgs are aligned to 256 bytes, offsets to 64 but in scalars and results. `work` need not be zeroed.
  * Launches of a function follow each other in one stream; any 1 <= n <= batch may be launched with the whole grid. */
+/* The pointers of a CnncArgs in their order. */
+enum { CNNC_AT_STATE, CNNC_AT_WORK, CNNC_AT_CONSTS, CNNC_AT_IN, CNNC_AT_LABELS, CNNC_AT_OUT, CNNC_AT_SCALARS, CNNC_AT_RESULTS, CNNC_AT_COUNT };
+/* A buffer of a launch: bytes from a pointer of CnncArgs on. At most CNNC_GPU_PLACES a launch: drivers take 4096 bytes of arguments. */
+typedef struct { int64_t at, offset; } CnncGpuPlace;
+enum { CNNC_GPU_PLACES = 500 };
 typedef struct {
     const char *entry;       /* the kernel's name in the text */
     const char *name;        /* the kernels of the network in it: "0.conv", "0.conv .. 7.linear" */
@@ -92,6 +98,7 @@ typedef struct {
     int32_t sample_points, block_points;       /* sample_points > 0: for n samples ceil(n * sample_points / block_points) blocks along grid[0] do */
     int32_t first_layer, last_layer;           /* into CnncModel.layers, -1 = none */
     double flops, bytes;     /* of a whole batch: 2 a multiply-add; what every access moves at least, once */
+    const CnncGpuPlace *places; int32_t n_places;
 } CnncGpuLaunch;
 typedef struct { const CnncGpuLaunch *launches; int32_t n_launches, batch; int64_t work_bytes; } CnncGpuFunction;
 /* Machine code for sm_80 = 80, or PTX from it on; of the whole text, or of one of at most CNNC_GPU_PARTS parts of its kernels. */
@@ -105,8 +112,9 @@ typedef struct {
 } CnncGpu;
 /* Output (y, x) of a sample reads the data set's (y0 + y * dy, x0 + x * dx); outside is black. */
 typedef struct { int64_t y0, x0; int32_t dy, dx; } CnncView;
-/* Every text has one kernel more, `extern "C" __global__ void cnnc_feed(CnncGpuFeed f)`: samples as the data set has them become
- * inputs, one thread an element, CNNC_FEED_BLOCK threads a block. Pointers are device memory. */
+/* Every text has one kernel more, `extern "C" __global__ void cnnc_feed(...)`, which takes the members of a CnncGpuFeed in their
+ * order: samples as the data set has them become inputs, one thread an element, CNNC_FEED_BLOCK threads a block. Pointers are
+ * device memory. */
 enum { CNNC_FEED_BLOCK = 256, CNNC_GPU_OLDEST = 80 };   /* sm_80: the first GPU that texts are made for */
 typedef struct {
     const void *samples;     /* [n][channels][h][w]: bytes or floats */

@@ -294,7 +294,7 @@ static bool upload(Gpu *g, const GpuCall *c, int64_t n, CudaStream stream, RtErr
 static bool launch_feed(Gpu *g, const GpuCall *c, int64_t n, RtError *e)
 {
     CnncGpuFeed f = c->feed;
-    void *arguments[] = {&f};
+    void *arguments[] = {&f.samples, &f.views, &f.table, &f.x, &f.n, &f.bytes, &f.channels, &f.h, &f.w, &f.out_h, &f.out_w};
     f.n = n;
     int64_t elements = n * f.channels * f.out_h * f.out_w;
     unsigned blocks = (unsigned)((elements + CNNC_FEED_BLOCK - 1) / CNNC_FEED_BLOCK);
@@ -330,13 +330,31 @@ static int64_t blocks_needed(const CnncGpuLaunch *l, int64_t n)
     return needed < l->grid[0] ? needed : l->grid[0];
 }
 
+/* A kernel's pointers and the number of samples, as the driver takes them: the address of each. */
+typedef struct { CudaPtr pointer[CNNC_GPU_PLACES]; int samples; void *at[CNNC_GPU_PLACES + 1]; } Arguments;
+
+static void set_arguments(Arguments *x, const CnncGpuLaunch *l, const CnncArgs *args)
+{
+    const CudaPtr base[CNNC_AT_COUNT] = {
+        [CNNC_AT_STATE] = (uintptr_t)args->state, [CNNC_AT_WORK] = (uintptr_t)args->work, [CNNC_AT_CONSTS] = (uintptr_t)args->consts,
+        [CNNC_AT_IN] = (uintptr_t)args->in, [CNNC_AT_LABELS] = (uintptr_t)args->labels, [CNNC_AT_OUT] = (uintptr_t)args->out,
+        [CNNC_AT_SCALARS] = (uintptr_t)args->scalars, [CNNC_AT_RESULTS] = (uintptr_t)args->results};
+    for (int32_t i = 0; i < l->n_places; i++) {
+        x->pointer[i] = base[l->places[i].at] + (CudaPtr)l->places[i].offset;
+        x->at[i] = &x->pointer[i];
+    }
+    x->samples = (int)args->n;
+    x->at[l->n_places] = &x->samples;
+}
+
 bool gpu_launch(Gpu *g, const GpuCall *c, int i, int64_t n, RtError *e)
 {
     const CnncGpuLaunch *l = &c->function->gpu->launches[i];
     CnncArgs args = arguments_of(g, c, n);
-    void *arguments[] = {&args};
+    Arguments x;
+    set_arguments(&x, l, &args);
     int result = g->cuda.api.launch(c->function->kernels[i], (unsigned)blocks_needed(l, n), (unsigned)l->grid[1], (unsigned)l->grid[2],
-                                    (unsigned)l->block, 1, 1, (unsigned)l->shared_bytes, g->compute, arguments, NULL);
+                                    (unsigned)l->block, 1, 1, (unsigned)l->shared_bytes, g->compute, x.at, NULL);
     return cuda_fine(&g->cuda, result, e, l->name);
 }
 

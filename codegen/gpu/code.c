@@ -52,24 +52,12 @@ void cu_close(Code *c)
     cu_line(c, "}");
 }
 
-/* ---- names ---- */
-
-/* A C identifier: "%7" is v7, "3.weight" is t3_weight. */
-static const char *identifier(Arena *a, const char *name)
-{
-    char *s = arena_printf(a, "%c%s", *name == '%' ? 'v' : 't', *name == '%' ? name + 1 : name);
-    for (char *p = s; *p; p++)
-        if (!isalnum((unsigned char)*p))
-            *p = '_';
-    return s;
-}
-
+/* ---- a kernel ---- */
 void cu_begin(Code *c, const Kernel *k)
 {
     c->k = k;
     c->name = NEWN(c->arena, const char *, k->n_expr);
     c->uses = NEWN(c->arena, int, k->n_expr);
-    c->buffer = NEWN(c->arena, const char *, c->l->buffers.len);
     for (int e = 1; e < k->n_expr; e++) {
         c->uses[k->expr[e].a]++;
         c->uses[k->expr[e].b]++;
@@ -77,93 +65,6 @@ void cu_begin(Code *c, const Kernel *k)
     }
     for (int o = 0; o < k->n_out; o++)
         c->uses[k->out[o].value]++;
-    for (int i = 0; i < k->n_access; i++) {
-        BufId b = k->access[i].buf;
-        const char *name = identifier(c->arena, c->l->buffers.at[b].name);
-        for (int j = 0; j < i; j++)
-            if (k->access[j].buf != b && !strcmp(c->buffer[k->access[j].buf], name))
-                name = arena_printf(c->arena, "%s_%d", name, b);
-        c->buffer[b] = name;
-    }
-}
-
-static const char *c_type(DType t)
-{
-    return t == DT_F32 ? "float" : t == DT_I32 ? "int" : t == DT_U8 ? "unsigned char" : "long long";
-}
-
-static const char *area_pointer(Area area)
-{
-    static const char *const text[] = {[AREA_STATE] = "state", [AREA_WORK] = "work", [AREA_CONST] = "consts", [AREA_IN] = "in",
-                                       [AREA_LABELS] = "labels", [AREA_OUT] = "out", [AREA_SCALARS] = "scalars", [AREA_RESULTS] = "results"};
-    return text[area];
-}
-
-static bool writes_root(const Code *c, BufId root)
-{
-    for (int o = 0; o < c->k->n_out; o++)
-        if (buffer_root(c->l, c->k->access[c->k->out[o].at].buf) == root)
-            return true;
-    return false;
-}
-
-static void buffer_pointer(Code *c, BufId b)
-{
-    const Buffer *x = &c->l->buffers.at[b];
-    const Place *p = &c->f->place[b];
-    bool written = writes_root(c, buffer_root(c->l, b)), is_shared = p->area == AREA_SCRATCH;
-    const char *constant = written ? "" : "const ", *type = c_type(x->dtype), *back = "";
-    const char *base = is_shared ? "shared" : arena_printf(c->arena, "args.%s", area_pointer(p->area));
-    if (is_shared && x->batched && x->shape.dim[0])
-        back = arena_printf(c->arena, " - first * %lld", (long long)(buffer_elements(x) / x->shape.dim[0]));
-    if (p->offset)
-        base = arena_printf(c->arena, "((%schar *)%s + %lld)", constant, base, (long long)p->offset);
-    cu_line(c, "%s%s *%s%s = (%s%s *)%s%s;   // %s %s%s", constant, type, written || is_shared ? "" : "__restrict__ ", c->buffer[b], constant, type, base,
-            back, x->name, shape_text(c->arena, &x->shape, false), is_shared ? ", shared" : "");
-}
-
-static bool any_batch_axis(const Kernel *k)
-{
-    for (int a = 0; a < k->n_axes; a++)
-        if (k->axis[a].batch)
-            return true;
-    return false;
-}
-
-void cu_buffers(Code *c)
-{
-    bool *seen = NEWN(c->arena, bool, c->l->buffers.len);
-    for (int i = 0; i < c->k->n_access; i++) {
-        BufId b = c->k->access[i].buf;
-        if (!seen[b])
-            buffer_pointer(c, b);
-        seen[b] = true;
-    }
-}
-
-void cu_samples(Code *c)
-{
-    if (any_batch_axis(c->k))
-        cu_line(c, "const int samples = (int)args.n;");
-}
-
-void cu_comment(Code *c)
-{
-    char *text = NULL;
-    size_t size = 0;
-    FILE *m = open_memstream(&text, &size);
-    if (!m)
-        BUG("no memory");
-    kernel_print(c->l, c->k, m);
-    fclose(m);
-    const Graph *g = c->l->graph;
-    if (c->k->layer >= 0 && (uint32_t)c->k->layer < g->layers.len)
-        cu_line(c, "// layer %s: %s", g->layers.at[c->k->layer].name, g->layers.at[c->k->layer].type);
-    for (char *line = text, *end; *line; line = end) {
-        end = strchr(line, '\n') + 1;
-        cu_line(c, "// %.*s", (int)(end - line - 1), line);
-    }
-    free(text);
 }
 
 /* ---- axes ---- */
@@ -379,7 +280,7 @@ static const char *formula(Code *c, const Expr *e)
     case EX_ICONST: return e->iimm == INT32_MIN ? "(-2147483647 - 1)" : arena_printf(c->arena, e->iimm < 0 ? "(%d)" : "%d", e->iimm);
     case EX_LOAD: return cu_load(c, e->at);
     case EX_INDEX: return c->k->axis[e->axis].name;
-    case EX_N: return "(int)args.n";
+    case EX_N: return "samples";
     case EX_ROWINDEX: return row_index(c, e->at);
     default: return operation(c, e);
     }

@@ -6,20 +6,26 @@
 #ifndef CNNC_CODEGEN_GPU_CODE_H
 #define CNNC_CODEGEN_GPU_CODE_H
 #include "codegen/gpu/plan.h"
+#include "ir/base/vec.h"
+
+/* A pointer that a kernel gets: "const float *__restrict__ ", "weight", "[64, 3, 7, 7]". */
+typedef struct { Place place; const char *type, *name, *note; } Parameter;
+typedef Vec(Parameter) Parameters;
 
 typedef struct {
     Arena *arena;
     FILE *to; int depth;            /* of indentation */
     const Function *f; const KernelList *l; const Kernel *k;
-    const char *entry;              /* the function's name */
+    const char *entry;              /* the function's name: before those of its tables */
     const char **buffer;            /* by BufId: its pointer's name */
+    Parameters parameters;          /* of the function */
     const char **name;              /* by expression: what holds its value in the current scope; NULL: not computed yet */
     int *uses;                      /* by expression, of the whole kernel */
     int threads;                    /* > 0: a reduction outside of all loops is shared by that many threads: a warp's or the block's */
     bool in_slice;                  /* in a launch of slices: `first` is the block's first sample */
 } Code;
 
-/* Starts a kernel: names for its buffers and no values. */
+/* Starts a kernel: no values yet. */
 void cu_begin(Code *c, const Kernel *k);
 /* The tables its accesses look indices up in, as constants in front of the function. */
 void cu_tables(Code *c);
@@ -27,12 +33,20 @@ void cu_line(Code *c, const char *fmt, ...) __attribute__((format(printf, 2, 3))
 void cu_open(Code *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));    /* a line that ends in ` {` */
 void cu_block(Code *c);                                                                  /* a line `{` */
 void cu_close(Code *c);
-/* Pointers to the buffers of the kernel. */
-void cu_buffers(Code *c);
-/* `samples`, when the kernel has a batch. */
-void cu_samples(Code *c);
-/* The kernel's formula and the layer it comes from, as comments. */
+/* The kernel's formula as comments; in a slice also the layer it comes from. */
 void cu_comment(Code *c);
+
+/* parameters.c: names for a body's buffers after their parts in it, and a parameter for each. */
+void cu_name_buffers(Code *c, const GpuBody *x);
+/* The network's names for the buffers of bodies that are one function, and a parameter for each area they lie in. */
+void cu_name_areas(Code *c, const GpuBody *bodies, int n);
+/* Then: pointers to the buffers of the kernel. */
+void cu_pointers(Code *c);
+/* The parameters behind `NAME(`, a line each, and `int samples)`. */
+void cu_parameters(Code *c);
+/* "conv.dw": a kernel's name without its layer and number. */
+const char *cu_kernel_name(Arena *a, const KernelList *l, const Kernel *k);
+const char *cu_type(DType t);    /* "float" */
 
 /* `const int q = POINT % 28` ... for the axes, outermost first; POINT is a variable that exists. */
 void cu_split(Code *c, const char *point, const int8_t *axes, int n);
@@ -78,8 +92,8 @@ void contract_emit(Code *c, const GpuBody *body);
 void parts_emit(Code *c, const GpuBody *body);
 /* The thread's point of the rows, or a return from the kernel. */
 void cu_point(Code *c, const GpuBody *body);
-/* slices.c: a launch of slices, whole. */
-void slices_emit(Code *c, const GpuLaunch *launch);
+/* slices.c: a launch of slices, whole, under the name `entry`. */
+void slices_emit(Code *c, const GpuLaunch *launch, const char *entry);
 /* prelude.c: what every text starts with. */
 extern const char gpu_prelude[];
 #endif

@@ -138,13 +138,6 @@ static void emit_epilogue(Code *c, const Contract *x)
     cu_close(c);
 }
 
-static void emit_partial_pointer(Code *c, const Contract *x, bool written)
-{
-    if (x->slices > 1)
-        cu_line(c, "%sfloat *partial = (%sfloat *)(args.work + %lld);   // [%d slices][%lld][%lld][%lld]", written ? "" : "const ", written ? "" : "const ",
-                (long long)c->f->place[x->partial].offset, x->slices, (long long)x->both.extent, (long long)x->col.extent, (long long)x->row.extent);
-}
-
 void contract_emit(Code *c, const GpuBody *body)
 {
     const Contract *x = body->contract;
@@ -153,7 +146,6 @@ void contract_emit(Code *c, const GpuBody *body)
     cu_line(c, "extern __shared__ __align__(16) float shared[];");
     cu_line(c, "float *a_tile = shared, *b_tile = shared + %d;   // %d times [%d][%d] and [%d][%d]", x->stages * x->steps * (x->rows + CONTRACT_PAD),
             x->stages, x->steps, x->rows + CONTRACT_PAD, x->steps, x->cols + CONTRACT_PAD);
-    emit_partial_pointer(c, x, true);
     cu_line(c, "const int thread_row = threadIdx.x %% %d, thread_col = threadIdx.x / %d;", across, across);
     cu_line(c, "const int first_row = block * %d, first_col = blockIdx.y * %d;", x->rows, x->cols);
     if (x->slices > 1) {
@@ -185,7 +177,6 @@ static const char *flat(Code *c, const AxisGroup *g)
 void parts_emit(Code *c, const GpuBody *body)
 {
     const Contract *x = body->contract;
-    emit_partial_pointer(c, x, false);
     cu_point(c, body);
     cu_line(c, "const int row = %s, col = %s;", flat(c, &x->row), flat(c, &x->col));
     if (x->both.n)

@@ -1,93 +1,199 @@
 /* A planned program as CUDA text and launch tables.
  * In: a Program whose functions have GpuPlans. Out: a CnncGpu. Relies on: entries being different names.
- * The text: what all kernels share (prelude.c), then function by function one kernel a launch, in order of execution, each
- * under its layer and formula. */
+ * The text: what all kernels share (prelude.c), then function by function the kernels of its launches, in order of execution, each
+ * under its layers and formula. Launches that differ in nothing but the places of their buffers and their grids share a kernel. */
 #include "codegen/gpu/gpu.h"
 #include "codegen/gpu/code.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static void emit_lines(Code *c, const GpuBody *x)
 {
     static void (*const emit[])(Code *, const GpuBody *) = {
         [GPU_MAP] = map_emit, [GPU_REDUCE] = reduce_emit, [GPU_CONTRACT] = contract_emit, [GPU_PARTS] = parts_emit};
-    cu_buffers(c);
-    cu_samples(c);
     emit[x->form](c, x);
 }
 
 /* Products hold many sums: they may have all registers that one block leaves them. */
-static void open_kernel(Code *c, const GpuLaunch *x)
+static void open_kernel(Code *c, const GpuLaunch *x, const char *entry)
 {
     const char *blocks = x->body[0].form == GPU_CONTRACT ? ", 1" : "";
-    cu_line(c, "__global__ void __launch_bounds__(%d%s) %s(CnncArgs args)", x->threads, blocks, x->entry);
+    cu_line(c, "__global__ void __launch_bounds__(%d%s) %s(", x->threads, blocks, entry);
+    cu_parameters(c);
     cu_block(c);
 }
 
-static void emit_alone(Code *c, const GpuLaunch *x)
+static void emit_alone(Code *c, const GpuLaunch *x, const char *entry)
 {
     cu_begin(c, x->body[0].k);
+    cu_name_buffers(c, x->body);
     cu_comment(c);
     cu_tables(c);
-    open_kernel(c, x);
+    open_kernel(c, x, entry);
     cu_line(c, "const int block = blockIdx.x;");
     emit_lines(c, &x->body[0]);
     cu_close(c);
 }
 
-/* A device function a body, and a kernel that sends each block to its own. */
-static void emit_beside(Code *c, const GpuLaunch *x)
+/* A body as a device function. Its parameters, each with the body's number behind its name, go to `all`. */
+static void emit_device(Code *c, const GpuBody *x, int i, Parameters *all)
 {
-    for (int i = 0; i < x->n_bodies; i++) {
-        cu_begin(c, x->body[i].k);
-        c->entry = arena_printf(c->arena, "%s_%d", x->entry, i);
-        cu_comment(c);
-        cu_tables(c);
-        cu_line(c, "static __device__ __forceinline__ void %s(CnncArgs args, int block)", c->entry);
-        cu_block(c);
-        emit_lines(c, &x->body[i]);
-        cu_close(c);
-        fputc('\n', c->to);
+    cu_begin(c, x->k);
+    cu_name_buffers(c, x);
+    cu_comment(c);
+    cu_tables(c);
+    cu_line(c, "static __device__ __forceinline__ void %s(int block,", c->entry);
+    cu_parameters(c);
+    cu_block(c);
+    emit_lines(c, x);
+    cu_close(c);
+    fputc('\n', c->to);
+    for (uint32_t p = 0; p < c->parameters.len; p++) {
+        Parameter q = c->parameters.at[p];
+        q.name = arena_printf(c->arena, "%s_%d", q.name, i);
+        vec_push(c->arena, all, q);
     }
-    open_kernel(c, x);
+}
+
+/* A device function a body, and a kernel that sends each block to its own. */
+static void emit_beside(Code *c, const GpuLaunch *x, const char *entry)
+{
+    Parameters all = {0};
+    const char **call = NEWN(c->arena, const char *, x->n_bodies);
+    for (int i = 0; i < x->n_bodies; i++) {
+        uint32_t from = all.len;
+        c->entry = arena_printf(c->arena, "%s_%d", entry, i);
+        emit_device(c, &x->body[i], i, &all);
+        call[i] = arena_printf(c->arena, "%s(block", c->entry);
+        for (uint32_t p = from; p < all.len; p++)
+            call[i] = arena_printf(c->arena, "%s, %s", call[i], all.at[p].name);
+        call[i] = arena_printf(c->arena, "%s, samples);", call[i]);
+    }
+    c->parameters = all;
+    open_kernel(c, x, entry);
     cu_line(c, "int block = blockIdx.x;");
     for (int i = 0; i < x->n_bodies; i++) {
         if (i + 1 < x->n_bodies)
-            cu_line(c, "if (block < %d) { %s_%d(args, block); return; }", x->body[i].grid[0], x->entry, i);
+            cu_line(c, "if (block < %d) { %s return; }", x->body[i].grid[0], call[i]);
         else
-            cu_line(c, "%s_%d(args, block);", x->entry, i);
+            cu_line(c, "%s", call[i]);
         if (i + 1 < x->n_bodies)
             cu_line(c, "block -= %d;", x->body[i].grid[0]);
     }
     cu_close(c);
 }
 
-static void emit_slices(Code *c, const GpuLaunch *x)
+static void emit_slices(Code *c, const GpuLaunch *x, const char *entry)
 {
     for (int i = 0; i < x->n_bodies; i++) {
         cu_begin(c, x->body[i].k);
-        c->entry = arena_printf(c->arena, "%s_%d", x->entry, i);
+        c->entry = arena_printf(c->arena, "%s_%d", entry, i);
         cu_tables(c);
     }
+    cu_name_areas(c, x->body, x->n_bodies);
     cu_line(c, "// %d samples a block: %s", x->samples, x->name);
-    open_kernel(c, x);
-    slices_emit(c, x);
+    open_kernel(c, x, entry);
+    slices_emit(c, x, entry);
     cu_close(c);
 }
 
-static void emit_launch(Code *c, const GpuLaunch *x)
+/* ---- texts ---- */
+static int64_t pointer_of(Area area)
 {
-    static void (*const emit[])(Code *, const GpuLaunch *) = {[GPU_ALONE] = emit_alone, [GPU_BESIDE] = emit_beside, [GPU_SLICES] = emit_slices};
-    c->entry = x->entry;
-    fputc('\n', c->to);
-    emit[x->how](c, x);
+    static const int8_t number[] = {[AREA_STATE] = CNNC_AT_STATE, [AREA_WORK] = CNNC_AT_WORK, [AREA_CONST] = CNNC_AT_CONSTS, [AREA_IN] = CNNC_AT_IN,
+                                    [AREA_LABELS] = CNNC_AT_LABELS, [AREA_OUT] = CNNC_AT_OUT, [AREA_SCALARS] = CNNC_AT_SCALARS,
+                                    [AREA_RESULTS] = CNNC_AT_RESULTS};
+    return number[area];
 }
 
-static void emit_function(Arena *a, FILE *to, const Function *f)
+/* The text of a launch under the name `entry`; the places of its buffers. */
+static const char *launch_text(Arena *a, const Function *f, GpuLaunch *x, const char *entry)
+{
+    static void (*const emit[])(Code *, const GpuLaunch *, const char *) = {[GPU_ALONE] = emit_alone, [GPU_BESIDE] = emit_beside, [GPU_SLICES] = emit_slices};
+    char *text = NULL;
+    size_t size = 0;
+    Code c = {.arena = a, .to = open_memstream(&text, &size), .f = f, .l = f->kernels, .entry = entry};
+    if (!c.to)
+        BUG("no memory for the text");
+    emit[x->how](&c, x, entry);
+    fclose(c.to);
+    CnncGpuPlace *places = NEWN(a, CnncGpuPlace, c.parameters.len + 1);
+    for (uint32_t i = 0; i < c.parameters.len; i++)
+        places[i] = (CnncGpuPlace){pointer_of(c.parameters.at[i].place.area), c.parameters.at[i].place.offset};
+    x->places = places;
+    x->n_places = (int32_t)c.parameters.len;
+    const char *out = arena_strndup(a, text, size);
+    free(text);
+    return out;
+}
+
+/* Launches with one text, which differ in places and grids alone; the first one names the kernel. */
+typedef struct { const Function *f; GpuLaunch *x; } User;
+typedef struct { const char *text; Vec(User) users; } Shared;
+typedef struct { Arena *a; Vec(Shared) texts; } Texts;
+
+static void find_texts(Texts *t, const Function *f)
 {
     for (int i = 0; f && i < f->gpu->n_launches; i++) {
-        Code c = {.arena = a, .to = to, .f = f, .l = f->kernels};
-        emit_launch(&c, &f->gpu->launches[i]);
+        User u = {f, &f->gpu->launches[i]};
+        const char *text = launch_text(t->a, f, u.x, "kernel");
+        uint32_t at = 0;
+        while (at < t->texts.len && strcmp(t->texts.at[at].text, text))
+            at++;
+        if (at == t->texts.len)
+            vec_push(t->a, &t->texts, ((Shared){.text = text}));
+        vec_push(t->a, &t->texts.at[at].users, u);
+    }
+}
+
+/* ---- whose kernel it is ---- */
+typedef Vec(const Layer *) Layers;
+
+/* Each once, in the order of the launches. */
+static Layers layers_of(Arena *a, const Shared *t)
+{
+    Layers out = {0};
+    for (uint32_t u = 0; u < t->users.len; u++) {
+        const Graph *g = t->users.at[u].f->kernels->graph;
+        const GpuLaunch *x = t->users.at[u].x;
+        for (int i = 0; i < x->n_bodies; i++) {
+            LayerId id = x->body[i].k->layer;
+            bool fresh = id >= 0 && (uint32_t)id < g->layers.len;
+            for (uint32_t j = 0; j < out.len && fresh; j++)
+                fresh = strcmp(out.at[j]->name, g->layers.at[id].name) != 0;
+            if (fresh)
+                vec_push(a, &out, &g->layers.at[id]);
+        }
+    }
+    return out;
+}
+
+/* "// layers 1.conv1, 1.conv2: Conv2d; 7: Linear" */
+static void print_layers(Arena *a, FILE *to, const Shared *t)
+{
+    enum { WIDTH = 110 };
+    Layers l = layers_of(a, t);
+    int column = l.len ? fprintf(to, "// layer%s", l.len > 1 ? "s" : "") : 0;
+    for (uint32_t i = 0; i < l.len; i++) {
+        bool last = i + 1 == l.len, type = last || strcmp(l.at[i]->type, l.at[i + 1]->type);
+        if (column > WIDTH)
+            column = fprintf(to, "\n//     ");
+        column += fprintf(to, " %s%s%s%s", l.at[i]->name, type ? ": " : "", type ? l.at[i]->type : "", last ? "\n" : type ? ";" : ",");
+    }
+}
+
+static void print_texts(Texts *t, FILE *to)
+{
+    for (uint32_t i = 0; i < t->texts.len; i++) {
+        const Shared *s = &t->texts.at[i];
+        const User *first = &s->users.at[0];
+        const char *entry = first->x->entry;
+        fputc('\n', to);
+        print_layers(t->a, to, s);
+        fputs(launch_text(t->a, first->f, first->x, entry), to);
+        for (uint32_t u = 1; u < s->users.len; u++)
+            s->users.at[u].x->entry = entry;
     }
 }
 
@@ -122,7 +228,7 @@ static CnncGpuFunction *launch_table(Arena *a, const Function *f)
     CnncGpuLaunch *t = NEWN(a, CnncGpuLaunch, f->gpu->n_launches + 1);
     for (int i = 0; i < f->gpu->n_launches; i++) {
         const GpuLaunch *x = &f->gpu->launches[i];
-        t[i] = (CnncGpuLaunch){.entry = x->entry, .name = x->name, .grid = {x->grid[0], x->grid[1], x->grid[2]}, .block = x->threads,
+        t[i] = (CnncGpuLaunch){.entry = x->entry, .name = x->name, .places = x->places, .n_places = x->n_places, .grid = {x->grid[0], x->grid[1], x->grid[2]}, .block = x->threads,
                                .shared_bytes = x->shared_bytes, .sample_points = x->sample_points, .block_points = x->block_points,
                                .first_layer = x->first_layer, .last_layer = x->last_layer, .flops = flops_of(f, x), .bytes = bytes_of(a, f, x)};
     }
@@ -141,9 +247,11 @@ const CnncGpu *gpu_emit(Arena *a, Program *p)
     const Function *any = p->infer ? p->infer : p->step;
     fprintf(to, "// %s: CUDA C made by cnnc %s for sm_%d\n", p->symbol, CNNC_VERSION, any->gpu->target->sm);
     fputs(gpu_prelude, to);
-    emit_function(a, to, p->infer);
-    emit_function(a, to, p->eval);
-    emit_function(a, to, p->step);
+    Texts t = {.a = a};
+    find_texts(&t, p->infer);
+    find_texts(&t, p->eval);
+    find_texts(&t, p->step);
+    print_texts(&t, to);
     fputs("#ifdef __cplusplus\n}\n#endif\n", to);
     fclose(to);
     CnncGpu *g = NEW(a, CnncGpu);

@@ -33,14 +33,22 @@ static const char *kernel_at(Arena *a, const char *text, int line)
     return found;
 }
 
-static const CnncGpuLaunch *launch_of(const CnncGpu *g, const char *entry)
+/* The layers of the launches of a kernel. */
+typedef struct { Arena *a; const CnncModel *m; const char *entry, *text; int n; bool *seen; } Layers;
+
+static void add_layers(Layers *l, const CnncGpuFunction *f)
 {
-    const CnncGpuFunction *functions[] = {g->infer, g->eval, g->step};
-    for (int f = 0; f < 3; f++)
-        for (int i = 0; functions[f] && i < functions[f]->n_launches; i++)
-            if (!strcmp(functions[f]->launches[i].entry, entry))
-                return &functions[f]->launches[i];
-    return NULL;
+    enum { MOST = 4 };
+    for (int i = 0; f && i < f->n_launches; i++) {
+        int32_t layer = f->launches[i].first_layer;
+        if (strcmp(f->launches[i].entry, l->entry) || layer < 0 || layer >= l->m->n_layers || l->seen[layer])
+            continue;
+        l->seen[layer] = true;
+        if (++l->n <= MOST)
+            l->text = arena_printf(l->a, "%s%s%s (%s)", l->text, l->n > 1 ? ", " : "", l->m->layers[layer].name, l->m->layers[layer].type);
+        else if (l->n == MOST + 1)
+            l->text = arena_printf(l->a, "%s and others", l->text);
+    }
 }
 
 /* The line number of the log's first error; 0: none is told. */
@@ -60,11 +68,11 @@ const char *gpu_explain_log(Arena *a, const CnncModel *m, const char *text, cons
 {
     int line = error_line(log);
     const char *entry = line > 0 ? kernel_at(a, text, line) : NULL;
-    const CnncGpuLaunch *l = entry ? launch_of(m->gpu, entry) : NULL;
-    if (l && l->first_layer >= 0 && l->first_layer < m->n_layers)
-        return arena_printf(a, "NVRTC refuses the kernel %s of layer %s (%s):\n%s", l->name, m->layers[l->first_layer].name,
-                            m->layers[l->first_layer].type, log);
-    return arena_printf(a, "NVRTC refuses the kernel %s:\n%s", entry ? entry : "text", log);
+    Layers l = {.a = a, .m = m, .entry = entry ? entry : "", .text = "", .seen = NEWN(a, bool, m->n_layers + 1)};
+    add_layers(&l, m->gpu->infer);
+    add_layers(&l, m->gpu->eval);
+    add_layers(&l, m->gpu->step);
+    return arena_printf(a, "NVRTC refuses the kernel %s%s%s:\n%s", entry ? entry : "text", l.n > 1 ? " of layers " : l.n ? " of layer " : "", l.text, log);
 }
 
 /* ---- what kernels use ---- */

@@ -34,8 +34,15 @@ void gpu_options(CompileOptions *o, const GpuTarget *t)
 }
 
 /* ---- launches ---- */
-static const char *entry_name(Arena *a, const char *function, uint32_t i, const char *kernel)
+/* "step14_conv", "step9_conv_and_linear"; a launch of slices, which no two layers share, names them: "infer0_0_conv____4_linear". */
+static const char *entry_name(Arena *a, const KernelList *l, const char *function, uint32_t i, const GpuLaunch *x)
 {
+    const char *kernel = x->name;
+    if (x->how != GPU_SLICES) {
+        const char *last = cu_kernel_name(a, l, x->body[x->n_bodies - 1].k);
+        kernel = cu_kernel_name(a, l, x->body[0].k);
+        kernel = strcmp(kernel, last) ? arena_printf(a, "%s_and_%s", kernel, last) : kernel;
+    }
     char *s = arena_printf(a, "%s%u_%s", function, i, kernel);
     for (char *p = s; *p; p++)
         if (!isalnum((unsigned char)*p))
@@ -115,7 +122,7 @@ static void finish_launch(const Planner *p, GpuLaunch *x)
 {
     const GpuBody *first = &x->body[0], *last = &x->body[x->n_bodies - 1];
     x->name = x->n_bodies == 1 ? first->k->name : arena_printf(p->a, "%s .. %s", first->k->name, last->k->name);
-    x->entry = entry_name(p->a, p->name, (uint32_t)(x - p->p->launches), x->name);
+    x->entry = entry_name(p->a, p->l, p->name, (uint32_t)(x - p->p->launches), x);
     x->threads = x->how == GPU_SLICES ? GPU_SLICE_THREADS : first->threads;
     x->grid[1] = x->grid[2] = 1;
     if (x->how == GPU_SLICES) {
@@ -174,8 +181,25 @@ static void add_product(Planner *p, GpuBody b)
         add_alone(p, body_parts(p->l, b.k, c));
 }
 
-/* Blocks that a kernel may have and still share a launch with others. */
-enum { FEW_BLOCKS = 1024 };
+/* Blocks that a kernel may have and still share a launch with others; buffers that such a launch may have. */
+enum { FEW_BLOCKS = 1024, MOST_BUFFERS = 200 };
+
+static int buffers_of(const GpuLaunch *x)
+{
+    int n = 0;
+    for (int i = 0; i < x->n_bodies; i++)
+        n += x->body[i].k->n_access;
+    return n;
+}
+
+static GpuLaunch *finish_beside(const Planner *p, GpuLaunch *x)
+{
+    if (x && x->n_bodies == 1)
+        x->how = GPU_ALONE;
+    if (x)
+        finish_launch(p, x);
+    return NULL;
+}
 
 /* All other kernels that can run now: products and large ones alone, small ones side by side. */
 static void add_others(Planner *p)
@@ -192,6 +216,8 @@ static void add_others(Planner *p)
     for (uint32_t i = 0; i < n; i++) {
         GpuBody b = body_of(p->a, p->l, &p->l->kernels.at[now[i]], p->p->target);
         bool few = b.form != GPU_CONTRACT && b.grid[0] <= FEW_BLOCKS;
+        if (few && beside && buffers_of(beside) + b.k->n_access > MOST_BUFFERS)
+            beside = finish_beside(p, beside);
         if (few && !beside)
             beside = new_launch(p, GPU_BESIDE);
         if (few)
@@ -203,10 +229,7 @@ static void add_others(Planner *p)
         else
             add_alone(p, b);
     }
-    if (beside && beside->n_bodies == 1)
-        beside->how = GPU_ALONE;
-    if (beside)
-        finish_launch(p, beside);
+    finish_beside(p, beside);
     for (uint32_t i = 0; i < n; i++)
         p->launch_of[now[i]] = launch;
 }

@@ -46,7 +46,8 @@ typedef enum {
 } GpuArrangement;
 
 typedef struct {
-    const char *entry, *name;       /* C identifier; "0.conv .. 7.linear" */
+    const char *entry, *name;       /* C identifier, once emitted that of the kernel it shares; "0.conv .. 7.linear" */
+    const CnncGpuPlace *places; int32_t n_places;   /* the kernel's pointers; gpu.c fills them in */
     GpuArrangement how;
     GpuBody *body; int32_t n_bodies;
     int32_t samples;                /* of a slice */

@@ -1,4 +1,4 @@
-/* What every CUDA text starts with: its argument, constants, and the few functions that the kernels share.
+/* What every CUDA text starts with: constants, and the few functions that the kernels share.
  * The text is C as well as C++: tests/gpu/host.h runs it on a CPU. */
 #include "codegen/gpu/code.h"
 
@@ -6,17 +6,6 @@ const char gpu_prelude[] =
     "#ifdef __cplusplus\n"
     "extern \"C\" {\n"
     "#endif\n"
-    "typedef struct {\n"
-    "    char *state, *work;\n"
-    "    const char *consts;\n"
-    "    const float *in;\n"
-    "    const void *labels;\n"
-    "    float *out;\n"
-    "    const float *scalars;\n"
-    "    float *results;\n"
-    "    long long n;   // samples in this call\n"
-    "} CnncArgs;\n"
-    "\n"
     "#define INFINITE __int_as_float(0x7f800000)\n"
     "#define NOT_A_NUMBER __int_as_float(0x7fc00000)\n"
     "#define ALL_LANES 0xffffffffu\n"

@@ -95,14 +95,14 @@ static bool has_groups(const Kernel *k)
     return false;
 }
 
-static void emit_body(Code *c, const GpuLaunch *launch, const GpuBody *x)
+static void emit_body(Code *c, const GpuLaunch *launch, const char *entry, const GpuBody *x)
 {
-    c->entry = arena_printf(c->arena, "%s_%d", launch->entry, (int)(x - launch->body));
+    c->entry = arena_printf(c->arena, "%s_%d", entry, (int)(x - launch->body));
     cu_begin(c, x->k);
     cu_comment(c);
     cu_block(c);
     cu_line(c, "const int thread = apart(threadIdx.x);");
-    cu_buffers(c);
+    cu_pointers(c);
     for (int a = 0; a < x->k->n_axes; a++)   /* partial sums: one for each slice */
         if (x->k->axis[a].kind == AXIS_PAR && x->k->axis[a].batch_div)
             cu_line(c, "const int %s = blockIdx.x;", x->k->axis[a].name);
@@ -115,10 +115,10 @@ static void emit_body(Code *c, const GpuLaunch *launch, const GpuBody *x)
     cu_close(c);
 }
 
-void slices_emit(Code *c, const GpuLaunch *launch)
+void slices_emit(Code *c, const GpuLaunch *launch, const char *entry)
 {
     cu_line(c, "extern __shared__ __align__(16) float shared[];");
-    cu_line(c, "const int samples = (int)args.n, first = blockIdx.x * %d;   // the block's first sample", launch->samples);
+    cu_line(c, "const int first = blockIdx.x * %d;   // the block's first sample", launch->samples);
     cu_line(c, "if (first >= samples) return;");
     if (launch->samples > 1)
         cu_line(c, "const int count = samples_left(samples - first, %d);", launch->samples);
@@ -127,7 +127,7 @@ void slices_emit(Code *c, const GpuLaunch *launch)
         if (i > 0)
             cu_line(c, "__syncthreads();");
         fputc('\n', c->to);
-        emit_body(c, launch, &launch->body[i]);
+        emit_body(c, launch, entry, &launch->body[i]);
     }
     c->in_slice = false;
 }

@@ -22,8 +22,6 @@
 
 #define API __attribute__((visibility("default")))
 enum { GUARD = 4096, FAKE_SM = 90, INVALID = 1 };
-/* Both go to a kernel as a block of bytes on the stack. */
-_Static_assert(sizeof(CnncGpuFeed) <= sizeof(CnncArgs), "a feed fits where arguments lie");
 
 static void die(const char *what, const char *detail)
 {
@@ -84,7 +82,7 @@ typedef struct Op {
     void *to; const void *from; size_t n;                 /* COPY */
     struct CudaKernel *kernel;                            /* KERNEL */
     CnncGpuLaunch launch;
-    CnncArgs arguments;
+    uint64_t *words;                                      /* its arguments; owned */
     struct CudaGraph *graph;                              /* GRAPH */
     struct CudaEvent *event; long ticket;                 /* RECORD, WAIT: which recording */
 } Op;
@@ -94,7 +92,7 @@ struct CudaGraph { Queue ops; int users; };
 struct CudaGraphExec { struct CudaGraph *graph; };
 struct CudaStream { struct CudaStream *next; Queue todo; struct CudaGraph *recording; };
 struct CudaEvent { long recorded, done; double at; };    /* how often each */
-struct CudaKernel { struct CudaModule *module; char name[256]; HostKernel code; struct CudaKernel *next; int most_shared; };
+struct CudaKernel { struct CudaModule *module; char name[256]; HostKernel code; const char *sizes; struct CudaKernel *next; int most_shared; };
 struct CudaModule { void *library; struct CudaKernel *kernels; };
 
 static struct CudaStream *streams;
@@ -136,6 +134,12 @@ static Op *pop(Queue *q)
     return op;
 }
 
+static void free_op(Op *op)
+{
+    free(op->words);
+    free(op);
+}
+
 static double now(void)
 {
     struct timespec t;
@@ -146,7 +150,7 @@ static double now(void)
 static void run_kernel(const Op *op)
 {
     const struct CudaKernel *k = op->kernel;
-    if (host_launch(k->code, &op->arguments, &op->launch, &(HostRun){HOST_ASCENDING, 1}) != 0)
+    if (host_launch(k->code, op->words, &op->launch, &(HostRun){HOST_ASCENDING, 1}) != 0)
         die(k->name, host_error_text());
 }
 
@@ -185,7 +189,7 @@ static bool step(struct CudaStream *s)
     run_op(op);
     if (op->kind == OP_GRAPH)
         drop_graph(op->graph);
-    free(op);
+    free_op(op);
     return true;
 }
 
@@ -400,13 +404,15 @@ API int cuModuleUnload(CudaModule m)
 
 API int cuModuleGetFunction(CudaKernel *kernel, CudaModule m, const char *name)
 {
+    char sizes[300];
     void *code = dlsym(m->library, name);
     if (!code)
         return CUDA_ERROR_NOT_FOUND;
+    snprintf(sizes, sizeof sizes, "%s_arguments", name);
     struct CudaKernel *k = calloc(1, sizeof *k);
     if (!k)
         die("out of memory", NULL);
-    *k = (struct CudaKernel){.module = m, .next = m->kernels, .most_shared = 48 << 10};
+    *k = (struct CudaKernel){.module = m, .next = m->kernels, .sizes = dlsym(m->library, sizes), .most_shared = 48 << 10};
     memcpy(&k->code, &code, sizeof code);
     snprintf(k->name, sizeof k->name, "%s", name);
     *kernel = m->kernels = k;
@@ -427,6 +433,17 @@ API int cuFuncSetAttribute(CudaKernel kernel, int attribute, int value)
     return 0;
 }
 
+/* As many as the kernel's text says, of the sizes it says. */
+static uint64_t *copy_arguments(CudaKernel kernel, void **parameters)
+{
+    uint64_t *words = calloc(HOST_WORDS, sizeof *words);
+    if (!words || !kernel->sizes || strlen(kernel->sizes) > HOST_WORDS)
+        die("the arguments of a kernel are not known", kernel->name);
+    for (size_t i = 0; kernel->sizes[i]; i++)
+        memcpy(&words[i], parameters[i], (size_t)(kernel->sizes[i] - '0'));
+    return words;
+}
+
 API int cuLaunchKernel(CudaKernel kernel, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
                        CudaStream s, void **parameters, void **extra)
 {
@@ -437,7 +454,7 @@ API int cuLaunchKernel(CudaKernel kernel, unsigned gx, unsigned gy, unsigned gz,
         return INVALID;
     Op op = {.kind = OP_KERNEL, .kernel = kernel};
     op.launch = (CnncGpuLaunch){.grid = {(int)gx, (int)gy, (int)gz}, .block = (int)bx, .shared_bytes = (int)shared};
-    memcpy(&op.arguments, parameters[0], strcmp(kernel->name, "cnnc_feed") ? sizeof(CnncArgs) : sizeof(CnncGpuFeed));
+    op.words = copy_arguments(kernel, parameters);
     return enqueue(s, &op);
 }
 
@@ -534,7 +551,7 @@ static void drop_graph(struct CudaGraph *g)
     if (--g->users > 0)
         return;
     while (g->ops.first)
-        free(pop(&g->ops));
+        free_op(pop(&g->ops));
     drop_object(g);
 }
 
@@ -603,16 +620,47 @@ static char *read_all(const char *path, size_t *n, size_t before)
     return bytes;
 }
 
+/* The next kernel's name, from `at` on; *open: the parenthesis behind it. */
+static const char *next_kernel(const char *at, const char **open)
+{
+    at = strstr(at, "__global__ void");
+    if (!at)
+        return NULL;
+    *open = strchr(strstr(at, ")") + 1, '(');   /* behind __launch_bounds__(...) */
+    const char *name = *open;
+    while (name[-1] != ' ')
+        name--;
+    return name;
+}
+
 /* ptxas's words for each kernel, with numbers that are nobody's. */
 static void write_uses(const char *text, FILE *to)
 {
-    for (const char *at = text; (at = strstr(at, "__global__ void")); at++) {
-        const char *open = strchr(strstr(at, ")") + 1, '('), *name = open;
-        while (name[-1] != ' ')
-            name--;
+    for (const char *open = text, *name; (name = next_kernel(open, &open));)
         fprintf(to, "ptxas info    : Compiling entry function '%.*s' for 'sm_%d'\nptxas info    : Function properties for %.*s\n"
                     "    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\nptxas info    : Used 32 registers, used 0 barriers\n",
                 (int)(open - name), name, FAKE_SM, (int)(open - name), name);
+}
+
+/* How many bytes each argument of each kernel has: const char NAME_arguments[] = "8884". */
+static void write_arguments(const char *text, FILE *to)
+{
+    for (const char *open = text, *name; (name = next_kernel(open, &open));) {
+        fprintf(to, "\nconst char %.*s_arguments[] = \"", (int)(open - name), name);
+        int size = 4;
+        for (const char *p = open + 1; *p; p++) {
+            if (*p == '/')
+                p += strcspn(p, "\n");
+            if (*p == '*' || !strncmp(p, "long long", 9))
+                size = 8;
+            if (*p == ',' || *p == ')') {
+                fputc('0' + size, to);
+                size = 4;
+            }
+            if (*p == ')')
+                break;
+        }
+        fputs("\";\n", to);
     }
 }
 
@@ -625,7 +673,10 @@ API int nvrtcCompileProgram(Source *p, int n, const char *const *options)
         return 6;
     snprintf(path, sizeof path, "%s/cnnc.c", dir);
     FILE *f = fopen(path, "w");
-    if (!f || fputs(p->text, f) < 0 || fclose(f) != 0)
+    if (!f || fputs(p->text, f) < 0)
+        return 6;
+    write_arguments(p->text, f);
+    if (fclose(f) != 0)
         return 6;
     snprintf(command, sizeof command, "cd %s && ${CC:-cc} -std=gnu11 -O1 -g0 -w -fPIC -shared -include %s cnnc.c %s -o cnnc.so -lm >log 2>&1",
              dir, HOST_HEADER, self.dli_fname);

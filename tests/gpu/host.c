@@ -42,7 +42,8 @@ static struct {
     void *caller;                    /* stack pointer of host_launch */
     char *stacks;
     HostKernel kernel;
-    const CnncArgs *args;
+    const uint64_t *words;
+    int n_words;
     uint32_t now, block_began, launch_began;
     char *device;                    /* the reserved range */
     size_t used;
@@ -395,9 +396,34 @@ void host_copy_wait(int groups)
 }
 
 /* ---- launches ---- */
+
+/* Arguments of a function on x86-64: six in registers, all others side by side on the stack, where a structure goes as well. What a
+ * function does not ask for it does not see. */
+typedef struct { uint64_t word[26]; } Few;
+typedef struct { uint64_t word[HOST_WORDS - 6]; } All;
+typedef void (*WithFew)(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, Few);
+typedef void (*WithAll)(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, All);
+
+void host_arguments(const CnncGpuLaunch *launch, const CnncArgs *args, uint64_t words[HOST_WORDS])
+{
+    memset(words, 0, HOST_WORDS * sizeof *words);
+    for (int32_t i = 0; i < launch->n_places; i++)
+        words[i] = ((const uint64_t *)args)[launch->places[i].at] + (uint64_t)launch->places[i].offset;
+    words[launch->n_places] = (uint64_t)args->n;
+}
+
+static void call_kernel(void)
+{
+    const uint64_t *w = h.words;
+    if (h.n_words <= 6 + (int)(sizeof(Few) / sizeof *w))
+        ((WithFew)h.kernel)(w[0], w[1], w[2], w[3], w[4], w[5], *(const Few *)(w + 6));
+    else
+        ((WithAll)h.kernel)(w[0], w[1], w[2], w[3], w[4], w[5], *(const All *)(w + 6));
+}
+
 static void thread_main(void)
 {
-    h.kernel(*h.args);
+    call_kernel();
     if (h.fiber[h.current].n_copies)
         report("COPY: %d were never waited for", h.fiber[h.current].n_copies);
     h.fiber[h.current].state = EXITED;
@@ -440,12 +466,14 @@ static void run_block(HostOrder order)
     h.now++;
 }
 
-int host_launch(HostKernel kernel, const CnncArgs *args, const CnncGpuLaunch *launch, const HostRun *run)
+int host_launch(HostKernel kernel, const uint64_t *words, const CnncGpuLaunch *launch, const HostRun *run)
 {
     reserve_all();
     int before = h.errors, number = 0;
     h.kernel = kernel;
-    h.args = args;
+    h.words = words;
+    for (h.n_words = HOST_WORDS; h.n_words > 0 && !words[h.n_words - 1];)
+        h.n_words--;
     h.n = launch->block;
     h.shared_bytes = (size_t)launch->shared_bytes;
     h.random = 1;

@@ -47,9 +47,11 @@ static inline bool text_run(const GpuText *t, const CnncGpuFunction *f, const Cn
 {
     for (int i = 0; i < f->n_launches; i++) {
         HostKernel k;
+        uint64_t words[HOST_WORDS];
         void *symbol = dlsym(t->so, f->launches[i].entry);
         memcpy(&k, &symbol, sizeof k);
-        if (!k || host_launch(k, args, &f->launches[i], run)) {
+        host_arguments(&f->launches[i], args, words);
+        if (!k || host_launch(k, words, &f->launches[i], run)) {
             fprintf(stderr, "%s: %s", f->launches[i].entry, k ? host_error_text() : "is not in the text\n");
             return false;
         }

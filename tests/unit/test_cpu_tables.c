@@ -52,8 +52,9 @@ static const CnncStage stages[] = {{NULL, BATCH, 1, 0, 1, "all \"of\" it", 9.5, 
 static const CnncFunction infer = {stages, 1, BATCH, 1000, 70};
 static const CnncStage two_stages[] = {{NULL, BATCH, 1, 0, 0, "first", 1, 3, 5}, {NULL, 2, 0, 1, 1, "second", 2, 4, 6}};
 static const CnncFunction step = {two_stages, 2, BATCH, 5000, 0};
-static const CnncGpuLaunch launches[] = {{"infer0_0_linear", "0.linear", {7, 2, 1}, 256, 1024, 784, 256, 0, 0, 18, 60},
-                                         {"infer1_1_relu", "1.relu", {1, 1, 1}, 32, 0, 0, 0, 1, 1, 0, 24}};
+static const CnncGpuPlace places[] = {{CNNC_AT_STATE, 64}, {CNNC_AT_WORK, 4096}};
+static const CnncGpuLaunch launches[] = {{"infer0_0_linear", "0.linear", {7, 2, 1}, 256, 1024, 784, 256, 0, 0, 18, 60, places, 2},
+                                         {"infer1_1_relu", "1.relu", {1, 1, 1}, 32, 0, 0, 0, 1, 1, 0, 24, NULL, 0}};
 static const CnncGpuFunction gpu_infer = {launches, 2, BATCH, 4096};
 static const CnncGpuImage images[] = {{90, 0, "\177ELF\0cubin", 10}, {80, 1, ".version 8.0", 13}};
 static const CnncGpu gpu = {"__global__ ...", 90, images, 2, &gpu_infer, NULL, NULL};
@@ -143,6 +144,10 @@ static void compare_gpu(const CnncGpu *g)
         assert_string_equal(flat.name, launches[i].name);
         flat.entry = launches[i].entry;
         flat.name = launches[i].name;
+        assert_true(flat.n_places == launches[i].n_places);
+        if (flat.n_places)
+            assert_memory_equal(flat.places, places, sizeof places);
+        flat.places = launches[i].places;
         assert_memory_equal(&flat, &launches[i], sizeof flat);
     }
 }

@@ -30,12 +30,14 @@ static void names_of_gpus(void **state)
     arena_free(a);
 }
 
-static const char text[] = "typedef int CnncArgs;\n"
+static const char text[] = "typedef int Integer;\n"
                            "// layer conv1\n"
-                           "__global__ void __launch_bounds__(256) infer0_conv1(CnncArgs args)\n"
+                           "__global__ void __launch_bounds__(256) infer0_conv(\n"
+                           "    const float *in,   // [1, 3]\n"
+                           "    int samples)\n"
                            "{\n"
                            "}\n"
-                           "__global__ void infer1_2_relu(CnncArgs args)\n"
+                           "__global__ void infer1_relu(int samples)\n"
                            "{\n"
                            "    wrong;\n"
                            "}\n";
@@ -44,14 +46,20 @@ static void mistakes_name_their_layer(void **state)
 {
     (void)state;
     Arena *a = arena_new();
-    const CnncLayer layers[] = {{.name = "conv1", .type = "Conv2d"}, {.name = "2", .type = "ReLU"}};
-    const CnncGpuLaunch launches[] = {{.entry = "infer0_conv1", .name = "conv1.conv", .first_layer = 0},
-                                      {.entry = "infer1_2_relu", .name = "2.relu", .first_layer = 1}};
-    const CnncGpuFunction infer = {.launches = launches, .n_launches = 2};
+    const CnncLayer layers[] = {{.name = "conv1", .type = "Conv2d"}, {.name = "2", .type = "ReLU"}, {.name = "4", .type = "GELU"}};
+    CnncGpuLaunch launches[] = {{.entry = "infer0_conv", .name = "conv1.conv", .first_layer = 0},
+                                {.entry = "infer1_relu", .name = "2.relu", .first_layer = 1},
+                                {.entry = "infer1_relu", .name = "4.relu", .first_layer = 2}};
+    CnncGpuFunction infer = {.launches = launches, .n_launches = 3};
     const CnncGpu gpu = {.text = text, .infer = &infer};
-    const CnncModel m = {.layers = layers, .n_layers = 2, .gpu = &gpu};
-    assert_non_null(strstr(gpu_explain_log(a, &m, text, "cnnc.cu(8): error: identifier \"wrong\" is undefined\n"), "kernel 2.relu of layer 2 (ReLU):\ncnnc.cu(8)"));
-    assert_non_null(strstr(gpu_explain_log(a, &m, text, "cnnc.cu(4): warning: x\ncnnc.cu(4): error: y\n"), "kernel conv1.conv of layer conv1 (Conv2d)"));
+    const CnncModel m = {.layers = layers, .n_layers = 3, .gpu = &gpu};
+    const char *wrong = "cnnc.cu(10): error: identifier \"wrong\" is undefined\n";
+    assert_non_null(strstr(gpu_explain_log(a, &m, text, wrong), "kernel infer1_relu of layers 2 (ReLU), 4 (GELU):\ncnnc.cu(10)"));
+    assert_non_null(strstr(gpu_explain_log(a, &m, text, "cnnc.cu(6): warning: x\ncnnc.cu(6): error: y\n"), "kernel infer0_conv of layer conv1 (Conv2d):\n"));
+    const CnncGpu twice = {.text = text, .infer = &infer, .step = &infer};
+    const CnncModel both = {.layers = layers, .n_layers = 3, .gpu = &twice};
+    launches[0].entry = "infer1_relu";
+    assert_non_null(strstr(gpu_explain_log(a, &both, text, wrong), "of layers conv1 (Conv2d), 2 (ReLU), 4 (GELU):\n"));
     assert_non_null(strstr(gpu_explain_log(a, &m, text, "cnnc.cu(1): error: y\n"), "kernel text:"));
     assert_non_null(strstr(gpu_explain_log(a, &m, text, "out of memory\n"), "out of memory"));
     arena_free(a);
@@ -62,9 +70,9 @@ static void texts_in_parts(void **state)
 {
     (void)state;
     Arena *a = arena_new();
-    const char *whole = "typedef int CnncArgs;\n", *parts[CNNC_GPU_PARTS];
+    const char *whole = "typedef int Integer;\n", *parts[CNNC_GPU_PARTS];
     for (int i = 0; i < 9; i++)
-        whole = arena_printf(a, "%s\n// kernel %d\n__global__ void k%d(CnncArgs args)\n{\n    if (args) {\n    }\n}\n", whole, i, i);
+        whole = arena_printf(a, "%s\n// kernel %d\n__global__ void k%d(int samples)\n{\n    if (samples) {\n    }\n}\n", whole, i, i);
     whole = arena_printf(a, "%s// the end\n", whole);
     assert_true(gpu_text_parts(a, whole, 1, parts) == 1 && parts[0] == whole);
     assert_int_equal(gpu_text_parts(a, whole, 8, parts), 2);   /* four kernels a part at least */
