@@ -39,22 +39,26 @@ static int64_t layout_places(const Buffer *b, int d)
     return d == b->layout.block_dim ? (n + b->layout.lanes - 1) / b->layout.lanes : n;
 }
 
-void layout_strides(const Buffer *b, int64_t stride[MAX_RANK])
+/* Strides of the dims; returns the elements of the whole. */
+static int64_t walk_layout(const Buffer *b, int64_t stride[MAX_RANK])
 {
-    int64_t step = (b->layout.block_dim >= 0 ? b->layout.lanes : 1) * layout_together(b);
+    int64_t unit = (b->layout.block_dim >= 0 ? b->layout.lanes : 1) * layout_together(b), step = unit;
     for (int i = b->shape.rank - 1; i >= 0; i--) {
         int d = b->layout.order[i];
+        if (d == (int)b->layout.odd - 1 && step / unit % 2 == 0)
+            step += unit;
         stride[d] = step;
         step *= layout_places(b, d);
     }
+    return step;
 }
+
+void layout_strides(const Buffer *b, int64_t stride[MAX_RANK]) { walk_layout(b, stride); }
 
 int64_t buffer_elements(const Buffer *b)
 {
-    int64_t n = (b->layout.block_dim >= 0 ? b->layout.lanes : 1) * layout_together(b);
-    for (int d = 0; d < b->shape.rank; d++)
-        n *= layout_places(b, d);
-    return n;
+    int64_t stride[MAX_RANK];
+    return walk_layout(b, stride);
 }
 
 int64_t layout_index(const Buffer *b, const int64_t *index)

@@ -207,19 +207,21 @@ static bool in_slices(const Wino *w) { return w->images || w->batch > 1 || w->ro
 /* Tiles across of one slice of images. */
 static int64_t strip_tiles(const Wino *w) { return w->tw < IMAGE_TILES ? w->tw : IMAGE_TILES; }
 
-/* V or M. Channels in the lanes: [n, z, x, c, t], blocks along c. Images in the lanes: [n, th, tw, x, c]. */
+/* V or M. Channels in the lanes: [n, z, x, c, t], blocks along c. Images in the lanes: [n, th, tw, x, c]. A transform reads or writes
+ * all points of a tile at once: their stride is odd, since powers of two would meet in one set of L1. */
 static BufId tile_buffer(Wino *w, const char *suffix, int64_t channels)
 {
     int64_t points = (int64_t)w->a * w->a;
     Buffer b = {.kind = BUF_WORK, .dtype = DT_F32, .batched = w->images};
     b.name = arena_printf(w->l->arena, "%s.%s", w->k->name, suffix);
     b.layout = layout_plain(5);
+    b.layout.odd = 1 + (w->images ? 3 : 2);
     if (w->images) {   /* `choose` blocks it over the batch */
         b.shape = shape_of(5, w->batch, w->th, w->tw, points, channels);
-        b.strip_elements = w->t->lanes * strip_tiles(w) * points * channels;
+        b.strip_elements = w->t->lanes * strip_tiles(w) * points * (channels | 1);
     } else {
         b.shape = shape_of(5, w->batch, w->th / w->rows, points, channels, w->rows * w->tw);
-        b.strip_elements = w->group * points * channels * w->rows * w->tw;
+        b.strip_elements = w->group * points * w->t->lanes * (channels / w->t->lanes * w->rows * w->tw | 1);
         b.layout.block_dim = 3;
         b.layout.lanes = (uint8_t)w->t->lanes;
     }

@@ -22,6 +22,7 @@ typedef struct {
     Linear lin;
     bool fast;                /* the address is ptr + off + constants per point */
     LLVMValueRef base, ptr;   /* of the buffer; with the bound axes' dynamic parts added */
+    AccessId like;            /* an earlier access that differs in constant offsets alone: ptr is that one's; -1 */
     int64_t off;              /* elements: static parts */
     LLVMTypeRef elem;
     DType dtype;              /* of the buffer; DT_BF16 in pairs: elem is i32, an element a pair */

@@ -1,6 +1,7 @@
 /* Addresses, guards and masks of a nest's loads and stores.
  * In: accesses with linear strides (codegen/nest.c). Invariant: for a fast access, ptr holds every dynamic part of the
- * bound axes, off every static one, so that a load adds constants only; the loops keep both when they open and close.
+ * bound axes, off every static one, so that a load adds constants only; the loops keep both when they open and close. Accesses that
+ * differ in constants alone, such as the taps of a window or of a tile, share one pointer.
  * Other accesses (tables, division, irregular blocks) compute their index point by point and gather. */
 #include "codegen/cpu/nest_access.h"
 
@@ -72,15 +73,38 @@ static LLVMValueRef buffer_pointer(Ctx *c, AccessId at)
 
 static bool area_is_aligned(Area a) { return a == AREA_STATE || a == AREA_WORK || a == AREA_CONST || a == AREA_SCRATCH; }
 
+/* Both run through one buffer with the same steps, apart from constants. */
+static bool runs_alike(const Ctx *c, AccessId a, AccessId b)
+{
+    const Access *x = &c->k->access[a], *y = &c->k->access[b];
+    const Linear *f = &c->acc[a].lin, *g = &c->acc[b].lin;
+    if (x->buf != y->buf || !f->linear || !g->linear || memcmp(f->unit, g->unit, sizeof f->unit) || memcmp(f->block, g->block, sizeof f->block) ||
+        memcmp(f->half, g->half, sizeof f->half))
+        return false;
+    for (int d = 0; d < x->rank; d++)
+        if (memcmp(x->dim[d].coef, y->dim[d].coef, sizeof x->dim[d].coef))
+            return false;
+    return true;
+}
+
+static AccessId find_like(const Ctx *c, AccessId at)
+{
+    for (AccessId i = 0; i < at; i++)
+        if (runs_alike(c, i, at))
+            return i;
+    return -1;
+}
+
 static void init_one(Ctx *c, AccessId at)
 {
     AccessState *s = &c->acc[at];
     const Buffer *b = &c->l->buffers.at[c->k->access[at].buf];
     *s = (AccessState){.lin = access_linear(c->l, c->k, at), .axes = access_axes(c->k, at)};
+    s->like = find_like(c, at);
     s->dtype = b->dtype;
     s->pair_dim = layout_pair_dim(&b->layout);
     s->elem = s->pair_dim >= 0 ? c->e->i32 : elem_type(c->e, b->dtype);
-    s->base = s->ptr = buffer_pointer(c, at);
+    s->base = s->ptr = s->like >= 0 ? c->acc[s->like].base : buffer_pointer(c, at);
     s->off = s->lin.base;
     s->fast = s->lin.linear;
     s->align = (unsigned)dtype_size(b->dtype);
@@ -117,6 +141,10 @@ void access_bind(Ctx *c, int a, LLVMValueRef loop_var, int64_t per_step)
         AccessState *s = &c->acc[at];
         if (!s->fast || !(s->axes >> a & 1))
             continue;
+        if (s->like >= 0) {
+            s->ptr = c->acc[s->like].ptr;
+            continue;
+        }
         if (s->lin.half[a]) {
             LLVMValueRef index = emit_mul(c->e, loop_var, per_step);
             s->ptr = emit_gep(c->e, s->elem, s->ptr, emit_mul(c->e, LLVMBuildLShr(c->e->b, index, emit_i64(c->e, 1), ""), s->lin.half[a]));
