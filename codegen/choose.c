@@ -418,13 +418,13 @@ static void choose_channels_kernel(Chooser *c, Kernel *k)
 {
     for (int i = 0; i < k->n_access; i++)
         k->access[i].buf = plain_view(c, k->access[i].buf, k);
-    if (k->part == WINOGRAD_PRODUCT || k->part == WINOGRAD_WEIGHTS)
+    if (k->part == WINOGRAD_PRODUCT || k->part == WINOGRAD_WEIGHTS || k->part == WINOGRAD_TAPS || k->part == WINOGRAD_TURN)
         return;   /* its layouts are its own */
     if (k->part == WINOGRAD_NONE && !c->l->buffers.at[k->access[k->out[0].at].buf].batched) {
         block_operands(c, k);
         return;
     }
-    if (k->part == WINOGRAD_INPUT) {
+    if (k->part == WINOGRAD_INPUT || k->part == WINOGRAD_GRADIENT) {
         BufId x = k->access[0].buf;
         if (c->l->buffers.at[x].layout.block_dim != 1)
             redirect(k, x, copy_as(c, x, blocked(&c->l->buffers.at[x], 1, c->t->lanes), k));

@@ -169,11 +169,19 @@ static bool ready(const Plan *p, int j, int32_t stage)
     return true;
 }
 
+/* Kernels "A.conv.dx.input" and "A.conv.dx.product" of strips work for one convolution. */
+static bool share_strips(const Kernel *a, const Kernel *b)
+{
+    const char *end = strrchr(a->name, '.');
+    size_t n = end ? (size_t)(end - a->name) : strlen(a->name);
+    return a->n_strip > 0 && b->n_strip > 0 && (!strncmp(a->name, b->name, n + 1) || !strcmp(strrchr(a->name, '.'), ".product"));
+}
+
 /* May kernel j share a stage with kernel k as far as their times are to be told apart? */
 static bool together(const Plan *p, const Kernel *k, int j)
 {
     const Kernel *other = &p->l->kernels.at[j];
-    bool strips = k->n_strip > 0 && other->n_strip > 0;
+    bool strips = share_strips(k, other);
     return p->in->apart == APART_NOTHING || (k->layer == other->layer && (p->in->apart == APART_LAYERS || strips));
 }
 

@@ -194,7 +194,7 @@ static void push_axis(Nest *n, int a)
     n->par[n->n_par++] = (int8_t)a;
 }
 
-/* The outputs' axes, outermost dims first; then whatever only inner expressions name. */
+/* The outputs' axes as they are stored, outermost dims first; then whatever only inner expressions name. */
 static void order_par(Sched *s)
 {
     const Kernel *k = s->k;
@@ -202,7 +202,7 @@ static void order_par(Sched *s)
         const Access *x = &k->access[k->out[i].at];
         for (int d = 0; d < x->rank; d++)
             for (int a = 0; a < k->n_axes; a++)
-                if (x->dim[d].coef[a] && (s->par >> a & 1))
+                if (x->dim[s->l->buffers.at[x->buf].layout.order[d]].coef[a] && (s->par >> a & 1))
                     push_axis(s->n, a);
     }
     for (int a = 0; a < k->n_axes; a++)
@@ -289,9 +289,13 @@ static uint32_t only(const Sched *s, AccessId at, AccessId other)
     return access_axes(s->k, at) & ~access_axes(s->k, other) & s->par;
 }
 
+/* Of a slice where the axis is cut. */
 static int64_t axis_units(const Sched *s, int a)
 {
     int64_t e = s->k->axis[a].extent;
+    for (int i = 0; i < s->k->n_strip; i++)
+        if (s->k->strip_axis[i] == a && s->k->strip_size[i] < e)
+            e = s->k->strip_size[i];
     return a == s->n->vector_axis ? (e + s->n->lanes - 1) / s->n->lanes : e;
 }
 

@@ -472,7 +472,7 @@ int winograd(KernelList *l, const NestTarget *t, bool images, double error, cons
     WinogradKernels out = {0};
     for (uint32_t i = 0; i < l->kernels.len; i++) {
         Kernel k = l->kernels.at[i];
-        if (images && winograd_weight_gradient(l, t, &k, error, &out))
+        if (winograd_weight_gradient(l, t, &k, images, error, &out))
             continue;
         Wino w = {.l = l, .t = t, .k = &k, .images = images, .error = error};
         if (!recognise(&w) || !plain_epilogue(&w) || !pays(&w) || wants_direct(choices, possible++)) {

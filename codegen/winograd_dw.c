@@ -3,7 +3,8 @@
  *
  *   dt = G' (SUM over images and tiles of (A dy A') . (B' x B)) G
  *
- * In: a kernel dw[k,c,r,s] = epilogue(SUM[n,p,q](dy[n,k,p,q] * x[n, c, p+r-pad, q+s-pad])), images in the lanes (L of them a block z).
+ * In: a kernel dw[k,c,r,s] = epilogue(SUM[n,p,q](dy[n,k,p,q] * x[n, c, p+r-pad, q+s-pad])), images in the lanes (L of them a block z),
+ * or channels (then L = 1).
  * Out, m x m outputs a tile, ij a position in it, x one of the a^2 points:
  *
  *   rows      T[z, th, tw, ij, n, k]      = dy[z*L+n, k, m*th+i, m*tw+j], 0 outside: filters into the lanes
@@ -13,7 +14,8 @@
  *   taps      D[c, r, s, k]               = (G' M G)[r, s]
  *   output    dw[k, c, r, s]              = epilogue(D)
  *
- * The product has filters in its lanes, and broadcasts V: no lanes are added up, and a sum over few tiles is as fast as over many. */
+ * The product has filters in its lanes, and broadcasts V: no lanes are added up, and a sum over few tiles is as fast as over many. With
+ * channels in the lanes T is dy itself, and has no kernel. */
 #include "codegen/winograd_impl.h"
 
 #include <string.h>
@@ -32,7 +34,10 @@ typedef struct {
     const WinogradForm *form;
     int m, a;
     int64_t th, tw;
+    bool images;                           /* images in the lanes; else channels */
+    int per;                               /* images a block: L */
     bool strips;                           /* V and Z strip by strip, M one a block of images; else V and Z of the whole batch */
+    int panel;                             /* channels of a slice of M and D; 0: all */
     BufId rows, z, v, prod, taps;
 } Gradient;
 
@@ -117,21 +122,22 @@ static bool recognise(Gradient *g)
  * cycle. A transform moves every value through L2; the sums M come from L3. */
 static double direct_cycles(const Gradient *g)
 {
-    double taps = (double)g->form->r * g->form->r;
-    return 1.05 * taps * (double)(g->height * g->width * g->channels * g->filters * g->blocks);
+    double taps = (double)g->form->r * g->form->r, vectors = (double)(g->blocks * g->per) / g->t->lanes;
+    return 1.05 * taps * (double)(g->height * g->width * g->channels * g->filters) * vectors;
 }
 
 static double winograd_cycles(const Gradient *g)
 {
     double points = (double)g->a * g->a, vectors = (double)((g->filters + g->t->lanes - 1) / g->t->lanes);
     double tiles = (double)(g->th * g->tw * g->blocks), sums = points * (double)g->channels * vectors, parts = g->strips ? (double)g->blocks : 1;
-    return 1.1 * tiles * g->t->lanes * sums + tiles * points * (24.0 * (double)g->channels + 20.0 * (double)g->filters) + sums * 12 * (parts + 1);
+    double values = g->images ? 24.0 * (double)g->channels + 20.0 * (double)g->filters : 10.0 * (double)(g->channels + g->filters) / g->t->lanes;
+    return 1.1 * tiles * g->per * sums + tiles * points * values + sums * 12 * (parts + 1);
 }
 
 /* Sums M of every block of images take less room than V and Z of the whole batch: then V and Z stay in L2. */
 static bool sums_are_small(const Gradient *g)
 {
-    return g->channels * g->filters < g->th * g->tw * g->t->lanes * (g->channels + g->filters);
+    return g->channels * g->filters < g->th * g->tw * g->per * (g->channels + g->filters);
 }
 
 static bool pays(Gradient *g)
@@ -141,63 +147,87 @@ static bool pays(Gradient *g)
     g->channels = k->axis[g->c].extent;
     g->height = k->axis[g->p].extent;
     g->width = k->axis[g->q].extent;
-    g->blocks = (k->axis[g->n].extent + g->t->lanes - 1) / g->t->lanes;
+    g->per = g->images ? g->t->lanes : 1;
+    g->blocks = (k->axis[g->n].extent + g->per - 1) / g->per;
     g->form = winograd_fewest_products(k->axis[g->r].extent, g->error, g->height, g->width);
-    if (!g->form || g->t->lanes < 4)
+    if (!g->form || g->t->lanes < 4 || (!g->images && (g->channels % g->t->lanes || g->filters % g->t->lanes)))
         return false;
     g->m = g->form->m;
     g->a = g->form->a;
     g->th = (g->height + g->m - 1) / g->m;
     g->tw = (g->width + g->m - 1) / g->m;
     g->strips = sums_are_small(g);
+    if (!g->strips && 4 * g->a * g->a * g->channels * g->filters > g->t->l3 / 2 && g->channels % g->t->lanes == 0)
+        g->panel = g->t->lanes;   /* M would come back from memory */
     return winograd_cycles(g) < direct_cycles(g);
 }
 
 /* ---- buffers ---- */
-static int64_t strip_tiles(const Gradient *g) { return g->tw < STRIP_TILES ? g->tw : STRIP_TILES; }
+/* Tiles of a strip: with images in the lanes a few of a row, else those of an image. */
+static int64_t strip_rows(const Gradient *g) { return g->images ? 1 : g->th; }
+static int64_t strip_columns(const Gradient *g) { return g->images && g->tw > STRIP_TILES ? STRIP_TILES : g->tw; }
+static int64_t strip_tiles(const Gradient *g) { return strip_rows(g) * strip_columns(g); }
 
-/* [blocks, th, tw, points, images of a block, filters], filters in the lanes. */
+/* [blocks, th, tw, points, images of a block, filters], filters in the lanes, a block of them for all images after another. */
 static BufId filter_lanes(Gradient *g, const char *suffix, int64_t points)
 {
     Buffer b = {.kind = BUF_WORK, .dtype = DT_F32};
     b.name = arena_printf(g->l->arena, "%s.%s", g->k->name, suffix);
-    b.shape = shape_of(6, g->blocks, g->th, g->tw, points, (int64_t)g->t->lanes, g->filters);
-    b.layout = layout_plain(6);
-    b.layout.block_dim = 5;
-    b.layout.lanes = (uint8_t)g->t->lanes;
+    b.shape = shape_of(6, g->blocks, g->th, g->tw, points, (int64_t)g->per, g->filters);
+    b.layout = (Layout){.block_dim = 5, .lanes = (uint8_t)g->t->lanes, .order = {0, 1, 2, 3, 5, 4}};
     return kernels_add_buffer(g->l, &b);
 }
 
-static void make_buffers(Gradient *g)
+/* V and Z as the product reads them: point after point, Z with a block of filters together. With images in the lanes a strip has a few
+ * tiles only, and is walked in the order of the tiles. */
+static void lay_out(Gradient *g)
+{
+    Layout *z = &g->l->buffers.at[g->z].layout, *v = &g->l->buffers.at[g->v].layout;
+    if (g->strips && g->images)
+        return;
+    static const int8_t of_image[2][6] = {{0, 3, 5, 1, 2, 4}, {0, 3, 1, 2, 4}}, of_all[2][6] = {{3, 5, 0, 1, 2, 4}, {3, 0, 1, 2, 4}};
+    memcpy(z->order, g->strips ? of_image[0] : of_all[0], 6);
+    memcpy(v->order, g->strips ? of_image[1] : of_all[1], 5);
+}
+
+static void make_tile_buffers(Gradient *g)
 {
     const Buffer *x = &g->l->buffers.at[g->k->access[g->x].buf];
-    int64_t points = (int64_t)g->a * g->a, lanes = g->t->lanes;
-    g->rows = filter_lanes(g, "T", (int64_t)g->m * g->m);
-    g->l->buffers.at[g->rows].strip_elements = strip_tiles(g) * g->m * g->m * lanes * ((g->filters + lanes - 1) / lanes * lanes);
+    int64_t points = (int64_t)g->a * g->a, lanes = g->t->lanes, images = strip_tiles(g) * g->per, filters = (g->filters + lanes - 1) / lanes * lanes;
+    if (g->images) {
+        g->rows = filter_lanes(g, "T", (int64_t)g->m * g->m);
+        g->l->buffers.at[g->rows].strip_elements = images * g->m * g->m * filters;
+    }
     g->z = filter_lanes(g, "Z", points);
-    Buffer v = {.kind = BUF_WORK, .dtype = DT_F32, .batched = true};
+    Buffer v = {.kind = BUF_WORK, .dtype = DT_F32, .batched = g->images, .layout = layout_plain(5)};   /* `choose` blocks it over images */
     v.name = arena_printf(g->l->arena, "%s.V", g->k->name);
     v.shape = shape_of(5, x->shape.dim[0], g->th, g->tw, points, g->channels);
     g->v = kernels_add_buffer(g->l, &v);
     if (g->strips) {
-        g->l->buffers.at[g->z].strip_elements = strip_tiles(g) * points * lanes * ((g->filters + lanes - 1) / lanes * lanes);
-        g->l->buffers.at[g->v].strip_elements = strip_tiles(g) * points * lanes * g->channels;
-    } else {   /* the product takes one point after the other */
-        g->l->buffers.at[g->z].layout = (Layout){.block_dim = 5, .lanes = (uint8_t)lanes, .order = {3, 0, 1, 2, 4, 5}};
-        g->l->buffers.at[g->v].layout = (Layout){.block_dim = -1, .lanes = 1, .order = {3, 0, 1, 2, 4}};
+        g->l->buffers.at[g->z].strip_elements = images * points * filters;
+        g->l->buffers.at[g->v].strip_elements = images * points * g->channels;
     }
+    lay_out(g);
+}
+
+static void make_buffers(Gradient *g)
+{
+    int64_t points = (int64_t)g->a * g->a, lanes = g->t->lanes;
+    make_tile_buffers(g);
     Buffer m = {.kind = BUF_WORK, .dtype = DT_F32};
     m.name = arena_printf(g->l->arena, "%s.M", g->k->name);
     m.shape = shape_of(4, g->strips ? g->blocks : 1, points, g->channels, g->filters);
-    m.layout = layout_plain(4);
-    m.layout.block_dim = 3;
-    m.layout.lanes = (uint8_t)lanes;
+    m.layout = (Layout){.block_dim = 3, .lanes = (uint8_t)lanes, .order = {0, 1, 2, 3}};
+    int64_t filters = (g->filters + lanes - 1) / lanes * lanes;
+    if (g->panel) {
+        memcpy(m.layout.order, (int8_t[]){2, 0, 1, 3}, 4);
+        m.strip_elements = g->panel * points * filters;
+    }
     g->prod = kernels_add_buffer(g->l, &m);
     m.name = arena_printf(g->l->arena, "%s.D", g->k->name);
     m.shape = shape_of(2, g->channels * g->form->r * g->form->r, g->filters);
-    m.layout = layout_plain(2);
-    m.layout.block_dim = 1;
-    m.layout.lanes = (uint8_t)lanes;
+    m.layout = (Layout){.block_dim = 1, .lanes = (uint8_t)lanes, .order = {0, 1}};
+    m.strip_elements = g->panel * g->form->r * g->form->r * filters;
     g->taps = kernels_add_buffer(g->l, &m);
 }
 
@@ -212,28 +242,40 @@ static Kernel *start(Gradient *g, WinogradPart part, const char *suffix)
 static int block_axis(Gradient *g, Kernel *k, AxisKind kind)
 {
     int z = kernel_axis(k, kind, "z", g->blocks, true);
-    k->axis[z].batch_div = g->t->lanes;
+    k->axis[z].batch_div = g->per;
     return z;
 }
 
 /* Images of block z. */
 static int image_axis(Gradient *g, Kernel *k, AxisKind kind, int z)
 {
-    int n = kernel_axis(k, kind, "n", g->t->lanes, true);
-    k->axis[n].batch_base = (int8_t)z;
-    k->axis[n].batch_step = g->t->lanes;
+    int n = kernel_axis(k, kind, "n", g->per, g->images);
+    if (g->images) {
+        k->axis[n].batch_base = (int8_t)z;
+        k->axis[n].batch_step = g->per;
+    }
     return n;
 }
 
 static void cut(Gradient *g, Kernel *k, int block, int block_size, int th, int tw)
 {
-    const int axis[3] = {block, th, tw}, size[3] = {block_size, 1, (int)strip_tiles(g)};
+    const int axis[3] = {block, th, tw}, size[3] = {block_size, (int)strip_rows(g), (int)strip_columns(g)};
     for (int i = 0; i < 3; i++) {
         k->strip_axis[i] = (int8_t)axis[i];
         k->strip_size[i] = size[i];
     }
-    k->n_strip = 3;
-    k->n_passes = g->strips ? 2 : 0;
+    k->n_strip = g->images ? 3 : 1;
+    k->n_passes = g->strips && g->images ? 2 : 0;
+}
+
+/* Channel after channel, `each` indices of axis a channel has. */
+static void cut_panels(const Gradient *g, Kernel *k, int axis, int each)
+{
+    if (!g->panel)
+        return;
+    k->n_strip = 1;
+    k->strip_axis[0] = (int8_t)axis;
+    k->strip_size[0] = g->panel * each;
 }
 
 static AccessId access_at(Gradient *g, Kernel *k, BufId b, const int *axis)
@@ -278,6 +320,23 @@ static void put_points(Gradient *g, Kernel *k, BufId b, const int *axis, const E
     }
 }
 
+/* dy at place (i, j) of a tile. */
+static AccessId place_of_tile(Gradient *g, Kernel *k, const int *axis, int i, int j)
+{
+    const Buffer *b = &g->l->buffers.at[g->k->access[g->dy].buf];
+    const int from[4] = {axis[0], axis[5], axis[1], axis[2]}, place[2] = {i, j};
+    AccessId at = access_at(g, k, g->k->access[g->dy].buf, from);
+    affine_axis(access_dim(k, at, 0), axis[4], 1);
+    for (int d = 0; d < 2; d++) {
+        Affine *f = access_dim(k, at, 2 + d);
+        f->coef[from[2 + d]] = g->m;
+        f->offset = place[d];
+        if (b->shape.dim[2 + d] % g->m)
+            affine_guard(f, 0, (int32_t)b->shape.dim[2 + d]);
+    }
+    return at;
+}
+
 static Kernel *gradient_kernel(Gradient *g)
 {
     Kernel *k = start(g, WINOGRAD_GRADIENT, "gradient");
@@ -286,8 +345,9 @@ static Kernel *gradient_kernel(Gradient *g)
     const int axis[6] = {z, th, tw, -1, n, filter};
     ExprId y[MAX_A * MAX_A], out[MAX_A * MAX_A];
     for (int i = 0; i < g->m * g->m; i++) {
-        AccessId at = access_at(g, k, g->rows, axis);
-        access_dim(k, at, 3)->offset = i;
+        AccessId at = g->images ? access_at(g, k, g->rows, axis) : place_of_tile(g, k, axis, i / g->m, i % g->m);
+        if (g->images)
+            access_dim(k, at, 3)->offset = i;
         y[i] = expr_load(g->l, k, at);
     }
     winograd_square(g->l, k, g->form, winograd_spread_row, y, g->m, out, g->a);
@@ -319,7 +379,7 @@ static Kernel *input_kernel(Gradient *g)
     }
     winograd_square(g->l, k, g->form, winograd_input_row, d, g->a, out, g->a);
     put_points(g, k, g->v, to, out);
-    cut(g, k, n, g->t->lanes, th, tw);
+    cut(g, k, n, g->per, th, tw);
     return k;
 }
 
@@ -331,13 +391,14 @@ static Kernel *product_kernel(Gradient *g)
     int c = kernel_axis(k, AXIS_PAR, "c", g->channels, false), filter = kernel_axis(k, AXIS_PAR, "k", g->filters, false);
     const int v[5] = {n, th, tw, x, c}, zs[6] = {z, th, tw, x, n, filter}, m[4] = {g->strips ? z : -1, x, c, filter};
     AccessId a = access_at(g, k, g->v, v);
-    affine_axis(access_dim(k, a, 0), z, g->t->lanes);
+    affine_axis(access_dim(k, a, 0), z, g->per);
     ExprId load = expr_load(g->l, k, a);
     ExprId product = expr_op(g->l, k, EX_MUL, load, expr_load(g->l, k, access_at(g, k, g->z, zs)), 0);
     ExprId sum = expr_reduce(g->l, k, EX_SUM, product, 0, (g->strips ? 0 : 1u << z) | 1u << th | 1u << tw | 1u << n);
     kernel_out(k, access_at(g, k, g->prod, m), sum);
     if (g->strips)
         cut(g, k, z, 1, th, tw);
+    cut_panels(g, k, c, 1);
     k->macs = g->k->macs;
     return k;
 }
@@ -364,6 +425,7 @@ static Kernel *taps_kernel(Gradient *g)
         access_dim(k, at, 0)->offset = i;
         kernel_out(k, at, dw[i]);
     }
+    cut_panels(g, k, c, 1);
     return k;
 }
 
@@ -414,16 +476,18 @@ static Kernel *output_kernel(Gradient *g)
         ExprId value = epilogue(&o, g->k->out[i].value);
         kernel_out(k, matrix_access(&o, g->k->out[i].at), value);
     }
+    cut_panels(g, k, o.tap, g->form->r * g->form->r);
     return k;
 }
 
-bool winograd_weight_gradient(KernelList *l, const NestTarget *t, const Kernel *k, double error, WinogradKernels *out)
+bool winograd_weight_gradient(KernelList *l, const NestTarget *t, const Kernel *k, bool images, double error, WinogradKernels *out)
 {
-    Gradient g = {.l = l, .t = t, .k = k, .error = error};
+    Gradient g = {.l = l, .t = t, .k = k, .images = images, .error = error};
     if (!recognise(&g) || !pays(&g))
         return false;
     make_buffers(&g);
-    vec_push(l->arena, out, *rows_kernel(&g));
+    if (images)
+        vec_push(l->arena, out, *rows_kernel(&g));
     vec_push(l->arena, out, *gradient_kernel(&g));
     vec_push(l->arena, out, *input_kernel(&g));
     vec_push(l->arena, out, *product_kernel(&g));

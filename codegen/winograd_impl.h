@@ -22,5 +22,5 @@ int winograd_unit_axis(const Affine *f, int n_axes);
 const WinogradForm *winograd_fewest_products(int r, double error, int64_t h, int64_t w);
 
 /* winograd_dw.c: replaces kernel k, if it is a weight gradient for which it pays, by others appended to out. */
-bool winograd_weight_gradient(KernelList *l, const NestTarget *t, const Kernel *k, double error, WinogradKernels *out);
+bool winograd_weight_gradient(KernelList *l, const NestTarget *t, const Kernel *k, bool images, double error, WinogradKernels *out);
 #endif

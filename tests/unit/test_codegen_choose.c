@@ -139,7 +139,7 @@ static Net net_case(const Case *c, Mode mode, bool winograd)
     }
     t.winograd = winograd;
     for (t.lanes = winograd ? 4 : 2; t.lanes <= 4; t.lanes *= 2)
-        for (int plan = LAYOUT_IMAGES; plan <= (mode == MODE_STEP ? LAYOUT_IMAGES : LAYOUT_CHANNELS); plan++) {
+        for (int plan = LAYOUT_IMAGES; plan <= (mode == MODE_STEP && !winograd ? LAYOUT_IMAGES : LAYOUT_CHANNELS); plan++) {
             t.plan = (LayoutPlan)plan;
             check(&t);
         }
