@@ -81,7 +81,8 @@ bool artifact_write_header(Arena *a, const Program *p, const char *out, Artifact
         return artifact_fail(a, e, 70, "out of memory");
     put_named(f, "/* @.h: the compiled network @, made by cnnc " CNNC_VERSION ".\n"
                  " * No allocation, no globals, re-entrant: one workspace per thread. `in` and `out` are row-major float32.\n"
-                 " * infer returns 1 for a missing array, 2 for n out of range, 3 for a missing or misaligned workspace. */\n"
+                 " * infer returns 1 for a missing array, 2 for n out of range, 3 for a missing or misaligned workspace, 4 where code for tile\n"
+                 " * registers (AMX) runs on a CPU or system that does not give them. */\n"
                  "#ifndef ^_H\n#define ^_H\n#include <stddef.h>\n#include <stdint.h>\n\n", p->symbol);
     const struct { const char *name; int64_t value; const char *says; } sizes[] = {
         {"ABI_VERSION", CNNC_ABI_VERSION, ""},

@@ -8,12 +8,14 @@
  * output gets the layout that its vectors write, and the kernels behind follow their input. */
 #include "codegen/choose.h"
 #include "codegen/split.h"
+#include "codegen/tiles.h"
 
 #include <string.h>
 
 enum { MIN_LANES = 4 };
 #define MIN_CHANNEL_USE 0.9
 #define MIN_WHOLE 0.9            /* share of the work with whole vectors of channels */
+#define MIN_TILED 0.5            /* share of the work that fits tile registers, which take channels in the lanes */
 
 BufId buffer_root(const KernelList *l, BufId b)
 {
@@ -94,6 +96,8 @@ LayoutPlan choose_plan(const KernelList *l, const NestTarget *t, bool training)
     bool few = l->graph->batch < t->lanes, large = bytes_of_block(l, t) > most;
     if (training)
         return few && whole_channels(l, t) ? LAYOUT_CHANNELS : LAYOUT_IMAGES;
+    if (t->tiles && tiles_share(l) >= MIN_TILED)
+        return LAYOUT_CHANNELS;
     return few || (large && channel_use(l, t) >= MIN_CHANNEL_USE) ? LAYOUT_CHANNELS : LAYOUT_IMAGES;
 }
 
@@ -116,6 +120,28 @@ static Layout blocked(const Buffer *b, int dim, int lanes)
             y.paired = 0;
     }
     return y;
+}
+
+/* Is it the layout of plain rows, whose storage can be seen with other shapes? */
+static bool is_rows(const Buffer *b)
+{
+    bool plain = b->layout.block_dim < 0 && !b->layout.paired;
+    for (int d = 0; d < b->shape.rank; d++)
+        plain = plain && b->layout.order[d] == d;
+    return plain;
+}
+
+/* An image with neighbouring channels side by side: in blocks, or all of them. */
+static bool channels_inside(const Buffer *b)
+{
+    return b->layout.block_dim == 1 || (b->layout.block_dim < 0 && b->shape.rank >= 3 && b->layout.order[b->shape.rank - 1] == 1);
+}
+
+/* With channels in the lanes: blocks of them, or all of them, where a tile's row is a point's channels. */
+static Layout channels_layout(const Buffer *b, const NestTarget *t)
+{
+    bool whole = t->tiles && b->dtype == DT_BF16 && b->shape.rank >= 3 && b->shape.dim[1] % 2 == 0;
+    return whole ? layout_innermost(b->shape.rank, 1) : blocked(b, 1, t->lanes);
 }
 
 /* ---- copies ---- */
@@ -144,8 +170,6 @@ static BufId copy_as(Chooser *c, BufId from, Layout layout, const Kernel *for_)
     vec_push(c->l->arena, &c->copies, (CopyOf){from, layout, to});
     return to;
 }
-
-static bool same_layout(const Layout *a, const Layout *b) { return a->block_dim == b->block_dim && (a->block_dim < 0 || a->lanes == b->lanes); }
 
 /* The kernel reads `to` where it read `from`. */
 static void redirect(Kernel *k, BufId from, BufId to)
@@ -316,7 +340,7 @@ static bool prefer_channels(const Chooser *c, const Kernel *k, const ConvShape *
     const Affine *f = &k->access[s->x].dim[k->access[s->x].rank - 1];
     if (f->coef[s->column] != 1)
         by_column *= 8;   /* a strided row is gathered */
-    if (c->l->buffers.at[k->access[s->x].buf].layout.block_dim == 1)
+    if (channels_inside(&c->l->buffers.at[k->access[s->x].buf]))
         by_column *= 1.3; /* and must be copied to planes first */
     return by_channel <= by_column;
 }
@@ -325,11 +349,20 @@ static void block_channels(Chooser *c, BufId b)
 {
     Buffer *x = &c->l->buffers.at[b];
     if (x->kind == BUF_WORK && !x->alias_of && x->batched && x->shape.rank >= 3)
-        x->layout = blocked(x, 1, c->t->lanes);
+        x->layout = channels_layout(x, c->t);
 }
 
-/* Weights with the output channels in the lanes: [K/L][C][R][S][L]. A constant read by two kernels keeps the first's choice;
- * weights that are trained are copied in every step. */
+/* Weights with the output channels, dim d, in the lanes: [K/L][C][R][S][L]; for tiles, whose rows are pairs of input channels, with
+ * these inside the taps: [K/L][R][S][C/2][L][2]. */
+static Layout weights_layout(const Buffer *b, int d, const NestTarget *t)
+{
+    Layout y = blocked(b, d, t->lanes);
+    if (t->tiles && b->dtype == DT_BF16 && y.paired)
+        memcpy(y.order, layout_innermost(b->shape.rank, layout_pair_dim(&y)).order, sizeof y.order);
+    return y;
+}
+
+/* A constant read by two kernels keeps the first's choice; weights that are trained are copied in every step. */
 static void block_weights(Chooser *c, Kernel *k, const ConvShape *s)
 {
     const Access *w = &k->access[s->w];
@@ -337,7 +370,7 @@ static void block_weights(Chooser *c, Kernel *k, const ConvShape *s)
         if (w->dim[d].coef[s->channel] == 1 && channels_fit(k, w, d, s->channel, c->t->lanes)) {
             Buffer *b = &c->l->buffers.at[w->buf];
             if (b->kind == BUF_CONST)
-                b->layout = blocked(b, d, c->t->lanes);
+                b->layout = weights_layout(b, d, c->t);
             else
                 redirect(k, w->buf, copy_as(c, w->buf, blocked(b, d, c->t->lanes), k));
             return;
@@ -364,7 +397,7 @@ static bool follows_channels(const Chooser *c, const Kernel *k)
 {
     for (int i = 0; i < k->n_access; i++) {
         const Buffer *b = &c->l->buffers.at[k->access[i].buf];
-        if (b->batched && b->layout.block_dim == 1 && reads_through_channel(k, &k->access[i]))
+        if (b->batched && channels_inside(b) && reads_through_channel(k, &k->access[i]))
             return true;
     }
     return false;
@@ -395,8 +428,7 @@ static bool is_written_before(const Chooser *c, BufId b)
 static BufId plain_view(Chooser *c, BufId b, const Kernel *k)
 {
     BufId root = buffer_root(c->l, b);
-    const Layout *y = &c->l->buffers.at[root].layout;
-    if (root == b || (y->block_dim < 0 && !y->paired))
+    if (root == b || is_rows(&c->l->buffers.at[root]))
         return b;
     Buffer view = c->l->buffers.at[b];
     view.alias_of = copy_as(c, root, layout_plain(c->l->buffers.at[root].shape.rank), k);
@@ -414,6 +446,18 @@ static void block_operands(Chooser *c, Kernel *k)
     }
 }
 
+/* A product that fits tiles reads an image with the channels of a point side by side. */
+static void rows_of_tiles(Chooser *c, Kernel *k)
+{
+    Product p;
+    if (!tiles_fit(c->l, k, &p))
+        return;
+    BufId x = k->access[p.x].buf;
+    const Buffer *b = &c->l->buffers.at[x];
+    if (b->dtype == DT_BF16 && b->kind == BUF_WORK && !b->alias_of && b->shape.rank >= 3 && !channels_inside(b))
+        redirect(k, x, copy_as(c, x, channels_layout(b, c->t), k));
+}
+
 static void choose_channels_kernel(Chooser *c, Kernel *k)
 {
     for (int i = 0; i < k->n_access; i++)
@@ -426,32 +470,34 @@ static void choose_channels_kernel(Chooser *c, Kernel *k)
     }
     if (k->part == WINOGRAD_INPUT || k->part == WINOGRAD_GRADIENT) {
         BufId x = k->access[0].buf;
-        if (c->l->buffers.at[x].layout.block_dim != 1)
-            redirect(k, x, copy_as(c, x, blocked(&c->l->buffers.at[x], 1, c->t->lanes), k));
+        if (!channels_inside(&c->l->buffers.at[x]))
+            redirect(k, x, copy_as(c, x, channels_layout(&c->l->buffers.at[x], c->t), k));
         return;
     }
     ConvShape s = {0};
     bool conv = conv_shape(c->l, k, &s), channels = k->part == WINOGRAD_OUTPUT || (conv ? prefer_channels(c, k, &s) : follows_channels(c, k));
     if (conv && channels)
         block_weights(c, k, &s);
-    if (conv && !channels && c->l->buffers.at[k->access[s.x].buf].layout.block_dim == 1) {
+    if (conv && !channels && channels_inside(&c->l->buffers.at[k->access[s.x].buf])) {
         BufId x = k->access[s.x].buf;
         redirect(k, x, copy_as(c, x, layout_rows(&c->l->buffers.at[x]), k));
     }
+    if (conv && channels && c->t->tiles)
+        rows_of_tiles(c, k);
     for (int o = 0; o < k->n_out; o++) {
         BufId y = k->access[k->out[o].at].buf;
         if (channels && !is_written_before(c, y) && boxes_agree(c, y))
             block_channels(c, y);
     }
     /* Other images read point by point get the layout of the output. */
-    Layout want = c->l->buffers.at[k->access[k->out[0].at].buf].layout;
+    bool inside = channels_inside(&c->l->buffers.at[k->access[k->out[0].at].buf]);
     for (AccessId i = 0; i < k->n_access; i++) {
         const Buffer *b = &c->l->buffers.at[k->access[i].buf];
-        if (kernel_writes(k, i) || !b->batched || b->alias_of || b->kind != BUF_WORK || same_layout(&b->layout, &want) || !reads_through_channel(k, &k->access[i]) ||
-            b->shape.rank < 3)
+        if (kernel_writes(k, i) || !b->batched || b->alias_of || b->kind != BUF_WORK || channels_inside(b) == inside ||
+            !reads_through_channel(k, &k->access[i]) || b->shape.rank < 3)
             continue;
         BufId from = k->access[i].buf;
-        Layout y = want.block_dim == 1 ? blocked(b, 1, c->t->lanes) : layout_rows(b);
+        Layout y = inside ? channels_layout(b, c->t) : layout_rows(b);
         redirect(k, from, copy_as(c, from, y, k));
     }
 }

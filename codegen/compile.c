@@ -4,6 +4,7 @@
 #include "codegen/consts.h"
 #include "codegen/cost.h"
 #include "codegen/lower.h"
+#include "codegen/tiles.h"
 #include "codegen/winograd.h"
 
 #include <ctype.h>
@@ -223,12 +224,17 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
     if (!c->o->no_winograd)
         c->o->winograd_layers =
             winograd(l, t, images, c->o->winograd_error > 0 ? c->o->winograd_error : WINOGRAD_ERROR, &c->o->choices);
+    bool tiles = c->o->precision == PRECISION_BF16 && t->tiles && !images;
     if (c->o->precision == PRECISION_BF16)
         precision_narrow(l, t, images);
     else if (c->o->weights_precision == PRECISION_BF16)
         precision_narrow_weights(l, images);
+    if (tiles)
+        tiles_pad(l);
     choose(l, layouts, t, images || in_state ? t->samples : 0);
     precision_pair(l);
+    if (tiles)
+        tiles_flatten(l);
     PlanInput in = {.target = t, .apart = c->o->apart, .state_offset = state_offset, .const_offset = const_offset, .ctx = c};
     Function *fn = plan(c->a, name, l, &in);
     const char *why = NULL;

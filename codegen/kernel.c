@@ -19,6 +19,15 @@ Layout layout_plain(int rank)
     return l;
 }
 
+Layout layout_innermost(int rank, int d)
+{
+    Layout l = layout_plain(rank);
+    for (int i = d; i + 1 < rank; i++)
+        l.order[i] = (int8_t)(i + 1);
+    l.order[rank - 1] = (int8_t)d;
+    return l;
+}
+
 Layout layout_rows(const Buffer *b)
 {
     Layout l = layout_plain(b->shape.rank);

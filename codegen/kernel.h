@@ -154,6 +154,8 @@ uint32_t expr_axes(const Kernel *k, ExprId e);                                  
 /* Elements of storage the buffer needs under its layout (rounded lanes included). */
 int64_t buffer_elements(const Buffer *b);
 Layout layout_plain(int rank);
+/* Not blocked, dim d innermost: [n][h][w][c]. */
+Layout layout_innermost(int rank, int d);
 /* Not blocked, in the pairs the buffer shall have; along the last dim neighbours are pairs as they lie. */
 Layout layout_rows(const Buffer *b);
 static inline int layout_pair_dim(const Layout *l) { return (int)l->paired - 1; }

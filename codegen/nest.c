@@ -2,7 +2,7 @@
  * In: kernels whose buffers have layouts. Out: strides per axis. Idea: a buffer blocked over dim d holds index i of d at
  * (i / lanes) * block + i % lanes, so an axis with coefficient 1 on d moves by `block` per `lanes` steps and by 1 inside;
  * everything else is linear. */
-#include "codegen/nest.h"
+#include "codegen/tiles.h"
 
 uint32_t access_axes(const Kernel *k, AccessId at)
 {
@@ -170,5 +170,7 @@ void nest_print(const KernelList *l, const Nest *n, FILE *to)
                     fprintf(to, "[passes of %d]", n->inner_size[s]);
         }
     }
+    if (n->rows_axis >= 0)
+        fprintf(to, "\n    tiles of %d %s x %d pairs of %s", tiles_rows(n), k->axis[n->rows_axis].name, n->depth, k->axis[n->depth_axis].name);
     fprintf(to, "\n");
 }

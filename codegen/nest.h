@@ -21,12 +21,15 @@ typedef struct Nest {
     int n_passes;                  /* the last so many of these cuts make no slices: one slice takes them in order, adding up outputs that lack their axes */
     AccessId transposed; int transpose_axis;   /* a copy into batch lanes: tiles of lanes x lanes of this load are transposed in registers; -1 */
     AccessId ahead; int64_t ahead_by;   /* beside each vector of this load, the one so many elements later is fetched into L2; -1 */
+    int rows_axis, depth_axis;     /* a contraction in tile registers (codegen/tiles.h): the axis in the rows, tile[rows_axis] of them a step, */
+    int depth;                     /*   and the summed one in the depth, `depth` pairs a tile; columns are the lanes. -1: not in tiles */
     bool over_batch;               /* weights too large to be read for every sample: they are the outer loop, the samples an inner one */
     bool zero_tail;                /* outputs blocked over the batch get 0 in lanes past n (gradients rely on it) */
 } Nest;
 
 /* What the scheduler needs of a target, and of the function: samples of a slice of the batch, 0 where it is not cut. */
-typedef struct { int lanes, registers; int64_t l1, l2, l3, samples; bool pairs; /* multiplies pairs of bf16 */ } NestTarget;
+typedef struct { int lanes, registers; int64_t l1, l2, l3, samples; bool pairs; /* multiplies pairs of bf16 */
+                 int tiles; /* multiply-adds of bf16 a cycle in tile registers; 0: none */ } NestTarget;
 
 /* Layout-dependent facts of an access, shared by scheduler and emitter. */
 typedef struct {

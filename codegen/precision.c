@@ -12,8 +12,6 @@
 
 #include <string.h>
 
-typedef struct { ExprId sum; AccessId x, w; int c; int x_dim, w_dim; } Product;   /* c: the summed axis that can run in pairs; dims it indexes */
-
 typedef struct { BufId from; int dim; BufId to; } Rounded;
 typedef struct {
     KernelList *l;
@@ -44,8 +42,7 @@ static int paired_dim(const Kernel *k, AccessId at, int a)
     return found;
 }
 
-/* SUM(x * w) of two loads, alone in its kernel. */
-static bool find_product(const Kernel *k, Product *p)
+bool product_find(const Kernel *k, Product *p)
 {
     *p = (Product){.c = -1};
     for (ExprId e = 1; e < k->n_expr; e++) {
@@ -64,7 +61,7 @@ static bool find_product(const Kernel *k, Product *p)
     return p->sum != 0;
 }
 
-static bool find_pairs(const Kernel *k, Product *p)
+bool product_pairs(const Kernel *k, Product *p)
 {
     for (int a = 0; a < k->n_axes; a++) {
         if (!(k->expr[p->sum].axes >> a & 1) || k->axis[a].batch || k->axis[a].extent < 2)
@@ -82,7 +79,7 @@ static bool find_pairs(const Kernel *k, Product *p)
 /* A layer: weights times values of the batch; *p has the weights in w. */
 static bool find_layer(const KernelList *l, const Kernel *k, Product *p)
 {
-    if (k->part != WINOGRAD_NONE || !find_product(k, p))
+    if (k->part != WINOGRAD_NONE || !product_find(k, p))
         return false;
     if (is_weights(&l->buffers.at[k->access[p->x].buf])) {
         AccessId x = p->x;
@@ -148,7 +145,7 @@ static bool reads_flat(const KernelList *l, const Kernel *k, AccessId at)
 {
     Product p;
     const Buffer *b = &l->buffers.at[k->access[at].buf], *root = &l->buffers.at[buffer_root(l, k->access[at].buf)];
-    return b->shape.rank == 2 && root->shape.rank > 2 && find_layer(l, k, &p) && find_pairs(k, &p) && p.x == at &&
+    return b->shape.rank == 2 && root->shape.rank > 2 && find_layer(l, k, &p) && product_pairs(k, &p) && p.x == at &&
            l->buffers.at[k->access[p.w].buf].shape.rank == 2;
 }
 
@@ -243,7 +240,7 @@ void precision_narrow(KernelList *l, const NestTarget *t, bool images)
     for (uint32_t i = 0; i < l->kernels.len; i++) {
         Kernel k = l->kernels.at[i];
         Product p;
-        if (find_layer(l, &k, &p) && find_pairs(&k, &p) && narrow_input(&n, &k, &p, images))
+        if (find_layer(l, &k, &p) && product_pairs(&k, &p) && narrow_input(&n, &k, &p, images))
             k.access[p.w].buf = rounded_copy(&n, k.access[p.w].buf, p.w_dim, &k);
         vec_push(l->arena, &n.out, k);
     }
@@ -319,7 +316,7 @@ void precision_pair(KernelList *l)
     for (uint32_t i = 0; i < l->kernels.len; i++) {
         Kernel *k = &l->kernels.at[i];
         Product p;
-        if (!find_product(k, &p) || !find_pairs(k, &p) || !has_pairs(l, k, &p))
+        if (!product_find(k, &p) || !product_pairs(k, &p) || !has_pairs(l, k, &p))
             continue;
         read_pairs(l, k, p.x, p.x_dim, p.c);
         read_pairs(l, k, p.w, p.w_dim, p.c);

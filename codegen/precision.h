@@ -12,6 +12,12 @@
 
 typedef enum { PRECISION_F32, PRECISION_BF16 } Precision;
 
+/* SUM(x * w) of two loads, alone in its kernel. c: the summed axis that can run in pairs (-1: not looked for), and the dims it indexes. */
+typedef struct { ExprId sum; AccessId x, w; int c; int x_dim, w_dim; } Product;
+bool product_find(const Kernel *k, Product *p);
+/* Fills in c: false: no summed axis can run in pairs. */
+bool product_pairs(const Kernel *k, Product *p);
+
 /* Before `choose`, of which it relies on the layouts: operands of contractions become bf16. Adds kernels that round weights in state and
  * the net's input. images: LAYOUT_IMAGES. */
 void precision_narrow(KernelList *l, const NestTarget *t, bool images);

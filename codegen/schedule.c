@@ -6,7 +6,7 @@
  * one is a gather. Register tile: a contraction sums a * b; ta points along an axis only a depends on, tb along one only b
  * depends on, so a step is ta * tb multiply-adds for ta + tb loads. The pair that costs the fewest cycles per step, edges
  * included, wins; registers hold ta * tb sums and the operands of one step. */
-#include "codegen/nest.h"
+#include "codegen/tiles.h"
 
 #include <string.h>
 
@@ -638,6 +638,26 @@ static void find_pairs(Sched *s)
     }
 }
 
+/* What a step of the innermost loop holds in vector registers. */
+static void tile_vectors(Sched *s)
+{
+    Nest *n = s->n;
+    n->over_batch = shares_weights(s);
+    pick_unrolled(s);
+    n->zero_tail = !s->contraction && s->k->part == WINOGRAD_NONE;   /* zeros in, zeros out: transforms are linear */
+    if (s->contraction) {
+        tile_filter_axis(s);
+        tile_contraction(s);
+        order_contraction(s);
+        fetch_ahead(s);
+    } else if (s->main) {
+        tile_reduction(s);
+    } else {
+        find_transpose(s);
+    }
+    tile_pairs(s);
+}
+
 Nest *schedule_kernel(Arena *arena, const KernelList *l, const Kernel *k, const NestTarget *t)
 {
     Nest *n = NEW(arena, Nest);
@@ -645,6 +665,7 @@ Nest *schedule_kernel(Arena *arena, const KernelList *l, const Kernel *k, const 
     n->k = k;
     n->slice_axis = n->transpose_axis = -1;
     n->transposed = n->ahead = -1;
+    n->rows_axis = n->depth_axis = -1;
     for (int a = 0; a < MAX_AXIS; a++)
         n->tile[a] = 1;
     s.lin = NEWN(arena, Linear, k->n_access);
@@ -655,20 +676,10 @@ Nest *schedule_kernel(Arena *arena, const KernelList *l, const Kernel *k, const 
     pick_vector_axis(&s);
     order_par(&s);
     order_red(&s);
-    n->over_batch = shares_weights(&s);
-    pick_unrolled(&s);
-    n->zero_tail = !s.contraction && k->part == WINOGRAD_NONE;   /* zeros in, zeros out: transforms are linear */
-    if (s.contraction) {
-        tile_filter_axis(&s);
-        tile_contraction(&s);
+    if (tiles_schedule(l, t, n))
         order_contraction(&s);
-        fetch_ahead(&s);
-    } else if (s.main) {
-        tile_reduction(&s);
-    } else {
-        find_transpose(&s);
-    }
-    tile_pairs(&s);
+    else
+        tile_vectors(&s);
     for (int i = 0; i < n->n_par; i++)
         n->block[n->par[i]] = (uint8_t)block_along(&s, n->par[i]);
     return n;

@@ -13,6 +13,7 @@
 enum { OUTER_LOOPS = 4, MOST_PARTS = 64, MOST_SLICES = 64, MOST_THREADS = 16 };
 #define SLICE_CYCLES 700.0      /* handing out a slice, entering its loops, filling the pipeline */
 #define DISPATCH_CYCLES 4000.0  /* waking threads that spin and waiting for the last: below this nothing is cut */
+#define TILE_RATE 16.0          /* multiply-adds of tile registers in the time of one vector's */
 #define EDGE_COST 1.5           /* vectors of a cut axis that fill no tile run one at a time: so much more than in a tile */
 
 static double points(const Kernel *k, uint32_t axes)
@@ -33,8 +34,10 @@ static double nest_cycles(const KernelList *l, const Nest *n)
         const Expr *x = &k->expr[e];
         if (x->op == EX_SUM && k->expr[x->a].op == EX_MUL)
             continue;   /* one instruction with its product */
+        uint32_t axes = x->free_axes | x->axes;
+        bool in_tiles = n->rows_axis >= 0 && (axes >> n->depth_axis & 1);
         if (x->op != EX_CONST && x->op != EX_ICONST && x->op != EX_INDEX)
-            ops += points(k, x->free_axes | x->axes);
+            ops += points(k, axes) / (in_tiles ? TILE_RATE : 1);
     }
     for (AccessId at = 0; at < k->n_access; at++)
         bytes += points(k, access_axes(k, at)) * (double)dtype_size(l->buffers.at[k->access[at].buf].dtype);

@@ -12,6 +12,7 @@
  * Where the CPU multiplies pairs of bf16 and the user permits them, V and U may be bf16 for F(2x2, 3x3), whose rounding errors are 1.6
  * times those of the direct convolution in bf16; F(4x4, 3x3) would have 4 times. */
 #include "codegen/choose.h"
+#include "codegen/tiles.h"
 #include "codegen/winograd_impl.h"
 
 #include <string.h>
@@ -140,14 +141,17 @@ static const WinogradForm *best_form(const Wino *w)
     return best;
 }
 
-/* Turns of the multipliers per image, channel and filter: products (half as many with pairs), transforms (some operations a tile, for
+/* Turns of the multipliers for a multiply-add of bf16: half of one of float32, and in tile registers less, beside two vectors a cycle. */
+static double narrow_turns(const NestTarget *t) { return t->tiles ? 2.0 * t->lanes / t->tiles : 0.5; }
+
+/* Turns of the multipliers per image, channel and filter: products, transforms (some operations a tile, for
  * each channel and each filter), and reading weights from beyond L2. */
 static double form_cost(const Wino *w, const WinogradForm *f, bool narrow)
 {
     const double per_tile = f->m == 2 ? 45 : 100, turns_per_byte = 2.4;   /* 25 GB/s */
     double p = (double)(tiles(w, f) * f->a * f->a), bytes = (double)f->a * f->a * (narrow ? 2 : 4);
     double u = (double)w->channels * (double)w->filters * bytes > (double)w->t->l2 ? bytes * turns_per_byte / (double)w->batch : 0;
-    return p * (narrow ? 0.5 : 1) + (double)tiles(w, f) * per_tile * (1 / (double)w->channels + 1 / (double)w->filters) + u;
+    return p * (narrow ? narrow_turns(w->t) : 1) + (double)tiles(w, f) * per_tile * (1 / (double)w->channels + 1 / (double)w->filters) + u;
 }
 
 /* F(2x2, 3x3) over pairs of bf16 where that is less work than the best form in float32. */
@@ -164,6 +168,16 @@ static void consider_narrow(Wino *w)
     }
 }
 
+/* Tile registers multiply so fast that the transforms seldom pay. */
+static bool direct_in_tiles(const Wino *w)
+{
+    Product p;
+    if (!w->t->tiles || w->images || !tiles_fit(w->l, w->k, &p))
+        return false;
+    double direct = (double)(w->height * w->width * w->r * w->r) * narrow_turns(w->t);
+    return direct < form_cost(w, w->form, w->narrow);
+}
+
 /* Where it pays: enough channels to cover the transforms, and tiles that are not mostly border. */
 static bool pays(Wino *w)
 {
@@ -175,7 +189,7 @@ static bool pays(Wino *w)
     w->batch = w->k->axis[w->n].extent;
     w->form = best_form(w);
     consider_narrow(w);
-    if (!w->form)
+    if (!w->form || direct_in_tiles(w))
         return false;
     w->m = w->form->m;
     w->a = w->form->a;
@@ -233,6 +247,8 @@ static void make_buffers(Wino *w)
     w->v = tile_buffer(w, "V", w->channels);
     if (w->narrow)
         w->l->buffers.at[w->v].dtype = DT_BF16;   /* channels in a block are pairs as they lie */
+    if (w->narrow && w->t->tiles)
+        w->l->buffers.at[w->v].layout = layout_innermost(5, 3);   /* and a row of a tile is of channels */
     w->prod = tile_buffer(w, "M", w->filters);
     Buffer u = w->l->buffers.at[w->k->access[w->w].buf];
     u.name = arena_printf(w->l->arena, "%s.U", w->k->name);

@@ -1,7 +1,7 @@
 /* CPU features by CPUID.
  * In: LLVM's feature names. Out: the ones that this machine lacks.
- * Invariant: a feature whose registers the operating system does not save (XCR0) counts as missing, so that a program
- * that passes the check never meets an illegal instruction.
+ * Invariant: a feature whose registers the operating system does not save (XCR0), or does not let this process use, counts as
+ * missing, so that a program that passes the check never meets an illegal instruction.
  * Idea: one row per feature: CPUID leaf, subleaf, register, bit, and the XCR0 bits its registers need. */
 #include "runtime/cpu.h"
 #include <stdint.h>
@@ -10,6 +10,8 @@
 
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 enum { EAX, EBX, ECX, EDX };
 enum { OS_SSE = 0x2, OS_AVX = 0x6, OS_512 = 0xe6, OS_AMX = 0x60000 };
@@ -82,6 +84,18 @@ static uint32_t os_saved_registers(void)
     return low;
 }
 
+/* Tile registers make the state of every thread 8 KB larger: Linux gives them to a process that asks, for all its threads, once and
+ * for all. */
+static bool tiles_permitted(void)
+{
+#ifdef __x86_64__
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XTILEDATA = 18 };
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0;
+#else
+    return false;
+#endif
+}
+
 static bool has_feature(const char *name, size_t length)
 {
     for (size_t i = 0; i < sizeof features_known / sizeof *features_known; i++) {
@@ -91,7 +105,8 @@ static bool has_feature(const char *name, size_t length)
         uint32_t r[4] = {0};
         if (!__get_cpuid_count(f->leaf, f->subleaf, &r[EAX], &r[EBX], &r[ECX], &r[EDX]))
             return false;
-        return (r[f->reg] >> f->bit & 1) && (os_saved_registers() & f->os) == f->os;
+        bool here = (r[f->reg] >> f->bit & 1) && (os_saved_registers() & f->os) == f->os;
+        return here && (f->os != OS_AMX || tiles_permitted());
     }
     return true;
 }
@@ -146,6 +161,6 @@ bool cpu_check(const char *program, const char *cpu, const char *features, RtErr
         return true;
     cpu_name(name, sizeof name);
     return rt_error(e, RT_DEVICE,
-                    "%s was built for %s and needs %s, which this CPU (%s) lacks; build it with --cpu native on this machine",
+                    "%s was built for %s and needs %s, which this CPU (%s) or its system lacks; build it with --cpu native on this machine",
                     program, cpu && *cpu ? cpu : "another CPU", missing, name);
 }

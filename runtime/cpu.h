@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 /* True when this CPU and system have every feature of `features` ("+avx2,+fma,..."; names unknown here are not asked for).
+ * For "+amx-tile" the process asks the system to be allowed tile registers, which it is then.
  * Otherwise false, and `missing` holds the names of those that lack, separated by ", ". */
 bool cpu_has_features(const char *features, char *missing, size_t size);
 /* Fails with RT_DEVICE and a sentence when the CPU lacks what `program` needs. */

@@ -30,6 +30,7 @@ static LLVMTargetMachineRef make_machine(Emit *e, const char **why)
     LLVMInitializeX86Target();
     LLVMInitializeX86TargetMC();
     LLVMInitializeX86AsmPrinter();
+    LLVMInitializeX86AsmParser();   /* of the one instruction that is written as text (library.c) */
     LLVMTargetRef target;
     char *message = NULL;
     if (LLVMGetTargetFromTriple(e->target->triple, &target, &message)) {

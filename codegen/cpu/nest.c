@@ -35,11 +35,9 @@ void for_points(Ctx *c, uint32_t mask, Body body, void *arg)
 }
 
 /* ---- opening and closing one instance of an axis ---- */
-typedef struct { LLVMValueRef *ptr; int64_t *off; uint32_t memo; AxisState axis; } Saved;
-
-static Saved save(Ctx *c, int a)
+AxisSaved axis_save(Ctx *c, int a)
 {
-    Saved s = {.memo = memo_mark(c), .axis = c->axis[a]};
+    AxisSaved s = {.memo = memo_mark(c), .axis = c->axis[a]};
     s.ptr = NEWN(c->e->arena, LLVMValueRef, c->k->n_access);
     s.off = NEWN(c->e->arena, int64_t, c->k->n_access);
     for (int i = 0; i < c->k->n_access; i++) {
@@ -49,7 +47,7 @@ static Saved save(Ctx *c, int a)
     return s;
 }
 
-static void restore(Ctx *c, int a, const Saved *s)
+void axis_restore(Ctx *c, int a, const AxisSaved *s)
 {
     for (int i = 0; i < c->k->n_access; i++) {
         c->acc[i].ptr = s->ptr[i];
@@ -61,23 +59,31 @@ static void restore(Ctx *c, int a, const Saved *s)
 
 static void run_static(Ctx *c, int a, int64_t index, int32_t points, int32_t step, bool partial, Body body, void *arg)
 {
-    Saved s = save(c, a);
+    AxisSaved s = axis_save(c, a);
     c->axis[a] = (AxisState){.bound = true, .is_static = true, .cst = index, .unit = step, .points = points, .step = step, .partial = partial};
     access_bind_static(c, a, index);
     body(c, arg);
-    restore(c, a, &s);
+    axis_restore(c, a, &s);
 }
 
 /* for (u = from; u < to; u += points) with index u * unit. */
 static void run_loop(Ctx *c, int a, LLVMValueRef from, LLVMValueRef to, int32_t points, int32_t unit, bool partial, Body body, void *arg)
 {
-    Saved s = save(c, a);
+    AxisSaved s = axis_save(c, a);
     Loop l = emit_loop_begin(c->e, from, to, points, c->k->axis[a].name);
     c->axis[a] = (AxisState){.bound = true, .block = l.iv, .unit = unit, .points = points, .step = unit, .partial = partial};
     access_bind(c, a, l.iv, unit);
     body(c, arg);
     emit_loop_end(c->e, &l);
-    restore(c, a, &s);
+    axis_restore(c, a, &s);
+}
+
+void axis_blocks(Ctx *c, int a, int64_t count, int32_t unit, Body body, void *arg)
+{
+    if (count == 1)
+        run_static(c, a, 0, 1, unit, false, body, arg);
+    else
+        run_loop(c, a, emit_i64(c->e, 0), emit_i64(c->e, count), 1, unit, false, body, arg);
 }
 
 /* ---- guards that depend on an axis ---- */
@@ -255,7 +261,7 @@ typedef struct { Ctx *c; int a; int lanes; int32_t tile; LLVMValueRef limit; int
 static void split_loop(Split *s, LLVMValueRef from, LLVMValueRef to, int32_t points)
 {
     Ctx *c = s->c;
-    Saved saved = save(c, s->a);
+    AxisSaved saved = axis_save(c, s->a);
     Loop l = emit_loop_begin(c->e, from, to, points, "in");
     AxisState *x = &c->axis[s->a];
     x->lo = l.iv;
@@ -265,7 +271,7 @@ static void split_loop(Split *s, LLVMValueRef from, LLVMValueRef to, int32_t poi
     access_bind(c, s->a, l.iv, 1);
     s->body(c, s->arg);
     emit_loop_end(c->e, &l);
-    restore(c, s->a, &saved);
+    axis_restore(c, s->a, &saved);
 }
 
 /* A tile divides a block, so its points lie side by side; what is left of a short block goes one by one. */
@@ -383,23 +389,31 @@ static LLVMValueRef slice_part(const Ctx *c, int a, int32_t *size)
     return NULL;
 }
 
-void for_axis(Ctx *c, int a, int32_t tile, bool unroll, Body body, void *arg)
+bool axis_range(Ctx *c, int a, LLVMValueRef *from, LLVMValueRef *to)
 {
     const Axis *x = &c->k->axis[a];
     int32_t size = 0;
     LLVMValueRef part = slice_part(c, a, &size);
-    bool vector = a == c->nest->vector_axis && c->nest->lanes > 1, sliced = part != NULL;
+    *from = emit_i64(c->e, 0);
+    *to = x->batch || part ? axis_limit(c, a) : emit_i64(c->e, x->extent);
+    if (part) {
+        *from = emit_mul(c->e, part, size);
+        *to = min_max(c, LLVMIntSLT, *to, emit_add(c->e, *from, emit_i64(c->e, size)));
+    }
+    return x->batch || part;
+}
+
+void for_axis(Ctx *c, int a, int32_t tile, bool unroll, Body body, void *arg)
+{
+    const Axis *x = &c->k->axis[a];
+    bool vector = a == c->nest->vector_axis && c->nest->lanes > 1;
     int32_t unit = vector ? c->nest->lanes : 1;
     if (unroll && !x->batch && !vector) {
         for_unrolled(c, a, body, arg);
         return;
     }
-    LLVMValueRef from = emit_i64(c->e, 0), to = x->batch || sliced ? axis_limit(c, a) : emit_i64(c->e, x->extent);
-    if (sliced) {
-        from = emit_mul(c->e, part, size);
-        to = min_max(c, LLVMIntSLT, to, emit_add(c->e, from, emit_i64(c->e, size)));
-    }
-    bool dynamic = x->batch || sliced;
+    LLVMValueRef from, to;
+    bool dynamic = axis_range(c, a, &from, &to);
     if (c->split[a] && !vector) {
         for_split(c, a, from, to, tile, dynamic, body, arg);
         return;
@@ -485,16 +499,10 @@ static void inner_level(Ctx *c, void *arg)
     for_axis(c, a, 1, false, inner_level, &next);
 }
 
-static void par_level(Ctx *c, void *arg)
+/* Every output, at every point that is bound. */
+static void store_outputs(Ctx *c, void *unused)
 {
-    int level = *(int *)arg;
-    if (level < c->nest->n_par) {
-        int a = c->nest->par[level], next = level + 1;
-        hoist(c);
-        for_axis(c, a, c->nest->tile[a] > 1 ? c->nest->tile[a] : 1, false, par_level, &next);
-        return;
-    }
-    eval_reductions(c);
+    (void)unused;
     uint32_t pars = par_mask(c), done[MAX_KERNEL_OUT];
     int n_done = 0;
     for (int i = 0; i < c->k->n_out; i++) {
@@ -508,6 +516,27 @@ static void par_level(Ctx *c, void *arg)
         Inner in = {axes, axes};
         inner_level(c, &in);
     }
+}
+
+static void par_level(Ctx *c, void *arg)
+{
+    int level = *(int *)arg;
+    if (level < c->nest->n_par) {
+        int a = c->nest->par[level], next = level + 1;
+        hoist(c);
+        if (a == c->nest->rows_axis) {
+            tiles_for_rows(c, par_level, &next);
+            return;
+        }
+        for_axis(c, a, c->nest->tile[a] > 1 ? c->nest->tile[a] : 1, false, par_level, &next);
+        return;
+    }
+    if (c->nest->rows_axis >= 0) {
+        tiles_contract(c, store_outputs, NULL);
+        return;
+    }
+    eval_reductions(c);
+    store_outputs(c, NULL);
 }
 
 static void find_expression_axes(Ctx *c)
@@ -553,5 +582,9 @@ void emit_nest(Emit *e, const Function *f, const Stage *s, const Nest *nest)
     find_parts(&c);
     access_init(&c);
     int level = 0;
+    if (nest->rows_axis >= 0)
+        tiles_begin(&c);
     par_level(&c, &level);
+    if (nest->rows_axis >= 0)
+        tiles_end(&c);
 }

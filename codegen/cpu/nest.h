@@ -53,6 +53,8 @@ typedef struct Ctx {
     bool *has_reduction;      /* per expression: itself or an operand is a reduction */
     int32_t split[MAX_AXIS];  /* lanes of the blocked dim a scalar axis runs along; 0: not split */
     bool padded;              /* every access along the vector axis is blocked along it: no masks */
+    LLVMValueRef sums;        /* of tile registers: a buffer on the stack (tiles.c) */
+    LLVMValueRef rows_from, rows_to;   /* the rows of a step of tiles that are stored */
     Vec(Memo) memo;
 } Ctx;
 
@@ -60,6 +62,7 @@ typedef struct Ctx {
 void access_init(Ctx *c);
 void access_bind(Ctx *c, int axis, LLVMValueRef loop_var, int64_t indices_per_step);   /* adds loop_var * indices_per_step */
 void access_bind_static(Ctx *c, int axis, int64_t index);
+LLVMValueRef access_pointer(Ctx *c, AccessId at);              /* of a fast access, at the current point */
 LLVMValueRef axis_index(Ctx *c, int axis);                     /* i64, at the current point, first lane */
 bool axis_static_index(const Ctx *c, int axis, int64_t *out);
 LLVMValueRef axis_limit(Ctx *c, int axis);                     /* i64: the run-time extent */
@@ -83,6 +86,7 @@ LLVMValueRef eval(Ctx *c, ExprId e);
 void eval_reductions(Ctx *c);                                  /* all that can be computed now, for all tile points */
 void hoist(Ctx *c);                                            /* what does not depend on the loops still to be opened */
 LLVMValueRef as_lanes(Ctx *c, LLVMValueRef v);                 /* splats scalars when the vector axis is active */
+void memo_put(Ctx *c, ExprId e, LLVMValueRef v);               /* its value at the current point */
 uint32_t memo_mark(const Ctx *c);
 void memo_reset(Ctx *c, uint32_t mark);
 
@@ -90,6 +94,21 @@ void memo_reset(Ctx *c, uint32_t mark);
 void emit_nest(Emit *e, const Function *f, const Stage *s, const Nest *nest);
 typedef void (*Body)(Ctx *c, void *arg);
 void for_axis(Ctx *c, int axis, int32_t tile, bool unroll, Body body, void *arg);
+/* for (i = 0; i < count; i++) with index i * unit; a constant where there is one. */
+void axis_blocks(Ctx *c, int axis, int64_t count, int32_t unit, Body body, void *arg);
+/* Where the loop of an axis starts and ends; true: at run time (a batch, or the slice's part). */
+bool axis_range(Ctx *c, int axis, LLVMValueRef *from, LLVMValueRef *to);
+/* What one loop over an axis changes, kept while it is open. */
+typedef struct { LLVMValueRef *ptr; int64_t *off; uint32_t memo; AxisState axis; } AxisSaved;
+AxisSaved axis_save(Ctx *c, int axis);
+void axis_restore(Ctx *c, int axis, const AxisSaved *s);
 /* Calls body for every tile point of the axes in `mask` (sets c->pt). */
 void for_points(Ctx *c, uint32_t mask, Body body, void *arg);
+
+/* tiles.c: nests in tile registers. begin and end stand around the whole nest. The loop over the rows' axis; and, when all axes are
+ * bound, the sums, with `outputs` called for each row that they were computed for. */
+void tiles_begin(Ctx *c);
+void tiles_end(Ctx *c);
+void tiles_for_rows(Ctx *c, Body body, void *arg);
+void tiles_contract(Ctx *c, Body outputs, void *arg);
 #endif

@@ -173,7 +173,7 @@ void access_bind_static(Ctx *c, int a, int64_t index)
 }
 
 /* ---- addresses ---- */
-static LLVMValueRef fast_pointer(Ctx *c, AccessId at)
+LLVMValueRef access_pointer(Ctx *c, AccessId at)
 {
     AccessState *s = &c->acc[at];
     int64_t off = s->off;
@@ -217,7 +217,7 @@ static LLVMValueRef lane_pointers(Ctx *c, AccessId at)
     LLVMValueRef offsets;
     LLVMValueRef base = s->base;
     if (s->fast) {
-        base = fast_pointer(c, at);
+        base = access_pointer(c, at);
         offsets = scale_mixed(c, iota64(c), access_lane_stride(&s->lin, c->nest->vector_axis));
     } else {
         offsets = slow_offset(c, at);
@@ -360,7 +360,7 @@ static LLVMValueRef load_alternate(Ctx *c, AccessId at, LLVMValueRef mask, LLVMV
     AccessState *s = &c->acc[at];
     int lanes = c->nest->lanes;
     LLVMTypeRef type = emit_vec(c->e, s->elem, lanes);
-    LLVMValueRef part[2], from[MAX_LANES], p = fast_pointer(c, at);
+    LLVMValueRef part[2], from[MAX_LANES], p = access_pointer(c, at);
     for (int i = 0; i < 2; i++) {
         int first = i * (lanes - 1);
         LLVMValueRef q = emit_gep(c->e, s->elem, p, emit_i64(c->e, first)), ok = spread_mask(c, mask, first);
@@ -384,17 +384,17 @@ static LLVMValueRef load_lanes(Ctx *c, AccessId at, LLVMValueRef ok)
     if (stride == 2)
         return load_alternate(c, at, mask, fill);
     if (at == c->nest->ahead)
-        emit_prefetch(c->e, emit_gep(c->e, s->elem, fast_pointer(c, at), emit_i64(c->e, c->nest->ahead_by)));
+        emit_prefetch(c->e, emit_gep(c->e, s->elem, access_pointer(c, at), emit_i64(c->e, c->nest->ahead_by)));
     if (stride == 1)
-        return mask ? emit_masked_load(c->e, type, fast_pointer(c, at), mask, fill, s->align)
-                    : emit_load(c->e, type, fast_pointer(c, at), s->align);
+        return mask ? emit_masked_load(c->e, type, access_pointer(c, at), mask, fill, s->align)
+                    : emit_load(c->e, type, access_pointer(c, at), s->align);
     return gather(c, at, mask ? mask : all_lanes(c), fill);
 }
 
 static LLVMValueRef load_scalar(Ctx *c, AccessId at, LLVMValueRef ok)
 {
     AccessState *s = &c->acc[at];
-    LLVMValueRef p = s->fast ? fast_pointer(c, at) : emit_gep(c->e, s->elem, s->base, slow_offset(c, at));
+    LLVMValueRef p = s->fast ? access_pointer(c, at) : emit_gep(c->e, s->elem, s->base, slow_offset(c, at));
     if (!ok)
         return emit_load(c->e, s->elem, p, s->align > 8 ? 4 : s->align);
     p = LLVMBuildSelect(c->e->b, ok, p, s->base, "");
@@ -434,7 +434,7 @@ void access_load_transposed(Ctx *c, AccessId at, LLVMValueRef *out)
     bool outside = false;
     LLVMValueRef ok = access_condition(c, at, &outside);
     c->pt[c->nest->transpose_axis] = 0;
-    LLVMValueRef first = fast_pointer(c, at);
+    LLVMValueRef first = access_pointer(c, at);
     c->pt[c->nest->transpose_axis] = point;
     for (int i = 0; i < lanes; i++) {   /* one lane's row; lanes that do not exist, and what is out of range, read as zeros */
         if (outside) {
@@ -477,7 +477,7 @@ static void store_scalar(Ctx *c, AccessId at, LLVMValueRef p, LLVMValueRef value
 static LLVMValueRef scalar_pointer(Ctx *c, AccessId at)
 {
     AccessState *s = &c->acc[at];
-    return s->fast ? fast_pointer(c, at) : emit_gep(c->e, s->elem, s->base, slow_offset(c, at));
+    return s->fast ? access_pointer(c, at) : emit_gep(c->e, s->elem, s->base, slow_offset(c, at));
 }
 
 /* Guards and existing lanes together; NULL: all lanes. */
@@ -505,9 +505,9 @@ static void store_lanes(Ctx *c, AccessId at, LLVMValueRef value, LLVMValueRef ma
     if (!s->fast || access_lane_stride(&s->lin, c->nest->vector_axis) != 1)
         scatter(c, at, mask ? mask : all_lanes(c), value);
     else if (mask)
-        emit_masked_store(c->e, value, fast_pointer(c, at), mask, s->align);
+        emit_masked_store(c->e, value, access_pointer(c, at), mask, s->align);
     else
-        emit_store(c->e, value, fast_pointer(c, at), s->align);
+        emit_store(c->e, value, access_pointer(c, at), s->align);
 }
 
 /* The pair with a new half. Indices run upwards, so the low half comes first and may clear the high one, which is then zero where

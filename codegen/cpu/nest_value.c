@@ -27,7 +27,7 @@ static LLVMValueRef memo_find(const Ctx *c, ExprId e)
     return NULL;
 }
 
-static void memo_put(Ctx *c, ExprId e, LLVMValueRef v)
+void memo_put(Ctx *c, ExprId e, LLVMValueRef v)
 {
     Memo m = {.expr = e, .value = v};
     memcpy(m.pt, c->pt, sizeof m.pt);

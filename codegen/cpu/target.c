@@ -98,14 +98,21 @@ static int level_of_features(Arena *a, const char *features)
     return V1;
 }
 
-/* CPUs with AVX512-BF16: an addition to their level, used by --precision bf16 alone. */
-static bool has_bf16(const char *name)
+/* CPUs with AVX512-BF16, and those with tile registers for bf16 (AMX): additions to their level, used by --precision bf16 alone.
+ * tiles: multiply-adds a cycle of one core; 16 x 16 sums of 32 products take 16 cycles. */
+typedef struct { const char *name; int tiles; } Bf16Cpu;
+static const Bf16Cpu bf16_cpus[] = {
+    {"cooperlake", 0},       {"znver4", 0},          {"znver5", 0},           {"sapphirerapids", 512},
+    {"emeraldrapids", 512},  {"graniterapids", 512}, {"graniterapids-d", 512},
+};
+
+static void fill_bf16(CpuTarget *t, const char *name)
 {
-    static const char *const names[] = {"cooperlake", "sapphirerapids", "emeraldrapids", "graniterapids", "graniterapids-d", "znver4", "znver5"};
-    for (size_t i = 0; i < ARRAY_LEN(names); i++)
-        if (strcmp(names[i], name) == 0)
-            return true;
-    return false;
+    for (size_t i = 0; i < ARRAY_LEN(bf16_cpus); i++)
+        if (strcmp(bf16_cpus[i].name, name) == 0) {
+            t->bf16 = true;
+            t->tiles = bf16_cpus[i].tiles;
+        }
 }
 
 static void fill(CpuTarget *t, const char *name, int level, const Cpu *facts, const char *tune)
@@ -118,7 +125,7 @@ static void fill(CpuTarget *t, const char *name, int level, const Cpu *facts, co
     t->registers = level == V4 ? 32 : 16;
     t->masks = level >= V3;
     t->fma = level >= V3;
-    t->bf16 = has_bf16(facts->name);
+    fill_bf16(t, facts->name);
     t->l1 = facts->l1;
     t->l2 = facts->l2;
     t->l3 = facts->l3;
@@ -140,6 +147,8 @@ static bool host_target(Arena *a, CpuTarget *t, const char **why)
     const Cpu *facts = row && row->level == level ? row : find_cpu(a, level_name[level]);
     fill(t, facts->name, level, facts, facts->tune ? facts->tune : facts->name);
     t->bf16 = t->bf16 && has_feature(features, "+avx512bf16");
+    if (!t->bf16 || !has_feature(features, "+amx-tile") || !has_feature(features, "+amx-bf16"))
+        t->tiles = 0;
     LLVMDisposeMessage(name);
     LLVMDisposeMessage(features);
     return true;

@@ -8,6 +8,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* What stands for the instructions of tile registers on a machine that lacks them: tests of their code run there. */
+typedef struct TileOps {
+    void (*configure)(const void *shapes);
+    void (*zero)(int32_t tile);
+    void (*load)(int32_t tile, const void *from, int64_t stride);
+    void (*dot)(int32_t sum, int32_t a, int32_t b);
+    void (*store)(int32_t tile, void *to, int64_t stride);
+    void (*release)(void);
+} TileOps;
+
 typedef struct {
     const char *triple, *cpu, *features;   /* as LLVM takes them; features: exactly what the code needs */
     const char *name;                      /* a row of target.c's table: as the user said it, or the host's */
@@ -16,6 +26,9 @@ typedef struct {
     bool masks;                            /* cheap masked loads and stores (AVX-512; AVX2's are usable) */
     bool fma;
     bool bf16;                             /* AVX512-BF16: dot products of pairs of bf16; used when `features` is given +avx512bf16 too */
+    int tiles;                             /* AMX: multiply-adds of bf16 a cycle in tile registers, 0: none; used when `features` is given
+                                            * +amx-tile,+amx-bf16 too */
+    const TileOps *software_tiles;         /* NULL: instructions */
     int64_t l1, l2, l3;                    /* bytes; l3: what one core can reach */
     const char *tune;                      /* CPU to schedule for, as LLVM takes it */
 } CpuTarget;

@@ -30,6 +30,8 @@ void code_tell_initial(const CodeGen *c)
         fprintf(stderr, "cnnc: note: no --weights: using initial weights (seed %llu)\n", (unsigned long long)code_seed(c->cc));
 }
 
+#define TILE_FEATURES "+amx-tile,+amx-bf16"
+
 static Precision precision_of(const char *option) { return option && !strcmp(option, "bf16") ? PRECISION_BF16 : PRECISION_F32; }
 
 int code_open(CodeGen *c, Compile *cc)
@@ -58,6 +60,21 @@ int code_open_gpu(CodeGen *c, Compile *cc, const GpuTargets *gpus)
     return EXIT_FINE;
 }
 
+/* Code needs the CPU's instructions for bf16 only where it may use them. Tile registers of this machine that the system does not permit are
+ * not there. */
+static void use_bf16(CodeGen *c, bool wanted)
+{
+    const char *cpu = c->cc->o->cpu;
+    bool here = !cpu || !strcmp(cpu, "host") || !strcmp(cpu, "native");
+    c->target.bf16 &= wanted;
+    if (!wanted || (here && !cpu_has_features(TILE_FEATURES, NULL, 0)))
+        c->target.tiles = 0;
+    if (c->target.bf16)
+        c->target.features = arena_printf(c->cc->arena, "%s,+avx512bf16", c->target.features);
+    if (c->target.tiles)
+        c->target.features = arena_printf(c->cc->arena, "%s,%s", c->target.features, TILE_FEATURES);
+}
+
 int code_open_cpu(CodeGen *c, Compile *cc)
 {
     const char *why = NULL;
@@ -69,11 +86,10 @@ int code_open_cpu(CodeGen *c, Compile *cc)
     if (!c->backend->target(cc->arena, o->target, o->cpu, &c->target, &why))
         return driver_error(EXIT_USAGE, "%s", why);
     Precision precision = precision_of(o->precision);
-    c->target.bf16 &= precision == PRECISION_BF16;
-    if (c->target.bf16)
-        c->target.features = arena_printf(cc->arena, "%s,+avx512bf16", c->target.features);
+    use_bf16(c, precision == PRECISION_BF16);
     c->options = (CompileOptions){
-        .target = {.lanes = c->target.lanes, .registers = c->target.registers, .l1 = c->target.l1, .l2 = c->target.l2, .l3 = c->target.l3, .pairs = c->target.bf16},
+        .target = {.lanes = c->target.lanes, .registers = c->target.registers, .l1 = c->target.l1, .l2 = c->target.l2, .l3 = c->target.l3, .pairs = c->target.bf16,
+                   .tiles = c->target.tiles},
         .precision = precision,
         .weights_precision = precision_of(o->weights_precision),
         .dump = o->dump,
@@ -241,10 +257,13 @@ int code_images(CodeGen *c)
 int code_jit(CodeGen *c)
 {
     const char *why = NULL;
+    RtError e = {0};
     Bytes object;
     c->model = &c->program->model;
     if (!c->backend)
         return code_images(c);
+    if (!cpu_check("the code", c->target.name, c->target.features, &e))
+        return code_runtime_error(&e);
     int status = code_object(c, CPU_OBJECT, false, &object);
     if (status)
         return status;

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -279,6 +280,13 @@ static void cpu_is_checked(void **state)
     assert_int_equal(cpu_has_features("+avx2", missing, sizeof missing), __builtin_cpu_supports("avx2") != 0);
     assert_int_equal(cpu_has_features("+avx512f,+avx512vl", missing, sizeof missing), __builtin_cpu_supports("avx512vl") != 0);
     RtError e = {0};
+#ifdef __x86_64__
+    bool tiles = syscall(SYS_arch_prctl, 0x1023, 18) == 0;   /* may this process use tile registers? */
+    assert_int_equal(cpu_has_features("+amx-tile", missing, sizeof missing), tiles);
+    assert_int_equal(cpu_check("app", "sapphirerapids", "+sse2,+amx-tile", &e), tiles);
+    if (!tiles)
+        assert_non_null(strstr(e.text, "app was built for sapphirerapids and needs amx-tile, which this CPU"));
+#endif
     if (!__builtin_cpu_supports("fma4")) {
         assert_false(cpu_check("app", "bdver1", "+sse2,+fma4", &e));
         assert_int_equal(e.kind, RT_DEVICE);

@@ -1,0 +1,165 @@
+/* Schedules of tiles (see tiles.h).
+ * In: a nest with its vector axis. Out: which axis is in the rows of tiles, which in their depth, and how many of each.
+ * Idea: a step loads m tiles of rows and n of columns and multiplies each with each, so m x n sums stay in registers: 2 x 2 of 8, where
+ * a tile is loaded per product, or 1 x 4. The time of a product goes with its rows, so an axis is cut evenly: 56 into 4 times 14, and
+ * 17 into two times 9 that share a row. */
+#include "codegen/tiles.h"
+
+#include <string.h>
+
+enum { FULL_STEP = 24 };   /* rows of a step that keep the tiles of b well used */
+
+typedef struct {
+    const Kernel *k;
+    Nest *n;
+    Linear *lin;         /* by access */
+    ExprId sum;
+    AccessId a, b;       /* the operands: b has the lanes */
+    int depth;           /* the summed axis along which pairs lie */
+    uint32_t blocked;    /* axes along blocks or pairs of some buffer, or that guard a or b */
+} Tiles;
+
+static bool find_sum(Tiles *t)
+{
+    for (ExprId e = 1; e < t->k->n_expr; e++) {
+        const Expr *x = &t->k->expr[e];
+        if (x->op == EX_MAX_OVER || x->op == EX_ARGMAX || (x->op == EX_SUM && t->sum))
+            return false;
+        if (x->op == EX_SUM)
+            t->sum = e;
+    }
+    const Expr *m = t->sum ? &t->k->expr[t->k->expr[t->sum].a] : NULL;
+    if (!m || m->op != EX_DOT)
+        return false;
+    t->a = t->k->expr[m->a].at;
+    t->b = t->k->expr[m->b].at;
+    if (access_axes(t->k, t->a) >> t->n->vector_axis & 1) {
+        AccessId swap = t->a;
+        t->a = t->b;
+        t->b = swap;
+    }
+    return !(access_axes(t->k, t->a) >> t->n->vector_axis & 1);
+}
+
+static void find_blocked(Tiles *t)
+{
+    const Kernel *k = t->k;
+    for (AccessId at = 0; at < k->n_access; at++)
+        for (int a = 0; a < k->n_axes; a++) {
+            if (a != t->n->vector_axis && (t->lin[at].block[a] || t->lin[at].half[a]))
+                t->blocked |= 1u << a;
+            for (int d = 0; d < k->access[at].rank && (at == t->a || at == t->b); d++)
+                if (k->access[at].dim[d].guarded && k->access[at].dim[d].coef[a])
+                    t->blocked |= 1u << a;
+        }
+}
+
+/* The axis of the depth: neighbours in a, a fixed distance in b; every other summed axis is only walked. */
+static bool find_depth(Tiles *t)
+{
+    const Linear *a = &t->lin[t->a], *b = &t->lin[t->b];
+    uint32_t summed = t->k->expr[t->sum].axes;
+    t->depth = -1;
+    if (!a->linear || !b->linear || !b->block[t->n->vector_axis] || b->lanes != TILE_COLUMNS || (summed & t->blocked))
+        return false;
+    for (int i = 0; i < t->k->n_axes; i++)
+        if ((summed >> i & 1) && a->unit[i] == 1 && b->unit[i] && !t->k->axis[i].batch)
+            t->depth = i;
+    return t->depth >= 0;
+}
+
+/* Rows of a step along an axis: two tiles at a time where there are more than one; so many that no step is a smaller one, or, where
+ * there is no such number near the most, evenly cut. */
+static int rows_of_step(int extent)
+{
+    int most = 2 * TILE_ROWS, steps = (extent + most - 1) / most;
+    for (int rows = most; rows >= FULL_STEP; rows--)
+        if (extent % rows == 0)
+            return rows;
+    return (extent + steps - 1) / steps;
+}
+
+static int rows_of_tile(int step) { return step > TILE_ROWS ? (step + 1) / 2 : step; }
+
+static bool is_cut(const Kernel *k, int a)
+{
+    for (int i = 0; i < k->n_strip; i++)
+        if (k->strip_axis[i] == a)
+            return true;
+    return false;
+}
+
+/* May axis i be in the rows? Only a depends on it, and it is walked with one stride. */
+static bool can_be_rows(const Tiles *t, int i)
+{
+    uint32_t a = access_axes(t->k, t->a), b = access_axes(t->k, t->b);
+    const Axis *x = &t->k->axis[i];
+    return x->kind == AXIS_PAR && (a >> i & 1) && !(b >> i & 1) && !(t->blocked >> i & 1) && i != t->n->vector_axis && !is_cut(t->k, i) && !x->batch_div &&
+           !x->batch_step;
+}
+
+/* The axis with the most rows in a tile; images only where there is nothing else, all of them in one nest. */
+static int find_rows(const Tiles *t)
+{
+    int best = -1, most = 0;
+    for (int i = 0; i < t->k->n_axes; i++) {
+        int rows = can_be_rows(t, i) ? rows_of_tile(rows_of_step(t->k->axis[i].extent)) : 0;
+        if (t->k->axis[i].batch && (t->k->axis[i].extent < TILE_ROWS || t->k->n_strip))
+            rows = 0;
+        bool images = best >= 0 && t->k->axis[best].batch;
+        if (rows >= LEAST_ROWS && (best < 0 || images || (!t->k->axis[i].batch && rows >= most))) {
+            best = i;
+            most = rows;
+        }
+    }
+    return best;
+}
+
+/* Tiles along the rows' axis, or one along it and two along another one. Columns fill what is left. */
+static void tile_sums(Tiles *t)
+{
+    Nest *n = t->n;
+    int vectors = (t->k->axis[n->vector_axis].extent + TILE_COLUMNS - 1) / TILE_COLUMNS, m = tiles_along_rows(n);
+    for (int i = t->k->n_axes; i-- > 0 && m == 1;)
+        if (i != n->rows_axis && can_be_rows(t, i) && !t->k->axis[i].batch && t->k->axis[i].extent > 1) {
+            n->tile[i] = 2;
+            m = 2;
+        }
+    int most = TILE_SUMS / m;
+    n->tile[n->vector_axis] = vectors < most ? vectors : most;
+}
+
+static void depth_last(Nest *n)
+{
+    int at = 0;
+    while (n->red[at] != n->depth_axis)
+        at++;
+    memmove(&n->red[at], &n->red[at + 1], sizeof *n->red * (size_t)(n->n_red - at - 1));
+    n->red[n->n_red - 1] = (int8_t)n->depth_axis;
+}
+
+bool tiles_schedule(const KernelList *l, const NestTarget *t, Nest *n)
+{
+    const Kernel *k = n->k;
+    Tiles x = {.k = k, .n = n};
+    if (!t->tiles || n->lanes != TILE_COLUMNS || n->vector_axis < 0 || k->axis[n->vector_axis].kind == AXIS_RED || !find_sum(&x))
+        return false;
+    x.lin = NEWN(l->arena, Linear, k->n_access);
+    for (AccessId at = 0; at < k->n_access; at++)
+        x.lin[at] = access_linear(l, k, at);
+    find_blocked(&x);
+    int rows = find_depth(&x) && tiles_pairs(k->axis[x.depth].extent) >= LEAST_PAIRS ? find_rows(&x) : -1;
+    if (rows < 0)
+        return false;
+    n->rows_axis = rows;
+    n->depth_axis = x.depth;
+    n->depth = tiles_pairs(k->axis[x.depth].extent);
+    n->tile[rows] = rows_of_step(k->axis[rows].extent);
+    n->over_batch = k->axis[rows].batch;
+    tile_sums(&x);
+    depth_last(n);
+    return true;
+}
+
+int tiles_rows(const Nest *n) { return rows_of_tile(n->tile[n->rows_axis]); }
+int tiles_along_rows(const Nest *n) { return n->tile[n->rows_axis] > TILE_ROWS ? 2 : 1; }

@@ -1,0 +1,37 @@
+/* tiles: contractions over pairs of bf16 on CPUs that multiply them in tile registers (AMX):
+ *
+ *   sums[16 rows][16 columns] += a[16 rows][16 pairs] . b[16 pairs][16 columns]
+ *
+ * Columns are the lanes: output channels. Rows are points of an image, or images. So the channels of a point lie side by side, and
+ * weights are [K/16][R][S][C/2][16][2]: `choose` lays buffers out so where a target has tiles. Tiles may be smaller than 16 rows and
+ * 16 pairs, so nothing is padded; a nest has one size of tiles, with as many rows and pairs as its axes divide into.
+ *
+ * In: kernels of an inference function over pairs, channels in the lanes. All is decided here, as integers of a Nest; the emitter
+ * (codegen/cpu/tiles.c) prints it. */
+#ifndef CNNC_CODEGEN_TILES_H
+#define CNNC_CODEGEN_TILES_H
+#include "codegen/nest.h"
+#include "codegen/precision.h"
+
+enum { TILE_ROWS = 16, TILE_PAIRS = 16, TILE_COLUMNS = 16, TILE_SUMS = 4 };   /* sums: tiles of them a step adds to, at most */
+enum { LEAST_ROWS = 4, LEAST_PAIRS = 8 };                                     /* smaller tiles are not worth it */
+
+/* Pairs of one tile: the most that divide all of them. */
+int tiles_pairs(int64_t pairs);
+
+/* Do the axes of this product of weights (p->w) fill tiles? */
+bool tiles_fit(const KernelList *l, const Kernel *k, Product *p);
+/* The share of the multiply-adds of a function whose kernels fit, before anything is narrowed or laid out. */
+double tiles_share(const KernelList *l);
+/* Before `choose`: a convolution that reaches past the border of its image reads a copy that has the zeros, since a tile has no
+ * guards. */
+void tiles_pad(KernelList *l);
+/* After precision_pair: where rows and columns of an image are read one after the other they become one axis, so that the last tile
+ * of a row need not be a small one. */
+void tiles_flatten(KernelList *l);
+/* Of schedule_kernel, when vector axis and order are known: rows, pairs and sums of the tiles of n. False: n does not run in tiles. */
+bool tiles_schedule(const KernelList *l, const NestTarget *t, Nest *n);
+/* Rows of one tile of n, and how many tiles lie along its rows' axis in a step. */
+int tiles_rows(const Nest *n);
+int tiles_along_rows(const Nest *n);
+#endif

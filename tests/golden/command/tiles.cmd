@@ -1,0 +1,1 @@
+build tiles.cnn --dump tile --precision bf16 --cpu sapphirerapids

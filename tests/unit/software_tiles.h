@@ -1,0 +1,99 @@
+/* Tile registers in software (TileOps): what the instructions of AMX do, on memory of 1 KB a tile, and every rule whose breach is a fault
+ * on a CPU: shapes within the palette, tiles configured before they are used, sizes of products that match, configured and released in
+ * turn. */
+#ifndef CNNC_TESTS_UNIT_SOFTWARE_TILES_H
+#define CNNC_TESTS_UNIT_SOFTWARE_TILES_H
+#include "codegen/cpu/target.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <cmocka.h>
+
+enum { SOFTWARE_TILES = 8, SOFTWARE_ROWS = 16, SOFTWARE_BYTES = 64 };
+typedef struct {
+    bool configured;
+    int rows[SOFTWARE_TILES], bytes[SOFTWARE_TILES];   /* of a row */
+    unsigned char data[SOFTWARE_TILES][SOFTWARE_ROWS][SOFTWARE_BYTES];
+    long dots, loads, stores;
+} SoftwareTiles;
+static SoftwareTiles software_tiles;
+
+static void software_configure(const void *shapes)
+{
+    const unsigned char *s = shapes;
+    SoftwareTiles *t = &software_tiles;
+    assert_false(t->configured);
+    assert_int_equal(s[0], 1);
+    for (int i = 1; i < 16; i++)
+        assert_int_equal(s[i], 0);
+    for (int i = 0; i < SOFTWARE_TILES; i++) {
+        t->bytes[i] = s[16 + 2 * i] | s[17 + 2 * i] << 8;
+        t->rows[i] = s[48 + i];
+        assert_in_range(t->bytes[i], 4, SOFTWARE_BYTES);
+        assert_in_range(t->rows[i], 1, SOFTWARE_ROWS);
+    }
+    memset(t->data, 0xff, sizeof t->data);   /* what is used before it is set shows: NaN */
+    t->configured = true;
+}
+
+static void software_zero(int32_t tile)
+{
+    assert_true(software_tiles.configured && tile >= 0 && tile < SOFTWARE_TILES);
+    memset(software_tiles.data[tile], 0, sizeof software_tiles.data[tile]);
+}
+
+static void software_load(int32_t tile, const void *from, int64_t stride)
+{
+    SoftwareTiles *t = &software_tiles;
+    assert_true(t->configured && tile >= 0 && tile < SOFTWARE_TILES);
+    for (int i = 0; i < t->rows[tile]; i++)
+        memcpy(t->data[tile][i], (const char *)from + i * stride, (size_t)t->bytes[tile]);
+    t->loads++;
+}
+
+static void software_store(int32_t tile, void *to, int64_t stride)
+{
+    SoftwareTiles *t = &software_tiles;
+    assert_true(t->configured && tile >= 0 && tile < SOFTWARE_TILES);
+    for (int i = 0; i < t->rows[tile]; i++)
+        memcpy((char *)to + i * stride, t->data[tile][i], (size_t)t->bytes[tile]);
+    t->stores++;
+}
+
+static float software_bf16(const unsigned char *p)
+{
+    uint32_t bits = (uint32_t)(p[0] | p[1] << 8) << 16;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+static void software_dot(int32_t sum, int32_t a, int32_t b)
+{
+    SoftwareTiles *t = &software_tiles;
+    assert_true(t->configured && sum != a && sum != b && a != b);
+    assert_int_equal(t->rows[sum], t->rows[a]);
+    assert_int_equal(t->bytes[sum], t->bytes[b]);
+    assert_int_equal(t->bytes[a], 4 * t->rows[b]);
+    for (int m = 0; m < t->rows[sum]; m++)
+        for (int n = 0; n < t->bytes[sum] / 4; n++) {
+            float s;
+            memcpy(&s, &t->data[sum][m][4 * n], sizeof s);
+            for (int k = 0; k < t->rows[b]; k++)
+                for (int half = 0; half < 2; half++)
+                    s += software_bf16(&t->data[a][m][4 * k + 2 * half]) * software_bf16(&t->data[b][k][4 * n + 2 * half]);
+            memcpy(&t->data[sum][m][4 * n], &s, sizeof s);
+        }
+    t->dots++;
+}
+
+static void software_release(void)
+{
+    assert_true(software_tiles.configured);
+    software_tiles.configured = false;
+}
+
+static const TileOps software_ops = {software_configure, software_zero, software_load, software_dot, software_store, software_release};
+#endif

@@ -1,0 +1,183 @@
+/* Contractions in tile registers (AMX): the nets below run with the registers in software, against the reference interpreter; the
+ * assembly with the instructions is read back; a library asks the system before it uses them. */
+#include "tests/unit/assembly.h"
+#include "tests/unit/cpu_target.h"
+#include "tests/unit/software_tiles.h"
+
+static void sapphire_rapids(Arena *a, CpuTarget *t, CompileOptions *o)
+{
+    const char *why = NULL;
+    if (!target_find(a, NULL, "sapphirerapids", t, &why))
+        fail_msg("%s", why);
+    t->features = arena_printf(a, "%s,+avx512bf16,+amx-tile,+amx-bf16", t->features);
+    *o = (CompileOptions){.target = {.lanes = t->lanes, .registers = t->registers, .l1 = t->l1, .l2 = t->l2, .l3 = t->l3, .pairs = true, .tiles = t->tiles},
+                          .precision = PRECISION_BF16, .name = "test"};
+}
+
+/* ---- in software ---- */
+static int products_of_winograd(const KernelList *l)
+{
+    int n = 0;
+    for (uint32_t i = 0; i < l->kernels.len; i++)
+        for (ExprId e = 1; e < l->kernels.at[i].n_expr; e++)
+            n += l->kernels.at[i].part == WINOGRAD_PRODUCT && l->kernels.at[i].expr[e].op == EX_DOT;
+    return n;
+}
+
+typedef struct { CpuTarget t; int winograd; } Machine;
+
+static void *load(Arena *a, Program *p, const EmitTarget *t, const char *net, const CnncModel **model)
+{
+    Machine *m = (Machine *)(uintptr_t)t->ctx;
+    m->winograd += products_of_winograd(p->infer->kernels);
+    return cpu_load(a, p, &m->t, net, model);
+}
+
+/* Vectors as this machine has them. */
+static void software_machine(Arena *a, EmitTarget *m)
+{
+    const char *why = NULL, *level = __builtin_cpu_supports("avx512f") ? "x86-64-v4" : "x86-64-v3";
+    CpuTarget here;
+    Machine *x = NEW(a, Machine);
+    if (!target_find(a, NULL, level, &here, &why))
+        fail_msg("%s", why);
+    *m = (EmitTarget){.load = load, .run = cpu_run, .unload = cpu_unload, .ctx = x, .looser = 400};
+    sapphire_rapids(a, &x->t, &m->options);
+    x->t.cpu = here.cpu;
+    x->t.features = here.features;
+    x->t.bf16 = false;
+    x->t.software_tiles = &software_ops;
+    software_tiles = (SoftwareTiles){0};
+}
+
+/* 1x1, 3x3 and 5x5 convolutions with and without borders, strides, groups and dilation; rows that do not divide into tiles; pairs and
+ * filters that fill no whole tile; odd channels between them; Linear at a batch; Winograd's products (the last two). */
+static void test_outputs(void **unused)
+{
+    (void)unused;
+    static const struct { const char *net; int64_t c, h, w, batch; int winograd; } nets[] = {
+        {"conv out=48 k=1; act ReLU; conv out=40 k=3 p=1; act ReLU; conv out=32 k=1 s=2", 32, 14, 19, 1, 0},
+        {"conv out=64 k=3 p=1 s=2; act SiLU; conv out=16 k=5 p=2; conv out=24 k=1", 48, 21, 37, 3, 0},
+        {"conv out=64 k=3 d=2 p=2; bn; act ReLU; res{conv out=64 k=1; act ReLU; conv out=64 k=1}{}; aavg; flatten; linear out=10", 32, 9, 7, 2, 0},
+        {"conv out=64 k=3 p=1 g=2; act Tanh; cat{conv out=16 k=1}{conv out=40 k=1}; maxpool k=2; conv out=33 k=1; conv out=33 k=3 p=1 g=33; conv out=20 k=1", 64, 12, 12, 1, 0},
+        {"flatten; linear out=100; act ReLU; linear out=50; act ReLU; linear out=7", 16, 3, 2, 37, 0},
+        {"conv out=96 k=1; act ReLU; aavg; flatten; linear out=64", 24, 6, 6, 20, 0},
+        {"conv out=176 k=3 p=1; act ReLU; conv out=176 k=3 p=1; act ReLU", 176, 10, 11, 1, 1},
+        {"conv out=128 k=3 p=1; act ReLU; conv out=192 k=3 p=1; act ReLU; flatten; linear out=32", 128, 15, 15, 17, 1},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(nets); i++) {
+        Arena *a = arena_new();
+        EmitTarget m;
+        Case c = {.net = nets[i].net, .input = shape_of(3, nets[i].c, nets[i].h, nets[i].w)};
+        software_machine(a, &m);
+        check_program(a, &c, &m, nets[i].batch);
+        assert_true(software_tiles.dots > 0 && !software_tiles.configured);
+        assert_true(((const Machine *)m.ctx)->winograd >= nets[i].winograd);
+        arena_free(a);
+    }
+}
+
+/* The nets of the other tests, most of them too narrow for tiles: around those that are not, everything else goes on. */
+static void test_other_nets(void **unused)
+{
+    (void)unused;
+    for (size_t i = 0; i < 2 * ARRAY_LEN(emit_nets); i++) {
+        Arena *a = arena_new();
+        EmitTarget m;
+        Case c = {.net = emit_nets[i / 2].net, .input = shape_of(3, emit_nets[i / 2].c, emit_nets[i / 2].h, emit_nets[i / 2].w)};
+        software_machine(a, &m);
+        check_program(a, &c, &m, i % 2 ? 17 : 1);
+        arena_free(a);
+    }
+}
+
+/* ---- instructions ---- */
+typedef struct { int loops, full; const char *wrong; } Found;   /* loops with products; with a load a product; one that is not as it should be */
+
+static void see_loop(const Lines *l, int first, int last, const char *function, void *arg)
+{
+    Found *f = arg;
+    int dots = 0, loads = 0, others = 0;
+    for (int i = first; i <= last; i++) {
+        dots += strstr(l->at[i], "tdpbf16ps") != NULL;
+        loads += strstr(l->at[i], "tileloadd") != NULL;
+        others += strstr(l->at[i], "tilestored") || strstr(l->at[i], "ldtilecfg") || strstr(l->at[i], "mm,") || strstr(l->at[i], "(%rsp");
+    }
+    if (!dots)
+        return;
+    f->loops++;
+    f->full += dots == 4 && loads == 4;
+    if (loads > dots + 1 || (dots == 4 && loads > 5) || dots > 4 || others)
+        f->wrong = function;
+}
+
+static int count(const char *text, const char *word)
+{
+    int n = 0;
+    for (const char *p = strstr(text, word); p; p = strstr(p + 1, word))
+        n++;
+    return n;
+}
+
+static void test_instructions(void **unused)
+{
+    (void)unused;
+    static const struct { const char *net; int64_t c, h, batch; int full; } nets[] = {   /* full: layers with 2 x 2 tiles of sums */
+        {"conv out=64 k=1; act ReLU; conv out=256 k=3 p=1 s=2; act ReLU; conv out=64 k=1", 64, 56, 1, 3},
+        {"flatten; linear out=128; act ReLU; linear out=96; act ReLU; linear out=64", 64, 4, 32, 2},
+        {"conv out=256 k=3 p=1; act ReLU", 256, 28, 1, 1},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(nets); i++) {
+        Arena *a = arena_new();
+        CpuTarget t;
+        CompileOptions o;
+        Found f = {0};
+        sapphire_rapids(a, &t, &o);
+        char *text = assembly_of(a, net_program(a, nets[i].net, shape_of(3, nets[i].c, nets[i].h, nets[i].h), nets[i].batch, &o, false), &t);
+        assert_int_equal(count(text, "\tldtilecfg"), count(text, "\ttilerelease"));
+        assert_true(count(text, "\ttilestored") > 0);
+        for_inner_loops(a, text, see_loop, &f);
+        if (f.wrong)
+            fail_msg("net %d: a loop of %s", (int)i, f.wrong);
+        if (f.full < nets[i].full)
+            fail_msg("net %d: %d loops with 2 x 2 tiles of sums, of %d", (int)i, f.full, f.loops);
+        arena_free(a);
+    }
+}
+
+/* Without permission a library's function says so; where the CPU has no tile registers there is none. */
+static void test_library(void **unused)
+{
+    (void)unused;
+    Arena *a = arena_new();
+    CpuTarget t;
+    CompileOptions o;
+    Bytes object;
+    const char *why = NULL;
+    const CnncModel *model;
+    sapphire_rapids(a, &t, &o);
+    Program *p = net_program(a, "conv out=32 k=1; act ReLU", shape_of(3, 32, 8, 8), 1, &o, false);
+    if (!module_compile(a, p, &t, CPU_OBJECT, true, &object, &why))
+        fail_msg("%s", why);
+    CpuJit *j = jit_load(a, p, object, &model, &why);
+    assert_non_null(j);
+    free(object.data);
+    int (*infer)(const float *, float *, void *) = (int (*)(const float *, float *, void *))(uintptr_t)jit_find(j, "test_infer");
+    size_t (*workspace)(void) = (size_t (*)(void))(uintptr_t)jit_find(j, "test_workspace_size");
+    assert_true(infer && workspace);
+    static float in[32 * 64], out[32 * 64];
+    int code = infer(in, out, aligned(a, (int64_t)workspace()));
+    if (code)
+        assert_int_equal(code, 4);
+    else
+        print_message("this CPU has tile registers\n");
+    assert_int_equal(infer(NULL, out, NULL), 1);
+    jit_free(j);
+    arena_free(a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_outputs), cmocka_unit_test(test_other_nets), cmocka_unit_test(test_instructions), cmocka_unit_test(test_library)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
