@@ -220,20 +220,21 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
     NestTarget fitted = choose_lanes(layouts, &c->o->target, g->batch);
     const NestTarget *t = &fitted;
     bool images = layouts == LAYOUT_IMAGES;
+    if (images)
+        fitted.tiles = 0;   /* they take channels in the lanes */
     fitted.samples = images ? slice_samples(g->batch, t->lanes) : in_state ? slice_samples(g->batch, 1) : g->batch > 1;
     if (!c->o->no_winograd)
         c->o->winograd_layers =
             winograd(l, t, images, c->o->winograd_error > 0 ? c->o->winograd_error : WINOGRAD_ERROR, &c->o->choices);
-    bool tiles = c->o->precision == PRECISION_BF16 && t->tiles && !images;
     if (c->o->precision == PRECISION_BF16)
         precision_narrow(l, t, images);
     else if (c->o->weights_precision == PRECISION_BF16)
         precision_narrow_weights(l, images);
-    if (tiles)
+    if (t->tiles)
         tiles_pad(l);
     choose(l, layouts, t, images || in_state ? t->samples : 0);
     precision_pair(l);
-    if (tiles)
+    if (t->tiles)
         tiles_flatten(l);
     PlanInput in = {.target = t, .apart = c->o->apart, .state_offset = state_offset, .const_offset = const_offset, .ctx = c};
     Function *fn = plan(c->a, name, l, &in);

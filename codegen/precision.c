@@ -101,6 +101,8 @@ static BufId rounded_copy(Narrow *n, BufId from, int dim, const Kernel *for_)
     b.layout = layout_rows(&b);
     if (b.shape.dim[dim] % 2)   /* rows of odd length: the last pair is filled up */
         b.layout.paired = b.paired;
+    if (n->t->tiles && b.shape.rank >= 3 && dim == 1 && b.shape.dim[dim] % 2 == 0 && b.kind != BUF_CONST)   /* what tiles read, at once */
+        b.layout = layout_innermost(b.shape.rank, dim);
     b.name = arena_printf(n->l->arena, "%s.bf16", b.name);
     if (b.kind != BUF_CONST) {   /* constants are rounded when they are packed */
         b.kind = BUF_WORK;

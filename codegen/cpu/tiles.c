@@ -8,7 +8,7 @@
  *       tilezero 0..3
  *       for r, s: for c, `depth` pairs at a time
  *         tileloadd a (4, 5), b (6, 7); tdpbf16ps 0..3
- *       tilestored 0..3
+ *       tilestored 0..3                              to the buffer; straight to the output where that is the sum itself
  *       for the rows of this step: outputs
  *   tilerelease
  *
@@ -167,24 +167,28 @@ static int64_t first_row(const Ctx *c, const Step *s, int i) { return s->pair_ax
 
 static int64_t stride_along(const Ctx *c, AccessId at, int axis) { return c->acc[at].lin.unit[axis] * (int64_t)sizeof(int32_t); }
 
-static void load_rows(Ctx *c, const Step *s, int i)
+/* Tile i of rows, vector j of columns. */
+static void set_point(Ctx *c, const Step *s, int i, int j)
 {
-    int rows = c->nest->rows_axis;
+    c->pt[c->nest->vector_axis] = j;
     if (s->pair_axis >= 0)
         c->pt[s->pair_axis] = i;
+}
+
+static void load_rows(Ctx *c, const Step *s, int i)
+{
+    set_point(c, s, i, 0);
     LLVMValueRef from = access_pointer(c, s->a);
-    if (s->pair_axis >= 0)
-        c->pt[s->pair_axis] = 0;
-    int64_t stride = stride_along(c, s->a, rows);
+    set_point(c, s, 0, 0);
+    int64_t stride = stride_along(c, s->a, c->nest->rows_axis);
     tile_load(c, ROWS_A + i, emit_gep(c->e, c->e->i8, from, emit_i64(c->e, first_row(c, s, i) * stride)), stride);
 }
 
 static void load_columns(Ctx *c, const Step *s, int j)
 {
-    int v = c->nest->vector_axis;
-    c->pt[v] = j;
+    set_point(c, s, 0, j);
     tile_load(c, COLUMNS_B + j % 2, access_pointer(c, s->b), stride_along(c, s->b, c->nest->depth_axis));
-    c->pt[v] = 0;
+    set_point(c, s, 0, 0);
 }
 
 static void multiply(Ctx *c, void *arg)
@@ -230,17 +234,40 @@ static void load_sums(Ctx *c, const Step *s, LLVMValueRef row)
     Emit *e = c->e;
     LLVMValueRef at = emit_gep(e, e->i8, c->sums, emit_mul(e, row, (int64_t)s->n * ROW_BYTES));
     LLVMTypeRef type = emit_vec(e, e->f32, TILE_COLUMNS);
-    int v = c->nest->vector_axis;
     for (int i = 0; i < (s->pair_axis < 0 ? 1 : s->m); i++)
         for (int j = 0; j < s->n; j++) {
-            c->pt[v] = j;
-            if (s->pair_axis >= 0)
-                c->pt[s->pair_axis] = i;
+            set_point(c, s, i, j);
             memo_put(c, s->sum, emit_load(e, type, emit_gep(e, e->i8, at, emit_i64(e, sums_at(c, s, i, j))), 64));
         }
-    c->pt[v] = 0;
-    if (s->pair_axis >= 0)
-        c->pt[s->pair_axis] = 0;
+    set_point(c, s, 0, 0);
+}
+
+/* Is the only output the sum, in whole vectors of float32 and rows a fixed distance apart (a product of Winograd's)? */
+static bool output_is_sum(const Ctx *c, const Step *s)
+{
+    AccessId y = c->k->out[0].at;
+    const AccessState *acc = &c->acc[y];
+    int v = c->nest->vector_axis, rows = c->nest->rows_axis;
+    if (c->k->n_out != 1 || c->k->out[0].value != s->sum || acc->dtype != DT_F32 || !acc->fast || c->k->axis[rows].batch)
+        return false;
+    for (int d = 0; d < c->k->access[y].rank; d++)
+        if (c->k->access[y].dim[d].guarded)
+            return false;
+    return access_lane_stride(&acc->lin, v) == 1 && !acc->lin.block[rows] && (acc->lin.block[v] || c->k->axis[v].extent % TILE_COLUMNS == 0);
+}
+
+/* Rows that two steps share are stored twice, with the same sums. */
+static void store_output(Ctx *c, const Step *s)
+{
+    AccessId y = c->k->out[0].at;
+    int64_t stride = stride_along(c, y, c->nest->rows_axis);
+    for (int i = 0; i < s->m; i++)
+        for (int j = 0; j < s->n; j++) {
+            set_point(c, s, i, j);
+            LLVMValueRef to = emit_gep(c->e, c->e->i8, access_pointer(c, y), emit_i64(c->e, first_row(c, s, i) * stride));
+            tile_store(c, SUMS + i * s->n + j, to, stride);
+        }
+    set_point(c, s, 0, 0);
 }
 
 void tiles_contract(Ctx *c, Body outputs, void *arg)
@@ -251,6 +278,10 @@ void tiles_contract(Ctx *c, Body outputs, void *arg)
     for (int i = 0; i < s.m * s.n; i++)
         tile_zero(c, SUMS + i);
     add_up(c, &s);
+    if (output_is_sum(c, &s)) {
+        store_output(c, &s);
+        return;
+    }
     store_sums(c, &s);
     AxisSaved saved = axis_save(c, a);
     LLVMValueRef start = c->axis[a].lo;

@@ -1,6 +1,6 @@
 /* Tile registers in software (TileOps): what the instructions of AMX do, on memory of 1 KB a tile, and every rule whose breach is a fault
- * on a CPU: shapes within the palette, tiles configured before they are used, sizes of products that match, configured and released in
- * turn. */
+ * on a CPU: shapes within the palette, tiles configured before they are used, sizes of products that match, rows in memory that is the
+ * program's, configured and released in turn. */
 #ifndef CNNC_TESTS_UNIT_SOFTWARE_TILES_H
 #define CNNC_TESTS_UNIT_SOFTWARE_TILES_H
 #include "codegen/cpu/target.h"
@@ -16,7 +16,8 @@ typedef struct {
     bool configured;
     int rows[SOFTWARE_TILES], bytes[SOFTWARE_TILES];   /* of a row */
     unsigned char data[SOFTWARE_TILES][SOFTWARE_ROWS][SOFTWARE_BYTES];
-    long dots, loads, stores;
+    long dots;
+    struct { const char *at; int64_t size; } area[3];  /* of memory that tiles may be loaded from */
 } SoftwareTiles;
 static SoftwareTiles software_tiles;
 
@@ -48,9 +49,14 @@ static void software_load(int32_t tile, const void *from, int64_t stride)
 {
     SoftwareTiles *t = &software_tiles;
     assert_true(t->configured && tile >= 0 && tile < SOFTWARE_TILES);
-    for (int i = 0; i < t->rows[tile]; i++)
-        memcpy(t->data[tile][i], (const char *)from + i * stride, (size_t)t->bytes[tile]);
-    t->loads++;
+    for (int i = 0; i < t->rows[tile]; i++) {
+        const char *row = (const char *)from + i * stride;
+        bool inside = false;
+        for (int k = 0; k < 3; k++)
+            inside = inside || (row >= t->area[k].at && row + t->bytes[tile] <= t->area[k].at + t->area[k].size);
+        assert_true(inside);
+        memcpy(t->data[tile][i], row, (size_t)t->bytes[tile]);
+    }
 }
 
 static void software_store(int32_t tile, void *to, int64_t stride)
@@ -59,7 +65,6 @@ static void software_store(int32_t tile, void *to, int64_t stride)
     assert_true(t->configured && tile >= 0 && tile < SOFTWARE_TILES);
     for (int i = 0; i < t->rows[tile]; i++)
         memcpy((char *)to + i * stride, t->data[tile][i], (size_t)t->bytes[tile]);
-    t->stores++;
 }
 
 static float software_bf16(const unsigned char *p)

@@ -4,6 +4,8 @@
 #include "tests/unit/cpu_target.h"
 #include "tests/unit/software_tiles.h"
 
+enum { RANDOM_NETS = 12 };
+
 static void sapphire_rapids(Arena *a, CpuTarget *t, CompileOptions *o)
 {
     const char *why = NULL;
@@ -25,13 +27,31 @@ static int products_of_winograd(const KernelList *l)
 }
 
 typedef struct { CpuTarget t; int winograd; } Machine;
+typedef struct { void *code; const CpuLoaded *loaded; const CnncModel *model; } Loaded;
 
 static void *load(Arena *a, Program *p, const EmitTarget *t, const char *net, const CnncModel **model)
 {
     Machine *m = (Machine *)(uintptr_t)t->ctx;
+    Loaded *l = NEW(a, Loaded);
     m->winograd += products_of_winograd(p->infer->kernels);
-    return cpu_load(a, p, &m->t, net, model);
+    l->loaded = l->code = cpu_load(a, p, &m->t, net, model);
+    l->model = *model;
+    return l;
 }
+
+static void run(void *loaded, const CnncArgs *args)
+{
+    const Loaded *l = loaded;
+    software_tiles.area[0].at = args->work;
+    software_tiles.area[0].size = l->loaded->f->work_bytes;
+    software_tiles.area[1].at = l->loaded->scratch;
+    software_tiles.area[1].size = l->loaded->f->scratch_bytes;
+    software_tiles.area[2].at = args->consts;
+    software_tiles.area[2].size = l->model->consts_bytes;
+    cpu_run(l->code, args);
+}
+
+static void unload(void *loaded) { cpu_unload(((Loaded *)loaded)->code); }
 
 /* Vectors as this machine has them. */
 static void software_machine(Arena *a, EmitTarget *m)
@@ -41,7 +61,7 @@ static void software_machine(Arena *a, EmitTarget *m)
     Machine *x = NEW(a, Machine);
     if (!target_find(a, NULL, level, &here, &why))
         fail_msg("%s", why);
-    *m = (EmitTarget){.load = load, .run = cpu_run, .unload = cpu_unload, .ctx = x, .looser = 400};
+    *m = (EmitTarget){.load = load, .run = run, .unload = unload, .ctx = x, .looser = 400};
     sapphire_rapids(a, &x->t, &m->options);
     x->t.cpu = here.cpu;
     x->t.features = here.features;
@@ -75,6 +95,44 @@ static void test_outputs(void **unused)
         assert_true(((const Machine *)m.ctx)->winograd >= nets[i].winograd);
         arena_free(a);
     }
+}
+
+static int pick(uint32_t *seed, int n)
+{
+    *seed = *seed * 1664525u + 1013904223u;
+    return (int)((*seed >> 16) % (uint32_t)n);
+}
+
+/* A few convolutions of random sizes. */
+static const char *random_net(Arena *a, uint32_t *seed)
+{
+    static const int filters[] = {16, 24, 32, 33, 40, 48, 64, 80, 96, 112};
+    const char *net = "", *gap = "";
+    for (int i = 0, n = 2 + pick(seed, 3); i < n; i++) {
+        int k = 1 + 2 * pick(seed, 3), s = 1 + (i == 0 && pick(seed, 2)), d = 1 + (pick(seed, 5) == 0);
+        const char *then = (const char *[]){"; act ReLU", "; act SiLU", "; bn; act ReLU", "", "; maxpool k=2 s=1"}[pick(seed, i ? 4 : 5)];
+        net = arena_printf(a, "%s%sconv out=%d k=%d p=%d s=%d d=%d%s", net, gap, filters[pick(seed, ARRAY_LEN(filters))], k, k / 2 * d, s, d, then);
+        gap = "; ";
+    }
+    return pick(seed, 2) ? arena_printf(a, "%s; aavg; flatten; linear out=%d; act ReLU; linear out=20", net, 16 + 8 * pick(seed, 5)) : net;
+}
+
+static void test_random(void **unused)
+{
+    (void)unused;
+    static const int batches[] = {1, 1, 2, 18};
+    uint32_t seed = 7;
+    long dots = 0;
+    for (int i = 0; i < RANDOM_NETS; i++) {
+        Arena *a = arena_new();
+        EmitTarget m;
+        Case c = {.net = random_net(a, &seed), .input = shape_of(3, 16 + 8 * pick(&seed, 7), 5 + pick(&seed, 14), 5 + pick(&seed, 14))};
+        software_machine(a, &m);
+        check_program(a, &c, &m, batches[pick(&seed, 4)]);
+        dots += software_tiles.dots;
+        arena_free(a);
+    }
+    assert_true(dots > 0);
 }
 
 /* The nets of the other tests, most of them too narrow for tiles: around those that are not, everything else goes on. */
@@ -178,6 +236,6 @@ static void test_library(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_outputs), cmocka_unit_test(test_other_nets), cmocka_unit_test(test_instructions), cmocka_unit_test(test_library)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_outputs), cmocka_unit_test(test_random), cmocka_unit_test(test_other_nets), cmocka_unit_test(test_instructions), cmocka_unit_test(test_library)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
