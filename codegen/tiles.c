@@ -163,7 +163,7 @@ static int flat_dim(const KernelList *l, const Kernel *k, AccessId at, int p, in
     for (int d = 0; d + 1 < x->rank; d++) {
         if (!is_axis(k, &x->dim[d], p) || !is_axis(k, &x->dim[d + 1], q))
             continue;
-        bool whole = b->shape.dim[d] == k->axis[p].extent && b->shape.dim[d + 1] == k->axis[q].extent;
+        bool whole = b->shape.dim[d] == k->axis[p].extent && b->shape.dim[d + 1] == k->axis[q].extent && !b->layout.odd;
         for (int i = 0; i + 1 < b->shape.rank; i++)
             if (b->layout.order[i] == d && b->layout.order[i + 1] == d + 1)
                 return whole && b->layout.block_dim != d && b->layout.block_dim != d + 1 && layout_pair_dim(&b->layout) < d ? d : -2;
