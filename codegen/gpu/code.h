@@ -90,6 +90,10 @@ void map_emit(Code *c, const GpuBody *body);
 void reduce_emit(Code *c, const GpuBody *body);
 void contract_emit(Code *c, const GpuBody *body);
 void parts_emit(Code *c, const GpuBody *body);
+/* columns.c: how a thread numbers its columns: `col` is that of `index`, which runs to `count`; from `limit` on there is none. */
+typedef struct { const char *index, *col, *limit; int32_t count; } Columns;
+/* Computes the parts of the outputs that depend on nothing but the column, for all columns of the thread. The sum has a name. */
+void cu_columns(Code *c, const Contract *p, const Columns *cols);
 /* The thread's point of the rows, or a return from the kernel. */
 void cu_point(Code *c, const GpuBody *body);
 /* slices.c: a launch of slices, whole, under the name `entry`. */

@@ -118,6 +118,10 @@ static const char *partial_index(Code *c, const Contract *x)
 
 static void emit_epilogue(Code *c, const Contract *x)
 {
+    const Columns cols = {"j", tile_index(c, "col", x->cols, x->thread_cols, "j"), group_limit(c, &x->col), x->thread_cols};
+    c->name[x->sum] = "sums[i][j]";
+    if (x->slices == 1)
+        cu_columns(c, x, &cols);
     cu_line(c, "#pragma unroll");
     cu_open(c, "for (int i = 0; i < %d; i++)", x->thread_rows);
     cu_line(c, "const int row = %s;", tile_index(c, "row", x->rows, x->thread_rows, "i"));
@@ -126,8 +130,8 @@ static void emit_epilogue(Code *c, const Contract *x)
         cu_split(c, "row", x->row.axis, x->row.n);
     cu_line(c, "#pragma unroll");
     cu_open(c, "for (int j = 0; j < %d; j++)", x->thread_cols);
-    cu_line(c, "const int col = %s;", tile_index(c, "col", x->cols, x->thread_cols, "j"));
-    cu_line(c, "if (col >= %s) continue;", group_limit(c, &x->col));
+    cu_line(c, "const int col = %s;", cols.col);
+    cu_line(c, "if (col >= %s) continue;", cols.limit);
     if (x->slices == 1) {
         cu_split(c, "col", x->col.axis, x->col.n);
         emit_outputs(c, x, "sums[i][j]");

@@ -1,10 +1,13 @@
 /* A text in parts that are compiled at the same time.
  * In: a text, how many parts. Out: texts, each with what stands before the first kernel and some of the kernels.
  * Relies on kernels starting with `__global__` and ending with `}` at the start of a line; what stands between two kernels belongs to
- * the second. Idea: NVRTC takes most of its time kernel by kernel. */
+ * the second. Idea: NVRTC takes most of its time kernel by kernel; they are dealt out in turn, because neighbours take as long. */
 #include "codegen/gpu/images.h"
+#include "ir/base/diag.h"
 #include "ir/base/vec.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef Vec(const char *) Cuts;
@@ -43,12 +46,21 @@ int gpu_text_parts(Arena *a, const char *text, int most, const char *parts[CNNC_
         return 1;
     }
     /* What stands before the first kernel: its own comments and tables do no harm in other parts. */
-    const char *from = first;
     for (int i = 0; i < n; i++) {
-        bool last = i == n - 1;
-        const char *to = last ? text + strlen(text) : ends.at[(int64_t)ends.len * (i + 1) / n - 1];
-        parts[i] = arena_printf(a, "%.*s%.*s%s", (int)(first - text), text, (int)(to - from), from, last ? "" : close);
-        from = to;
+        char *bytes = NULL;
+        size_t size = 0;
+        FILE *to = open_memstream(&bytes, &size);
+        if (!to)
+            BUG("no memory for a part of the text");
+        fprintf(to, "%.*s", (int)(first - text), text);
+        for (uint32_t k = (uint32_t)i; k < ends.len; k += (uint32_t)n) {
+            const char *from = k ? ends.at[k - 1] : first;
+            fwrite(from, 1, (size_t)(ends.at[k] - from), to);
+        }
+        fputs(i == n - 1 ? ends.at[ends.len - 1] : close, to);
+        fclose(to);
+        parts[i] = arena_strndup(a, bytes, size);
+        free(bytes);
     }
     return n;
 }

@@ -36,6 +36,7 @@ static void test_products(void **unused)
         EmitTarget t = gpu_emit_target(i % 2 ? 80 : 100);
         Case c = {.net = wide[i].net, .train = "train opt=sgd lr=0.05 momentum=0.9 wd=0.01", .input = shape_of(3, wide[i].c, wide[i].h, wide[i].w)};
         check_step(a, &c, &t, wide[i].batch);
+        check_infer(a, &c, &t, wide[i].batch);   /* batchnorm's scale in the epilogue */
         arena_free(a);
     }
 }
