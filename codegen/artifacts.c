@@ -6,9 +6,12 @@
  *
  *   exe, trainer    cc  code.o weights.o main.a program.a [png jpeg] z m, cnnc_model = SYMBOL_model, unused sections dropped;
  *                   with GPU code also its tables and weights, and cnnc_gpu_model
- *   shared          cc -shared -nostdlib  code.o weights.o python.c   (needs nothing, not even libc)
+ *   shared          cc -shared -nostdlib  code.o weights.o python.c   (needs nothing, not even libc; with a pool libc)
  *   obj             cc -r -nostdlib       code.o weights.o
- *   lib             ar                    code.o weights.o */
+ *   lib             ar                    code.o weights.o
+ *
+ * Where a library has a pool of threads, code.o is first joined with what of the runtime it needs, and the names in between
+ * become local: cc -r -nostdlib code.o library_main.a program.a; objcopy --localize-hidden. */
 #include "codegen/artifacts_impl.h"
 #include "ir/base/vec.h"
 
@@ -71,39 +74,6 @@ static bool link_parts(Linker *l, const char *const *options, const char *result
     return run(l);
 }
 
-static bool link_object(Linker *l, const char *result)
-{
-    return link_parts(l, (const char *[]){"-r", "-nostdlib", NULL}, result);
-}
-
-static const char *last_part(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
-static bool link_shared(Linker *l, const char *result)
-{
-    const char *source = python_entry_source(l->a, l->job->program), *entry;
-    if (!temp_put(l->a, &l->temp, "python.c", source, strlen(source), &entry, l->e))
-        return false;
-    const char *name = arena_printf(l->a, "-Wl,-soname=%s", last_part(l->job->out));
-    bool plain = !strchr(name + 4, ',');   /* a comma would split the option */
-    return link_parts(l, (const char *[]){"-shared", "-nostdlib", "-fPIC", "-O1", "-w", "-fno-stack-protector", "-fno-asynchronous-unwind-tables",
-                                          "-Wl,-Bsymbolic", "-Wl,-s", "-Wl,-z,noexecstack", "-Wl,--build-id=none", entry, plain ? name : "-shared", NULL}, result);
-}
-
-static bool make_archive(Linker *l, const char *result)
-{
-    arg_start(l, "ar");
-    arg(l, "rcs");
-    arg(l, result);
-    arg(l, l->code);
-    if (l->weights)
-        arg(l, l->weights);
-    return run(l);
-}
-
 /* Where the runtime's archives are: beside this program (a build folder) or in ../lib/cnnc (an installation). */
 static const char *runtime_dir(Arena *a)
 {
@@ -124,11 +94,74 @@ static const char *runtime_dir(Arena *a)
     return NULL;
 }
 
-static bool link_program(Linker *l, bool trainer, const char *result)
+/* Where the runtime's archives are; NULL: nowhere, which is told. */
+static const char *find_runtime(Linker *l)
 {
     const char *dir = l->job->runtime_dir ? l->job->runtime_dir : runtime_dir(l->a);
     if (!dir)
-        return artifact_fail(l->a, l->e, 3, "cannot find the runtime (libcnnc_program.a) beside cnnc or in ../lib/cnnc");
+        artifact_fail(l->a, l->e, 3, "cannot find the runtime (libcnnc_program.a) beside cnnc or in ../lib/cnnc");
+    return dir;
+}
+
+/* The pool of threads becomes a part of l->code. */
+static bool join_pool(Linker *l)
+{
+    const char *dir = find_runtime(l), *joined = temp_file(l->a, &l->temp, arena_printf(l->a, "%s_threads.o", l->job->program->symbol));
+    if (!dir)
+        return false;
+    const char *const words[] = {compiler(l), "-r", "-nostdlib", "-o", joined, l->code, arena_printf(l->a, "%s/libcnnc_library_main.a", dir),
+                                 arena_printf(l->a, "%s/libcnnc_program.a", dir)};
+    l->argv.len = 0;
+    for (size_t i = 0; i < ARRAY_LEN(words); i++)
+        arg(l, words[i]);
+    if (!run(l))
+        return false;
+    arg_start(l, "objcopy");
+    arg(l, "--localize-hidden");
+    arg(l, joined);
+    l->code = joined;
+    return run(l);
+}
+
+static bool link_object(Linker *l, const char *result)
+{
+    return link_parts(l, (const char *[]){"-r", "-nostdlib", NULL}, result);
+}
+
+static const char *last_part(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+static bool link_shared(Linker *l, const char *result)
+{
+    const char *source = python_entry_source(l->a, l->job->program), *entry;
+    if (!temp_put(l->a, &l->temp, "python.c", source, strlen(source), &entry, l->e))
+        return false;
+    const char *name = arena_printf(l->a, "-Wl,-soname=%s", last_part(l->job->out));
+    bool plain = !strchr(name + 4, ',');   /* a comma would split the option */
+    bool pool = l->job->program->library_threads > 0;
+    return link_parts(l, (const char *[]){"-shared", pool ? "-pthread" : "-nostdlib", "-fPIC", "-O1", "-w", "-fno-stack-protector", "-fno-asynchronous-unwind-tables",
+                                          "-Wl,-Bsymbolic", "-Wl,-s", "-Wl,-z,noexecstack", "-Wl,--build-id=none", entry, plain ? name : "-shared", NULL}, result);
+}
+
+static bool make_archive(Linker *l, const char *result)
+{
+    arg_start(l, "ar");
+    arg(l, "rcs");
+    arg(l, result);
+    arg(l, l->code);
+    if (l->weights)
+        arg(l, l->weights);
+    return run(l);
+}
+
+static bool link_program(Linker *l, bool trainer, const char *result)
+{
+    const char *dir = find_runtime(l);
+    if (!dir)
+        return false;
     arg_start(l, compiler(l));
     arg(l, "-o");
     arg(l, result);
@@ -173,6 +206,9 @@ bool artifact_link(Arena *a, ArtifactKind kind, const ArtifactJob *job, Artifact
               put_program(&l, job->program, job->object, job->object_size, &l.code, &l.weights) &&
               (!job->gpu_program ||
                put_program(&l, job->gpu_program, job->gpu_object, job->gpu_object_size, &l.gpu_code, &l.gpu_weights));
+    bool program = kind == ARTIFACT_EXE || kind == ARTIFACT_TRAINER;
+    if (ok && !program && job->program->library_threads > 0)
+        ok = join_pool(&l);
     if (ok) {
         const char *result = temp_file(a, &l.temp, "result");
         switch (kind) {

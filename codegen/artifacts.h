@@ -37,7 +37,8 @@ const char *artifact_name(Arena *a, const char *path);
 /* "png,jpeg,pgm,idx,npy" or "all"; false: *why names the unknown word. */
 bool artifact_parse_inputs(Arena *a, const char *text, unsigned *inputs, const char **why);
 
-/* Bytes of the one workspace of the C API: work, scratch, the normalised input (when the net normalises), each rounded to 64. */
+/* Bytes of the one workspace of the C API: work, scratch (with a pool a block for each thread, a line of bytes between them),
+ * the normalised input (when the net normalises), each rounded to 64. */
 static inline int64_t artifact_round64(int64_t n) { return (n + 63) / 64 * 64; }
 static inline int64_t artifact_input_floats(const CnncModel *m)   /* per sample */
 {
@@ -46,10 +47,15 @@ static inline int64_t artifact_input_floats(const CnncModel *m)   /* per sample 
         n *= m->in_shape[d];
     return n;
 }
+static inline int64_t artifact_scratch_stride(const Program *p)
+{
+    return artifact_round64(p->infer->scratch_bytes) + (p->library_threads > 0 && p->infer->scratch_bytes > 0 ? 64 : 0);
+}
+static inline int64_t artifact_scratch(const Program *p) { return artifact_scratch_stride(p) * (p->library_threads > 0 ? p->library_threads : 1); }
 static inline int64_t artifact_workspace(const Program *p)
 {
     const Function *f = p->infer;
     int64_t normalised = p->model.n_mean > 0 ? artifact_round64(4 * f->batch * artifact_input_floats(&p->model)) : 0;
-    return artifact_round64(f->work_bytes) + artifact_round64(f->scratch_bytes) + normalised;
+    return artifact_round64(f->work_bytes) + artifact_scratch(p) + normalised;
 }
 #endif

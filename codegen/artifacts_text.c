@@ -71,6 +71,13 @@ static const char functions[] =
     "#endif\n"
     "#endif\n";
 
+static const char pool_says[] =
+    ": its own and those of a pool, which the library has from the time it is loaded until it is\n"
+    " * unloaded or the process exits. They sleep between calls. No call allocates. Calls on several threads at once are fine, with a\n"
+    " * workspace each: one has the pool, the others compute on their own threads alone, to the same bits. A forked child may call,\n"
+    " * too; its first call starts threads anew. Link with -lpthread.\n"
+    " *";
+
 bool artifact_write_header(Arena *a, const Program *p, const char *out, ArtifactError *e)
 {
     const CnncModel *m = &p->model;
@@ -79,8 +86,12 @@ bool artifact_write_header(Arena *a, const Program *p, const char *out, Artifact
     FILE *f = open_memstream(&text, &size);
     if (!f)
         return artifact_fail(a, e, 70, "out of memory");
-    put_named(f, "/* @.h: the compiled network @, made by cnnc " CNNC_VERSION ".\n"
-                 " * No allocation, no globals, re-entrant: one workspace per thread. `in` and `out` are row-major float32.\n"
+    put_named(f, "/* @.h: the compiled network @, made by cnnc " CNNC_VERSION ".\n", p->symbol);
+    if (p->library_threads > 0)
+        fprintf(f, " * A call computes on %d threads%s", p->library_threads, pool_says);
+    else
+        fputs(" * No allocation, no globals, re-entrant: one workspace per thread.", f);
+    put_named(f, " `in` and `out` are row-major float32.\n"
                  " * infer returns 1 for a missing array, 2 for n out of range, 3 for a missing or misaligned workspace, 4 where code for tile\n"
                  " * registers (AMX) runs on a CPU or system that does not give them. */\n"
                  "#ifndef ^_H\n#define ^_H\n#include <stddef.h>\n#include <stdint.h>\n\n", p->symbol);
@@ -93,6 +104,7 @@ bool artifact_write_header(Arena *a, const Program *p, const char *out, Artifact
         {"OUTPUT_SIZE", elements(m->out_shape, m->out_rank), "floats per sample"},
         {"CLASSES", m->n_classes, "class names known"},
         {"WORKSPACE_SIZE", artifact_workspace(p), "bytes"},
+        {"THREADS", p->library_threads > 0 ? p->library_threads : 1, "of one call"},
     };
     for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
         put_named(f, "#define ^_", p->symbol);
@@ -116,7 +128,7 @@ bool artifact_write_pkgconfig(Arena *a, const Program *p, const char *library, c
     if (!f)
         return artifact_fail(a, e, 70, "out of memory");
     fprintf(f, "Name: %s\nDescription: the compiled network %s\nVersion: " CNNC_VERSION "\n", p->symbol, p->model.name ? p->model.name : p->symbol);
-    fprintf(f, "Cflags: -I${pcfiledir}\nLibs: ${pcfiledir}/%s\n", file_name(library));
+    fprintf(f, "Cflags: -I${pcfiledir}\nLibs: ${pcfiledir}/%s%s\n", file_name(library), p->library_threads > 0 ? " -lpthread" : "");
     return finish(a, f, &text, &size, out, e);
 }
 

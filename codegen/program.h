@@ -37,6 +37,7 @@ typedef struct Program {
     Arena *arena;
     const char *symbol;                                 /* C identifier of the model: "lenet" */
     Function *infer, *eval, *step;                      /* NULL when absent */
+    int32_t library_threads;                            /* of the pool that its libraries have; 0: they compute on the calling thread */
     /* model.infer/eval/step point to CnncFunctions whose stages have fn == NULL; the target fills in the functions (by order).
      * model.consts is the packed data in memory (JIT) and is written beside the code (object). */
     CnncModel model;

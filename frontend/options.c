@@ -28,7 +28,7 @@ typedef struct {
 static const Opt table[] = {
     {"--define", 'D', OPT_DEFINE, 0, 0, CMD_ALL, "NAME=VALUE", "replaces a let of the file"},
     {"--batch", 0, OPT_INT, AT(batch), 1, CMD_ALL, "N", "samples at a time (1; train: the file's batch_size)"},
-    {"--threads", 0, OPT_INT, AT(threads), 1, CMD_ALL, "N", "threads (all cores)"},
+    {"--threads", 0, OPT_INT, AT(threads), 1, CMD_ALL, "N", "threads (all cores); build: of a library's pool (none)"},
     {"--device", 0, OPT_TEXT, AT(device), 0, CMD_ALL, "cpu|cuda|auto", "where to run (cpu)"},
     {"--seed", 0, OPT_SEED, AT(seed), 0, CMD_ALL, "N", "seed of initial weights and of training"},
     {"--input-shape", 0, OPT_TEXT, AT(input_shape), 0, CMD_ALL, "C,H,W", "takes the place of input(...)"},

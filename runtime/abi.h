@@ -151,4 +151,9 @@ typedef struct CnncModel {
 /* The model of a standalone program, for infer_main.c and train_main.c alone: `build` gives SYMBOL_model this name when it links. */
 extern const CnncModel cnnc_model;
 extern const CnncModel cnnc_gpu_model __attribute__((weak));   /* the same for GPUs; only in programs with GPU code */
+
+/* Of a library with a pool of threads (library_main.c): the generated code holds the number, and calls the loop over stages.
+ * scratch: a block of `stride` bytes for each of the threads. */
+extern const int32_t cnnc_library_threads;
+void cnnc_library_run(const CnncFunction *f, const CnncArgs *args, char *scratch, int64_t stride);
 #endif

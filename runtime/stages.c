@@ -99,8 +99,8 @@ static int64_t open_stage(void *context, int thread, int stage)
 
 void stages_run(Threads *t, const StagesCall *call)
 {
-    Run r = {.call = call, .alone = call_is_small(call->function, call->args->n)};
-    if (r.alone || !t)
+    Run r = {.call = call, .alone = !t || call_is_small(call->function, call->args->n)};
+    if (r.alone)
         for (int i = 0; i < call->function->n_stages; i++)
             open_stage(&r, 0, i);
     else

@@ -111,6 +111,43 @@ status "nothing to do" 2 ./app
 status "unknown option" 2 ./app --tpo 3 one.pgm
 status "full disk" 3 sh -c './app one.pgm >/dev/full'
 
+# ---- libraries ----
+lenet=$data/../lenet.cnn
+check "a library" "$cnnc" build "$lenet" --batch 20 --emit lib -q --name plain -o libplain.a
+check "a library with more threads than cores" "$cnnc" build "$lenet" --batch 20 --threads 5 --emit lib,shared -q --name pooled -o libpooled
+cat >both.c <<'END'
+#include "plain.h"
+#include "pooled.h"
+#include <stdlib.h>
+#include <string.h>
+int main(void)
+{
+    static float in[20 * PLAIN_INPUT_SIZE], a[20 * PLAIN_OUTPUT_SIZE], b[20 * PLAIN_OUTPUT_SIZE];
+    void *one = aligned_alloc(64, PLAIN_WORKSPACE_SIZE + 64), *five = aligned_alloc(64, POOLED_WORKSPACE_SIZE + 64);
+    for (int i = 0; i < 20 * PLAIN_INPUT_SIZE; i++)
+        in[i] = (float)(i * 7919 % 256) / 255;
+    for (int turn = 0; turn < 200; turn++) {
+        int n = 1 + turn % 20;
+        memset(b, 0, sizeof b);
+        if (plain_infer_n(in, a, n, one) || pooled_infer_n(in, b, n, five) || memcmp(a, b, 4ul * n * PLAIN_OUTPUT_SIZE))
+            return 1 + turn;
+    }
+    return POOLED_THREADS != 5 || PLAIN_THREADS != 1;
+}
+END
+check "a program with both" cc both.c libplain.a libpooled.a -lpthread -o both
+check "has the same outputs" ./both
+if python3 -c 'import ctypes' 2>/dev/null; then
+    check "and Python" env PYTHONDONTWRITEBYTECODE=1 python3 -c '
+import pooled
+out = pooled.infer([i * 7919 % 256 / 255 for i in range(20 * 784)])
+assert len(out) == 200 and "5 threads" in pooled.info and len(set(out)) > 100'
+else
+    echo "SKIPPED the pooled library in Python: there is none"
+fi
+status "a pool for another machine" 2 "$cnnc" build "$lenet" --threads 2 --emit lib --target aarch64-linux-gnu -o other.a
+status "too many threads" 2 "$cnnc" build "$lenet" --threads 1025 --emit lib -o many.a
+
 echo 'input(32, 32, 32); Conv2d(_, 32, 5, padding=2); ReLU; Conv2d(_, 32, 3)' >wide.cnn
 status "a loose bound on the error" 0 "$cnnc" build wide.cnn --emit obj --max-rel-err 1e-3
 check "takes the fastest algorithm" says "largest error .*(0.001 allowed; Winograd up to F(4x4,5x5))"
@@ -124,7 +161,6 @@ status "tuning for another machine" 2 "$cnnc" build wide.cnn --emit obj --tune 1
 status "a bound for another machine" 2 "$cnnc" build wide.cnn --emit obj --max-rel-err 1e-3 --target aarch64-linux-gnu
 
 # Float32 master weights: the accuracy is float32's (97.9 %), and any number of threads gives the same bits.
-lenet=$data/../lenet.cnn
 check "train in bf16" "$cnnc" train "$lenet" --precision bf16 --epochs 6 --threads 1 -o b1.safetensors -q
 check "train in bf16 on two threads" "$cnnc" train "$lenet" --precision bf16 --epochs 6 --threads 2 -o b2.safetensors -q
 check "the same bits" cmp b1.safetensors b2.safetensors

@@ -1,12 +1,13 @@
 /* library.c: the C API of a compiled model (the header in LANGUAGE.md's section 3).
  * In: the stage functions of p->infer. Out: external functions NAME_infer, NAME_infer_n, NAME_workspace_size ...
- * Relies on: SYMBOL_model for the address of the constants. Leaves: no calls out of the object, no mutable data.
- * Idea: the runtime's stage loop written out for one calling thread:
+ * Relies on: SYMBOL_model for the address of the constants. Leaves: without a pool no calls out of the object and no
+ * mutable data.
+ * Idea: the runtime's stage loop written out for one calling thread, or with a pool (p->library_threads) a call of it:
  *
  *   for each stage, for slice = 0 .. (samples_per_slice ? ceil(n / samples_per_slice) : slices) - 1: stage(args, scratch, slice)
  *
- * The workspace is the work area, one scratch area and, when the net normalises, the normalised input, each rounded to 64
- * bytes. */
+ * The workspace is the work area, one scratch area a thread and, when the net normalises, the normalised input, each rounded to
+ * 64 bytes. */
 #include "codegen/artifacts.h"
 #include "codegen/cpu/module.h"
 #include "codegen/nest.h"
@@ -116,14 +117,21 @@ static void check_arguments(Lib *l, LLVMValueRef in, LLVMValueRef out, LLVMValue
     refuse(e, odd, 3);
 }
 
+/* A pointer field of SYMBOL_model. */
+static LLVMValueRef model_field(Lib *l, size_t at)
+{
+    Emit *e = l->e;
+    LLVMValueRef table = LLVMGetNamedGlobal(e->mod, arena_printf(e->arena, "%s_model", l->p->symbol));
+    return emit_load(e, e->ptr, emit_gep(e, e->i8, table, emit_i64(e, (int64_t)at)), 8);
+}
+
 static LLVMValueRef build_args(Lib *l, LLVMValueRef in, LLVMValueRef out, LLVMValueRef n, LLVMValueRef workspace)
 {
     Emit *e = l->e;
     LLVMValueRef args = emit_alloca(e, LLVMArrayType2(e->i64, sizeof(CnncArgs) / 8), "args");
     LLVMSetAlignment(args, 16);
     LLVMValueRef null = LLVMConstNull(e->ptr);
-    LLVMValueRef table = LLVMGetNamedGlobal(e->mod, arena_printf(e->arena, "%s_model", l->p->symbol));
-    LLVMValueRef consts = emit_load(e, e->ptr, emit_gep(e, e->i8, table, emit_i64(e, offsetof(CnncModel, consts))), 8);
+    LLVMValueRef consts = model_field(l, offsetof(CnncModel, consts));
     LLVMSetVolatile(consts, true);   /* else it is folded into a 32-bit distance to SYMBOL_consts, which the JIT may put out of reach */
     store_arg(l, args, offsetof(CnncArgs, state), null);
     store_arg(l, args, offsetof(CnncArgs, work), workspace);
@@ -163,7 +171,7 @@ static LLVMValueRef emit_normalize(Lib *l, LLVMValueRef in, LLVMValueRef n, LLVM
         return in;
     int64_t floats = artifact_input_floats(m), channels = m->n_mean, plane = floats / channels;
     LLVMValueRef to = emit_gep(e, e->i8, workspace,
-                               emit_i64(e, artifact_round64(l->p->infer->work_bytes) + artifact_round64(l->p->infer->scratch_bytes)));
+                               emit_i64(e, artifact_round64(l->p->infer->work_bytes) + artifact_scratch(l->p)));
     Loop sample = emit_loop_begin(e, emit_i64(e, 0), n, 1, "sample");
     LLVMValueRef at = emit_mul(e, sample.iv, floats);
     for (int64_t c = 0; c < channels; c++) {
@@ -172,6 +180,32 @@ static LLVMValueRef emit_normalize(Lib *l, LLVMValueRef in, LLVMValueRef n, LLVM
     }
     emit_loop_end(e, &sample);
     return to;
+}
+
+static void emit_stage_loop(Lib *l, LLVMValueRef args, LLVMValueRef n, LLVMValueRef scratch)
+{
+    Emit *e = l->e;
+    for (int s = 0; s < l->p->infer->n_stages; s++) {
+        Loop loop = emit_loop_begin(e, emit_i64(e, 0), slices_for(e, &l->p->infer->stages[s], n), 1, "slice");
+        LLVMValueRef call[3] = {args, scratch, loop.iv};
+        LLVMBuildCall2(e->b, LLVMGlobalGetValueType(l->fns->infer[s]), l->fns->infer[s], call, 3, "");
+        emit_loop_end(e, &loop);
+    }
+}
+
+/* What runtime/library_main.c has and wants. The names become local when it is joined with this object. */
+static void emit_pooled_loop(Lib *l, LLVMValueRef args, LLVMValueRef scratch)
+{
+    Emit *e = l->e;
+    LLVMValueRef threads = LLVMAddGlobal(e->mod, e->i32, "cnnc_library_threads");
+    LLVMSetInitializer(threads, emit_i32(e, l->p->library_threads));
+    LLVMSetGlobalConstant(threads, true);
+    LLVMSetVisibility(threads, LLVMHiddenVisibility);
+    LLVMTypeRef params[4] = {e->ptr, e->ptr, e->ptr, e->i64}, type = LLVMFunctionType(e->void_, params, 4, false);
+    LLVMValueRef run = LLVMAddFunction(e->mod, "cnnc_library_run", type);
+    LLVMSetVisibility(run, LLVMHiddenVisibility);
+    LLVMValueRef call[4] = {model_field(l, offsetof(CnncModel, infer)), args, scratch, emit_i64(e, artifact_scratch_stride(l->p))};
+    LLVMBuildCall2(e->b, type, run, call, 4, "");
 }
 
 static LLVMValueRef emit_infer_n(Lib *l)
@@ -187,12 +221,10 @@ static LLVMValueRef emit_infer_n(Lib *l)
     LLVMValueRef wide = LLVMBuildSExt(e->b, n, e->i64, "");
     LLVMValueRef args = build_args(l, emit_normalize(l, in, wide, workspace), out, wide, workspace);
     LLVMValueRef scratch = emit_gep(e, e->i8, workspace, emit_i64(e, artifact_round64(f->work_bytes)));
-    for (int s = 0; s < f->n_stages; s++) {
-        Loop loop = emit_loop_begin(e, emit_i64(e, 0), slices_for(e, &f->stages[s], wide), 1, "slice");
-        LLVMValueRef call[3] = {args, scratch, loop.iv};
-        LLVMBuildCall2(e->b, LLVMGlobalGetValueType(l->fns->infer[s]), l->fns->infer[s], call, 3, "");
-        emit_loop_end(e, &loop);
-    }
+    if (l->p->library_threads > 0)
+        emit_pooled_loop(l, args, scratch);
+    else
+        emit_stage_loop(l, args, wide, scratch);
     end(l, emit_i32(e, 0));
     return fn;
 }
@@ -239,9 +271,10 @@ static const char *info_text(const Lib *l)
 {
     const CnncModel *m = &l->p->model;
     Arena *a = l->e->arena;
-    return arena_printf(a, "%s: input %s, output %s, batch %d, weights %016llx, for %s (%s), cnnc %s", m->name ? m->name : l->p->symbol,
+    const char *threads = l->p->library_threads > 0 ? arena_printf(a, "%d threads, ", l->p->library_threads) : "";
+    return arena_printf(a, "%s: input %s, output %s, batch %d, %sweights %016llx, for %s (%s), cnnc %s", m->name ? m->name : l->p->symbol,
                         dims_text(a, m->in_shape, m->in_rank), dims_text(a, m->out_shape, m->out_rank), (int)l->p->infer->batch,
-                        (unsigned long long)m->weights_checksum, l->e->target->name, l->e->target->cpu, CNNC_VERSION);
+                        threads, (unsigned long long)m->weights_checksum, l->e->target->name, l->e->target->cpu, CNNC_VERSION);
 }
 
 void library_emit(Emit *e, const Program *p, const StageFns *fns)

@@ -278,12 +278,31 @@ static int make_tables(Build *b)
     return EXIT_FINE;
 }
 
+/* --threads of a library: a pool, which is code of this machine. */
+static int choose_pool(const Build *b, int32_t *threads)
+{
+    enum { MOST = 1024 };
+    const Options *o = b->cc->o;
+    bool library = b->want[EMIT_LIB] || b->want[EMIT_SHARED] || b->want[EMIT_OBJ];
+    *threads = o->threads > 1 ? (int32_t)o->threads : 0;
+    if (library && o->threads > MOST)
+        return driver_error(EXIT_USAGE, "a library has at most %d threads", MOST);
+    if (library && o->threads > 1 && o->target)
+        return driver_error(EXIT_USAGE, "--threads adds this machine's pool to a library: it cannot for another machine (--target)");
+    return EXIT_FINE;
+}
+
 static int make_programs(Build *b)
 {
     const Options *o = b->cc->o;
+    int32_t threads;
     if (o->trainer && b->cc->module.train.train.data == CNNC_DATA_NONE)
         return driver_error(EXIT_FILE, "%s has no train { } block that names its data", b->cc->path);
-    int status = b->any_cpu ? make_cpu_program(b) : EXIT_FINE;
+    int status = choose_pool(b, &threads);
+    if (!status && b->any_cpu)
+        status = make_cpu_program(b);
+    if (!status && b->any_cpu)
+        b->code.program->library_threads = threads;
     if (!status && b->any_gpu)
         status = make_gpu_program(b);
     if (!status && b->any_cpu && b->any_gpu)

@@ -202,6 +202,72 @@ static void test_pkgconfig(void **state)
     assert_non_null(strstr(shell(w, "cat net.pc"), "Libs: ${pcfiledir}/libnet.a"));
 }
 
+/* ---- a library with a pool of 3 threads ---- */
+
+/* Calls from one thread, from four at once, and from a forked child, and the threads that are there meanwhile. */
+static const char pool_caller[] =
+    "#include \"net.h\"\n#include <dirent.h>\n#include <pthread.h>\n#include <stdio.h>\n#include <stdlib.h>\n#include <sys/wait.h>\n#include <unistd.h>\n"
+    "static int threads(void) { DIR *d = opendir(\"/proc/self/task\"); int n = 0; for (struct dirent *e; (e = readdir(d));) n += e->d_name[0] != '.';\n"
+    "  closedir(d); return n; }\n"
+    "static void *calls(void *nothing) { char *ws = aligned_alloc(64, NET_WORKSPACE_SIZE + 64);\n"
+    "  for (int turn = 0; turn < 1000; turn++) { float in[NET_BATCH * NET_INPUT_SIZE], out[NET_BATCH * NET_OUTPUT_SIZE] = {0};\n"
+    "    for (int i = 0; i < NET_BATCH * NET_INPUT_SIZE; i++) in[i] = (float)(i + turn);\n"
+    "    if (net_infer(in, out, ws)) exit(9);\n"
+    "    for (int i = 0; i < NET_BATCH * NET_INPUT_SIZE; i++) if (out[i] != 2 * in[i] + 100.0f * (float)(i % 3 + 1)) exit(8); }\n"
+    "  free(ws); return nothing; }\n"
+    "int main(void) { pthread_t t[4]; int status = 0;\n"
+    "  if (threads() != NET_THREADS) return 2;\n"
+    "  calls(0);\n"
+    "  for (int i = 0; i < 4; i++) pthread_create(&t[i], 0, calls, 0);\n"
+    "  for (int i = 0; i < 4; i++) pthread_join(t[i], 0);\n"
+    "  if (fork() == 0) { if (threads() != 1) exit(3); calls(0); exit(threads() == NET_THREADS ? 0 : 4); }\n"
+    "  wait(&status); if (status) return 5;\n"
+    "  pthread_create(&t[0], 0, calls, 0);   /* computes while the process ends */\n"
+    "  printf(\"fine\"); return 0; }\n";
+
+static const char pool_opener[] =
+    "#include <dirent.h>\n#include <dlfcn.h>\n#include <stdio.h>\n#include <unistd.h>\n"
+    "static int threads(void) { DIR *d = opendir(\"/proc/self/task\"); int n = 0; for (struct dirent *e; (e = readdir(d));) n += e->d_name[0] != '.';\n"
+    "  closedir(d); return n; }\n"
+    "int main(void) { for (int turn = 0; turn < 20; turn++) {\n"
+    "    void *l = dlopen(\"./net.so\", RTLD_NOW); if (!l || threads() != 3) return 2;\n"
+    "    int (*infer)(const float *, float *, void *); *(void **)&infer = dlsym(l, \"net_infer\");\n"
+    "    float in[6] = {1, 2, 3, 4, 5, 6}, out[6]; static _Alignas(64) char ws[64];\n"
+    "    if (infer(in, out, ws) || out[5] != 312) return 3;\n"
+    "    if (dlclose(l)) return 4;\n"
+    "    for (int i = 0; threads() != 1; i++) { if (i > 1000) return 5; usleep(1000); } }   /* a joined thread may be seen to go */\n"
+    "  printf(\"fine\"); return 0; }\n";
+
+static void test_pool(void **state)
+{
+    static const CnncStage heavy[] = {{NULL, BATCH, 1, -1, -1, "all", 1, 1e9, 1}};
+    static const CnncFunction heavy_infer = {heavy, 1, BATCH, 0, 0};
+    Work *w = *state;
+    CpuTarget t;
+    const char *why = "";
+    ArtifactError e = {0};
+    w->program.library_threads = 3;
+    w->program.model.infer = &heavy_infer;
+    free(w->object.data);
+    assert_true(target_find(w->a, NULL, "x86-64", &t, &why) && module_compile(w->a, &w->program, &t, CPU_OBJECT, true, &w->object, &why));
+    assert_true(artifact_write_header(w->a, &w->program, in_dir(w, "net.h"), &e));
+    put(w, "pool.c", pool_caller);
+    put(w, "open.c", pool_opener);
+    static const struct { ArtifactKind kind; const char *name; } made[] = {{ARTIFACT_LIB, "net.a"}, {ARTIFACT_SHARED, "net.so"}, {ARTIFACT_OBJ, "net.o"}};
+    for (size_t i = 0; i < ARRAY_LEN(made); i++) {
+        ArtifactJob job = {.program = &w->program, .object = w->object.data, .object_size = w->object.size, .out = in_dir(w, made[i].name)};
+        if (!artifact_link(w->a, made[i].kind, &job, &e))
+            fail_msg("%s", e.text);
+        const char *output = shell(w, arena_printf(w->a, "cc -Wall -Wextra -Werror -std=gnu11 pool.c ./%s -Wl,-rpath,'$ORIGIN' -lpthread -o pool && "
+                                                         "timeout 60 ./pool || { echo exit $?; false; }", made[i].name));
+        assert_string_equal(output, "fine");
+    }
+    assert_string_equal(shell(w, "cc -std=gnu11 open.c -ldl -o open && timeout 60 ./open"), "fine");
+    assert_null(strstr(shell(w, "nm -D --defined-only net.so; nm -g --defined-only net.a"), "threads_"));
+    assert_true(artifact_write_pkgconfig(w->a, &w->program, "net.a", in_dir(w, "net.pc"), &e));
+    assert_non_null(strstr(shell(w, "cat net.pc"), "net.a -lpthread"));
+}
+
 static void test_executable(void **state)
 {
     Work *w = *state;
@@ -283,6 +349,7 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {TEST(test_names), TEST(test_object), TEST(test_archive), TEST(test_shared), TEST(test_cplusplus_header),
-                                       TEST(test_python), TEST(test_python_beside_library), TEST(test_pkgconfig), TEST(test_executable), TEST(test_failures_leave_nothing), TEST(test_interrupt_leaves_nothing)};
+                                       TEST(test_python), TEST(test_python_beside_library), TEST(test_pkgconfig), TEST(test_pool), TEST(test_executable),
+                                       TEST(test_failures_leave_nothing), TEST(test_interrupt_leaves_nothing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
