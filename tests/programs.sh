@@ -173,16 +173,17 @@ status "what precision?" 0 ./narrow --info
 check "bf16" says "^precision  bf16"
 status "code for pairs" 0 "$cnnc" build "$lenet" --precision bf16 --cpu sapphirerapids --emit asm -o pairs.s
 check "multiplies pairs" grep -q vdpbf16ps pairs.s
+check "and asks for no tile registers" sh -c '! grep -q amx-tile pairs.s'
 printf 'input(64, 14, 14)\nConv2d(64, 64, 1), ReLU\nConv2d(64, 64, 1)\nFlatten, Linear(_, 4)\n' >wide.cnn
 status "code for tile registers" 0 "$cnnc" build wide.cnn -W no-first-kernel --precision bf16 --cpu sapphirerapids --emit exe,asm,header -o tiles
-check "multiplies tiles" grep -q tdpbf16ps tiles.s
+check "multiplies tiles" sh -c 'grep -q tdpbf16ps tiles.s && grep -q amx-tile tiles.s'
 check "the header says when it cannot" grep -q "registers (AMX)" tiles.h
 if grep -q amx_tile /proc/cpuinfo; then
     status "the self-test in tile registers" 0 ./tiles --selftest
 else
     status "a program for tile registers, without them" 4 ./tiles --selftest
     check "says what it needs" says "needs .*amx-tile"
-    status "code for them, to be run here" 4 "$cnnc" eval "$lenet" --weights b1.safetensors --precision bf16 --cpu sapphirerapids -q
+    status "code for them, to be run here" 4 "$cnnc" bench wide.cnn -W no-first-kernel --precision bf16 --cpu sapphirerapids
 fi
 status "float32 needs none" 0 "$cnnc" build wide.cnn -W no-first-kernel --cpu sapphirerapids --emit asm -o plain.s
 check "has none" sh -c '! grep -q "tmm\|tdpbf16ps" plain.s'

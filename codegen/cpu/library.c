@@ -10,7 +10,6 @@
  * 64 bytes. */
 #include "codegen/artifacts.h"
 #include "codegen/cpu/module.h"
-#include "codegen/nest.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -59,15 +58,6 @@ static LLVMValueRef shape(Lib *l, const int64_t *dims, int rank)
 static void store_arg(Lib *l, LLVMValueRef args, size_t at, LLVMValueRef v)
 {
     emit_store(l->e, v, emit_gep(l->e, l->e->i8, args, emit_i64(l->e, (int64_t)at)), 8);
-}
-
-static bool uses_tiles(const Function *f)
-{
-    for (int s = 0; s < f->n_stages; s++)
-        for (int i = 0; i < f->stages[s].n_nests; i++)
-            if (f->stages[s].nests[i]->rows_axis >= 0)
-                return true;
-    return false;
 }
 
 /* arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA): Linux gives tile registers (AMX) to a process that asked. Not 0: it does not. Asking again
@@ -216,7 +206,7 @@ static LLVMValueRef emit_infer_n(Lib *l)
     LLVMValueRef fn = begin(l, "infer_n", e->i32, params, 4);
     LLVMValueRef in = LLVMGetParam(fn, 0), out = LLVMGetParam(fn, 1), n = LLVMGetParam(fn, 2), workspace = LLVMGetParam(fn, 3);
     check_arguments(l, in, out, n, workspace);
-    if (uses_tiles(f) && !e->target->software_tiles)
+    if (module_uses_tiles(f) && !e->target->software_tiles)
         refuse(e, LLVMBuildICmp(e->b, LLVMIntNE, ask_for_tiles(e), emit_i64(e, 0), ""), 4);
     LLVMValueRef wide = LLVMBuildSExt(e->b, n, e->i64, "");
     LLVMValueRef args = build_args(l, emit_normalize(l, in, wide, workspace), out, wide, workspace);

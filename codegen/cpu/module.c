@@ -4,6 +4,7 @@
  * Idea: our accumulators are allocas and our addresses are written out, so that mem2reg and a few cleanups are all that
  * LLVM's middle end has to do; instruction selection, scheduling and registers are its part. */
 #include "codegen/cpu/module.h"
+#include "codegen/nest.h"
 
 #include <llvm-c/Analysis.h>
 #include <llvm-c/Error.h>
@@ -120,9 +121,21 @@ static LLVMValueRef *emit_stages(Emit *e, const Function *f)
     return fns;
 }
 
+bool module_uses_tiles(const Function *f)
+{
+    for (int s = 0; f && s < f->n_stages; s++)
+        for (int i = 0; i < f->stages[s].n_nests; i++)
+            if (f->stages[s].nests[i]->rows_axis >= 0)
+                return true;
+    return false;
+}
+
 bool module_compile(Arena *a, const Program *p, const CpuTarget *t, CpuOutput kind, bool library, Bytes *out, const char **why)
 {
-    Emit *e = emit_new(a, p->symbol, t);
+    CpuTarget needed = *t;
+    if (!t->software_tiles && (module_uses_tiles(p->infer) || module_uses_tiles(p->eval) || module_uses_tiles(p->step)))
+        needed.features = arena_printf(a, "%s,%s", t->features, CPU_TILE_FEATURES);
+    Emit *e = emit_new(a, p->symbol, &needed);
     StageFns fns = {emit_stages(e, p->infer), emit_stages(e, p->eval), emit_stages(e, p->step)};
     tables_emit(e, p, &fns);
     if (library && p->infer)

@@ -10,6 +10,8 @@ bool target_find(Arena *a, const char *triple, const char *cpu, CpuTarget *out, 
 
 /* module.c */
 bool module_compile(Arena *a, const Program *p, const CpuTarget *t, CpuOutput kind, bool library, Bytes *out, const char **why);
+/* Does some nest of f (or NULL) run in tile registers? */
+bool module_uses_tiles(const Function *f);
 /* Verifies, runs the short pass string and writes e's module; e stays with the caller. */
 bool module_write(Emit *e, CpuOutput kind, Bytes *out, const char **why);
 

@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define CPU_TILE_FEATURES "+amx-tile,+amx-bf16"
+
 /* What stands for the instructions of tile registers on a machine that lacks them: tests of their code run there. */
 typedef struct TileOps {
     void (*configure)(const void *shapes);
@@ -26,8 +28,8 @@ typedef struct {
     bool masks;                            /* cheap masked loads and stores (AVX-512; AVX2's are usable) */
     bool fma;
     bool bf16;                             /* AVX512-BF16: dot products of pairs of bf16; used when `features` is given +avx512bf16 too */
-    int tiles;                             /* AMX: multiply-adds of bf16 a cycle in tile registers, 0: none; used when `features` is given
-                                            * +amx-tile,+amx-bf16 too */
+    int tiles;                             /* AMX: multiply-adds of bf16 a cycle in tile registers, 0: none; code that uses them needs
+                                            * CPU_TILE_FEATURES as well as `features` */
     const TileOps *software_tiles;         /* NULL: instructions */
     int64_t l1, l2, l3;                    /* bytes; l3: what one core can reach */
     const char *tune;                      /* CPU to schedule for, as LLVM takes it */

@@ -30,8 +30,6 @@ void code_tell_initial(const CodeGen *c)
         fprintf(stderr, "cnnc: note: no --weights: using initial weights (seed %llu)\n", (unsigned long long)code_seed(c->cc));
 }
 
-#define TILE_FEATURES "+amx-tile,+amx-bf16"
-
 static Precision precision_of(const char *option) { return option && !strcmp(option, "bf16") ? PRECISION_BF16 : PRECISION_F32; }
 
 int code_open(CodeGen *c, Compile *cc)
@@ -67,12 +65,10 @@ static void use_bf16(CodeGen *c, bool wanted)
     const char *cpu = c->cc->o->cpu;
     bool here = !cpu || !strcmp(cpu, "host") || !strcmp(cpu, "native");
     c->target.bf16 &= wanted;
-    if (!wanted || (here && !cpu_has_features(TILE_FEATURES, NULL, 0)))
+    if (!wanted || (here && !cpu_has_features(CPU_TILE_FEATURES, NULL, 0)))
         c->target.tiles = 0;
     if (c->target.bf16)
         c->target.features = arena_printf(c->cc->arena, "%s,+avx512bf16", c->target.features);
-    if (c->target.tiles)
-        c->target.features = arena_printf(c->cc->arena, "%s,%s", c->target.features, TILE_FEATURES);
 }
 
 int code_open_cpu(CodeGen *c, Compile *cc)
@@ -211,7 +207,8 @@ int code_inference(CodeGen *c, bool selftest)
     if (c->cc->o->max_rel_err > 0)
         return accuracy_inference(c);
     bool narrow = c->options.precision == PRECISION_BF16 || c->options.weights_precision == PRECISION_BF16;
-    if (narrow && c->cc->o->verbose && !c->cc->o->target && cpu_has_features(c->target.features, NULL, 0))
+    bool here = cpu_has_features(c->target.features, NULL, 0) && (!c->target.tiles || cpu_has_features(CPU_TILE_FEATURES, NULL, 0));
+    if (narrow && c->cc->o->verbose && !c->cc->o->target && here)
         return accuracy_report(c);
     return code_inference_once(c);
 }
@@ -262,14 +259,14 @@ int code_jit(CodeGen *c)
     c->model = &c->program->model;
     if (!c->backend)
         return code_images(c);
-    if (!cpu_check("the code", c->target.name, c->target.features, &e))
-        return code_runtime_error(&e);
     int status = code_object(c, CPU_OBJECT, false, &object);
     if (status)
         return status;
     c->jit = c->backend->jit_load(program_arena(c), c->program, object, &c->model, &why);
     free(object.data);
-    return c->jit ? EXIT_FINE : driver_error(EXIT_BUG, "%s", why);
+    if (!c->jit)
+        return driver_error(EXIT_BUG, "%s", why);
+    return cpu_check("the code", c->model->cpu, c->model->features, &e) ? EXIT_FINE : code_runtime_error(&e);
 }
 
 int code_session_model(CodeGen *c, Compile *cc)

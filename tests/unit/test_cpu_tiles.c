@@ -11,7 +11,7 @@ static void sapphire_rapids(Arena *a, CpuTarget *t, CompileOptions *o)
     const char *why = NULL;
     if (!target_find(a, NULL, "sapphirerapids", t, &why))
         fail_msg("%s", why);
-    t->features = arena_printf(a, "%s,+avx512bf16,+amx-tile,+amx-bf16", t->features);
+    t->features = arena_printf(a, "%s,+avx512bf16", t->features);
     *o = (CompileOptions){.target = {.lanes = t->lanes, .registers = t->registers, .l1 = t->l1, .l2 = t->l2, .l3 = t->l3, .pairs = true, .tiles = t->tiles},
                           .precision = PRECISION_BF16, .name = "test"};
 }
