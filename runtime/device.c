@@ -15,7 +15,7 @@ static bool find_gpu(Cuda *found, RtError *why)
                                                     found->sm, CNNC_GPU_OLDEST);
 }
 
-bool device_choose(const char *wanted, int *sm, FILE *notes, RtError *e)
+bool device_choose(const char *wanted, const DeviceNeeds *needs, int *sm, FILE *notes, RtError *e)
 {
     Cuda found;
     RtError why = {0};
@@ -25,9 +25,14 @@ bool device_choose(const char *wanted, int *sm, FILE *notes, RtError *e)
     if (wanted && !is_word(wanted, "auto") && !is_word(wanted, "cuda"))
         return rt_error(e, RT_USAGE, "--device is cpu, cuda or auto, not '%s'", wanted);
     bool works = find_gpu(&found, &why);
-    *sm = works ? found.sm : 0;
-    if (is_word(wanted, "cuda"))
+    const char *missing = NULL;
+    if (is_word(wanted, "cuda")) {
+        *sm = works ? found.sm : 0;
         return works || rt_error(e, RT_DEVICE, "--device cuda: %s", why.text);
+    }
+    if (works && needs && !needs->is_there(needs->context, &missing))
+        works = rt_error(&why, RT_DEVICE, "%s cannot be used: %s", found.name, missing);
+    *sm = works ? found.sm : 0;
     if (notes && works)
         fprintf(notes, "device: GPU, %s (sm_%d)\n", found.name, found.sm);
     else if (notes)
@@ -44,7 +49,7 @@ const CnncModel *device_model(const CnncModel *cpu, const CnncModel *gpu, const 
     }
     if (!gpu && (!wanted || is_word(wanted, "auto")))
         return cpu;
-    if (!device_choose(wanted, &sm, notes, e))
+    if (!device_choose(wanted, NULL, &sm, notes, e))
         return NULL;
     return sm ? gpu : cpu;
 }

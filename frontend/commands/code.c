@@ -6,6 +6,7 @@
 #include "frontend/commands/accuracy.h"
 #include "frontend/commands/tune.h"
 #include "codegen/gpu/gpu.h"
+#include "codegen/gpu/nvrtc.h"
 #include "runtime/checkpoint.h"
 #include "runtime/cpu.h"
 #include "runtime/device.h"
@@ -32,12 +33,20 @@ void code_tell_initial(const CodeGen *c)
 
 static Precision precision_of(const char *option) { return option && !strcmp(option, "bf16") ? PRECISION_BF16 : PRECISION_F32; }
 
+static bool has_compiler(void *context, const char **why)
+{
+    Nvrtc *n = nvrtc_open(((Compile *)context)->arena, why);
+    nvrtc_close(n);
+    return n != NULL;
+}
+
 int code_open(CodeGen *c, Compile *cc)
 {
     const Options *o = cc->o;
+    const DeviceNeeds needs = {has_compiler, cc};
     RtError e = {0};
     int sm = 0;
-    if (o->device && !device_choose(o->device, &sm, o->quiet ? NULL : stderr, &e))
+    if (o->device && !device_choose(o->device, &needs, &sm, o->quiet ? NULL : stderr, &e))
         return code_runtime_error(&e);
     return sm ? code_open_gpu(c, cc, &(GpuTargets){.sm = {sm}, .n = 1, .in_parts = true}) : code_open_cpu(c, cc);
 }

@@ -94,10 +94,16 @@ status "it names its GPUs" 0 "sm_80, sm_90, sm_100, PTX" ./app --info
 check "build a trainer" "$cnnc" build net.cnn -q --trainer --gpu sm_90 -o trainer
 check "it trains" ./trainer -q -o t.safetensors
 check "to the same bits" cmp g.safetensors t.safetensors
+status "a trainer without a driver takes the CPU" 0 "CPU; there is no GPU driver" env CNNC_CUDA_DRIVER=/nonexistent.so ./trainer -o u.safetensors --steps 2
+status "but not when a GPU is asked for" 4 "no GPU driver" env CNNC_CUDA_DRIVER=/nonexistent.so ./trainer -q -o u.safetensors --steps 2 --device cuda
 check "a program for the CPU" "$cnnc" build net.cnn -q -o plain --inputs npy
 status "has no GPU code" 4 "built without GPU code" ./plain --selftest --device cuda
 check "emit" "$cnnc" build net.cnn -q --emit cuda,ptx,cubin --gpu sm_90,sm_80 -o out
 check "its files" test -s out.cu -a -s out.ptx -a -s out.sm_80.cubin -a -s out.sm_90.cubin -a ! -e out.cubin
+check "emit one kind for two GPUs" "$cnnc" build net.cnn -q --emit cubin --gpu sm_80,sm_90 -o one.cubin
+check "a file for each" test -s one.sm_80.cubin -a -s one.sm_90.cubin -a ! -e one.cubin
+check "emit for one GPU, and for the CPU" "$cnnc" build net.cnn -q --emit exe,cubin,obj --gpu sm_90 --device cuda --inputs npy -o sole
+check "its files" test -x sole -a -s sole.o -a -s sole.cubin
 check "the text of a trainer" "$cnnc" build net.cnn -q --trainer --emit cuda -o step.cu
 check "has the step and the feed" grep -q "cnnc_feed(" step.cu
 status "a GPU too old" 2 "the oldest GPU is sm_80" "$cnnc" build net.cnn -q --gpu sm_70 -o x
@@ -130,8 +136,46 @@ for f in cache/cnnc/*; do printf 'x' | dd of="$f" bs=1 seek=200 conv=notrunc 2>/
 status "a damaged cache is not used" 70 "NVRTC refuses" env CC=false "$cnnc" run net.cnn -q --weights g.safetensors --input "$images" -o x.npy --batch 64 --device cuda
 check "but mended" run_gpu
 check "a cache that cannot be" env XDG_CACHE_HOME=/proc/none "$cnnc" run net.cnn -q --weights g.safetensors --input "$images" -o x.npy --device cuda
-status "no compiler" 4 "is no NVRTC" env CNNC_NVRTC=/nonexistent.so "$cnnc" run net.cnn -q --weights g.safetensors --input "$images" -o x.npy --device cuda
-status "no driver" 4 "no GPU driver" env CNNC_CUDA_DRIVER=/nonexistent.so "$cnnc" run net.cnn -q --weights g.safetensors --input "$images" -o x.npy --device cuda
-status "auto takes the CPU, and says why" 0 "CPU; there is no GPU driver" env CNNC_CUDA_DRIVER=/nonexistent.so "$cnnc" run net.cnn --weights g.safetensors --input "$images" -o x.npy --device auto
-status "auto takes the GPU" 0 "GPU, test driver" "$cnnc" run net.cnn --weights g.safetensors --input "$images" -o x.npy --device auto
+two_at_once() {
+    XDG_CACHE_HOME=$tmp/both run_gpu &
+    XDG_CACHE_HOME=$tmp/both "$cnnc" run net.cnn -q --weights g.safetensors --input "$images" -o y.npy --device cuda && wait $! && cmp x.npy y.npy
+}
+check "two that compile the same at the same time" two_at_once
+check "leave a whole cache" env XDG_CACHE_HOME="$tmp/both" CC=false "$cnnc" run net.cnn -q --weights g.safetensors --input "$images" -o x.npy --device cuda
+
+# ---- what the compiler refuses: a compiler that finds a mistake in the first convolution ----
+cat >twins.cnn <<END
+input(16, 40, 40)
+Conv2d(_, 16, 3, padding=1), Tanh
+Conv2d(_, 16, 3, padding=1), Tanh
+END
+cat >refuses <<'END'
+#!/bin/sh
+line=$(grep -n ' infer0_conv($' cnnc.c) || exec false
+echo "cnnc.c(${line%%:*}): error: planted"
+exit 1
+END
+chmod +x refuses
+status "a mistake is told with its layers" 70 "NVRTC refuses the kernel infer0_conv of layers 0 (Conv2d), 2 (Conv2d):" env CC="$tmp/refuses" "$cnnc" run twins.cnn -q --input none.npy -o x.npy --device cuda
+
+# ---- which device, for every command ----
+# each COMMAND...: runs the command on every command that takes --device, with its arguments; build apart
+each() {
+    "$@" run net.cnn --weights g.safetensors --input "$images" -o x.npy
+    "$@" predict net.cnn --weights g.safetensors "$pictures"
+    "$@" eval net.cnn --weights g.safetensors
+    "$@" verify net.cnn --weights g.safetensors --input "$images" --expect a.npy --rtol 1 --atol 1e-3
+    "$@" bench net.cnn --weights g.safetensors
+    "$@" train net.cnn -o x.safetensors --steps 2
+}
+cuda_without_driver() { status "$1: no driver" 4 "error: --device cuda: there is no GPU driver on this machine" env CNNC_CUDA_DRIVER=/nonexistent.so "$cnnc" "$@" --device cuda; }
+cuda_without_gpu() { status "$1: no GPU" 4 "error: --device cuda: there is a GPU driver, but it shows no GPU" env CNNC_GPU_NONE=1 "$cnnc" "$@" --device cuda; }
+cuda_without_compiler() { status "$1: no compiler" 4 "error: code for a GPU cannot be made: /nonexistent.so, which CNNC_NVRTC names, is no NVRTC" env CNNC_NVRTC=/nonexistent.so "$cnnc" "$@" --device cuda; }
+auto_without_driver() { status "$1: auto takes the CPU without a driver" 0 "device: CPU; there is no GPU driver on this machine" env CNNC_CUDA_DRIVER=/nonexistent.so "$cnnc" "$@" --device auto; }
+auto_without_compiler() { status "$1: auto takes the CPU without a compiler" 0 "device: CPU; test driver 0 cannot be used: .* is no NVRTC" env CNNC_NVRTC=/nonexistent.so "$cnnc" "$@" --device auto; }
+auto_with_all() { status "$1: auto takes the GPU" 0 "device: GPU, test driver 0 (sm_90)" "$cnnc" "$@" --device auto; }
+for how in cuda_without_driver cuda_without_gpu cuda_without_compiler auto_without_driver auto_without_compiler auto_with_all; do each $how; done
+status "build: no compiler" 4 "is no NVRTC" env CNNC_NVRTC=/nonexistent.so "$cnnc" build net.cnn --weights g.safetensors --device cuda -o x
+status "build a trainer: no compiler" 4 "is no NVRTC" env CNNC_NVRTC=/nonexistent.so "$cnnc" build net.cnn --trainer --device cuda -o x
+status "build: auto leaves the GPU out" 0 "note: without code for GPUs: " env CNNC_NVRTC=/nonexistent.so "$cnnc" build net.cnn --weights g.safetensors --device auto --inputs npy -o x
 [ $bad = 0 ]

@@ -5,10 +5,13 @@
 
 #include <dirent.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -217,11 +220,105 @@ static void the_oldest_go_first(void **state)
     arena_free(a);
 }
 
+/* What a process of its own says: true. */
+static pid_t start(bool (*test)(Arena *a))
+{
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        Arena *a = arena_new();
+        bool fine = test(a);
+        arena_free(a);
+        _exit(fine ? 0 : 1);
+    }
+    return child;
+}
+
+static void must_end_well(pid_t child)
+{
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* One entry, written again and again with other bytes of another length: each part is of one piece, and the two belong together. */
+static bool writes_and_reads(Arena *a)
+{
+    enum { MOST = 60000, TIMES = 200 };
+    char *bytes = arena_alloc(a, MOST);
+    CachePart got[2];
+    srand((unsigned)getpid());
+    for (int i = 0; i < TIMES; i++) {
+        int value = rand() % 256;
+        size_t size = 1 + (size_t)rand() % (MOST - 1);
+        memset(bytes, value, size);
+        cache_put(a, "wanted by all", (CachePart[]){{bytes, size}, {bytes, 1}}, 2);
+        if (!cache_get(a, "wanted by all", got, 2) || got[1].size != 1)
+            return false;
+        for (size_t j = 0; j < got[0].size; j++)
+            if (got[0].bytes[j] != got[1].bytes[0])
+                return false;
+    }
+    return true;
+}
+
+static void writers_do_not_disturb_each_other(void **state)
+{
+    enum { WRITERS = 4 };
+    (void)state;
+    pid_t writer[WRITERS];
+    char path[400];
+    Arena *a = arena_new();
+    cache_trim(a, 0);
+    arena_free(a);
+    for (int i = 0; i < WRITERS; i++)
+        writer[i] = start(writes_and_reads);
+    for (int i = 0; i < WRITERS; i++)
+        must_end_well(writer[i]);
+    assert_int_equal(entries(path, sizeof path), 1);
+}
+
+static bool keeps_nothing(Arena *a)
+{
+    static char big[10000];
+    CachePart got;
+    cache_put(a, "not to be kept", &(CachePart){big, sizeof big}, 1);
+    return !cache_get(a, "not to be kept", &got, 1);
+}
+
+static bool keeps_nothing_on_a_full_disk(Arena *a)
+{
+    signal(SIGXFSZ, SIG_IGN);   /* writes then fail as they do on a full disk */
+    return setrlimit(RLIMIT_FSIZE, &(struct rlimit){5000, 5000}) == 0 && keeps_nothing(a);
+}
+
+static bool keeps_nothing_in_a_folder_of_others(Arena *a)
+{
+    char folder[64];
+    snprintf(folder, sizeof folder, "%s/cnnc", home);
+    bool nobody = geteuid() == 0 ? setgid(65534) == 0 && setuid(65534) == 0 : chmod(folder, 0500) == 0;
+    return nobody && keeps_nothing(a);
+}
+
+static void a_cache_that_cannot_be_written_does_no_harm(void **state)
+{
+    (void)state;
+    char path[400], folder[64];
+    int before = entries(path, sizeof path);
+    must_end_well(start(keeps_nothing_on_a_full_disk));
+    assert_int_equal(entries(path, sizeof path), before);   /* nor half a file */
+    must_end_well(start(keeps_nothing_in_a_folder_of_others));
+    snprintf(folder, sizeof folder, "%s/cnnc", home);
+    assert_int_equal(chmod(folder, 0700), 0);
+    assert_int_equal(entries(path, sizeof path), before);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_of_gpus), cmocka_unit_test(mistakes_name_their_layer), cmocka_unit_test(texts_in_parts), cmocka_unit_test(resources_are_read),
         cmocka_unit_test(occupancy_and_bounds), cmocka_unit_test(entries_come_back_whole_or_not_at_all), cmocka_unit_test(the_oldest_go_first),
+        cmocka_unit_test(writers_do_not_disturb_each_other), cmocka_unit_test(a_cache_that_cannot_be_written_does_no_harm),
     };
     return cmocka_run_group_tests(tests, make_home, remove_home);
 }
