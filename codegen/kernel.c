@@ -51,11 +51,11 @@ static int64_t layout_places(const Buffer *b, int d)
 /* Strides of the dims; returns the elements of the whole. */
 static int64_t walk_layout(const Buffer *b, int64_t stride[MAX_RANK])
 {
-    int64_t unit = (b->layout.block_dim >= 0 ? b->layout.lanes : 1) * layout_together(b), step = unit;
+    int64_t vector = b->layout.lanes * layout_together(b), step = b->layout.block_dim >= 0 ? vector : layout_together(b);
     for (int i = b->shape.rank - 1; i >= 0; i--) {
         int d = b->layout.order[i];
-        if (d == (int)b->layout.odd - 1 && step / unit % 2 == 0)
-            step += unit;
+        if (d == (int)b->layout.odd - 1 && step / vector % 2 == 0)
+            step += vector;
         stride[d] = step;
         step *= layout_places(b, d);
     }

@@ -37,8 +37,8 @@ typedef enum {
  * order[] lists dims outermost first. The blocked dim's extent is rounded up to `lanes`.
  * paired (DT_BF16 alone) is 1 + a dim whose indices 2i and 2i + 1 lie side by side, inside the lanes: [n/16][c/2][h][w][16][2]; that
  * dim's extent is rounded up to an even one, the odd one out zero. 0: no pairs. Never the blocked dim, where neighbours are pairs anyway.
- * odd is 1 + a dim whose stride is an odd number of vectors (of elements, when plain): a vector is left empty where need be, so that
- * neighbours along that dim do not meet in one set of the cache. 0: none. */
+ * odd is 1 + a dim whose stride is an odd number of vectors of `lanes`: a vector is left empty where need be, so that neighbours along
+ * that dim do not meet in one set of the cache. 0: none. */
 typedef struct { int8_t block_dim; uint8_t lanes; int8_t order[MAX_RANK]; uint8_t paired, odd; } Layout;
 
 typedef struct {

@@ -573,6 +573,24 @@ static void fetch_ahead(Sched *s)
     n->ahead_by = n->tile[filters] * s->lin[s->b].block[filters];
 }
 
+/* A transform of images in the lanes takes a few columns of tiles of every channel: planes lie far apart, in L3 or memory. Neighbouring
+ * tiles follow each other, for they share lines, and meanwhile the next plane's come. */
+static void fetch_planes(Sched *s)
+{
+    const Kernel *k = s->k;
+    bool input = k->part == WINOGRAD_INPUT;
+    if ((!input && k->part != WINOGRAD_OUTPUT) || s->n->vector_axis < 0 || !k->axis[s->n->vector_axis].batch)
+        return;
+    for (int a = 0; a < k->n_axes; a++) {
+        if (!strcmp(k->axis[a].name, "u"))
+            move_to(s->n, a, s->n->n_par - 1);
+        if (!strcmp(k->axis[a].name, input ? "c" : "k")) {
+            s->n->ahead = input ? 0 : k->out[0].at;
+            s->n->ahead_by = s->lin[s->n->ahead].unit[a];
+        }
+    }
+}
+
 /* The guards of a transposed load ask nothing of its two axes: a tile is in range as a whole. */
 static bool guards_ignore(const Access *x, int a, int b)
 {
@@ -654,6 +672,7 @@ static void tile_vectors(Sched *s)
         tile_reduction(s);
     } else {
         find_transpose(s);
+        fetch_planes(s);
     }
     tile_pairs(s);
 }

@@ -17,7 +17,7 @@
 
 #include <string.h>
 
-enum { MIN_CHANNELS = 32, MIN_TILED = 6, PANEL_TILES = 16, STRIP_TILES = 28, WHOLE_TILES = 49, GROUP_TILES = 96, IMAGE_TILES = 4 };
+enum { MIN_CHANNELS = 32, MIN_TILED = 6, PANEL_TILES = 16, STRIP_TILES = 28, WHOLE_TILES = 49, GROUP_TILES = 96, IMAGE_TILES = 2 };
 typedef struct {
     KernelList *l;
     const NestTarget *t;

@@ -164,17 +164,17 @@ static bool pays(Gradient *g)
 
 /* ---- buffers ---- */
 /* Tiles of a strip: with images in the lanes a few of a row, else those of an image. */
-static int64_t strip_rows(const Gradient *g) { return g->images ? 1 : g->th; }
-static int64_t strip_columns(const Gradient *g) { return g->images && g->tw > STRIP_TILES ? STRIP_TILES : g->tw; }
-static int64_t strip_tiles(const Gradient *g) { return strip_rows(g) * strip_columns(g); }
+static int64_t strip_columns(const Gradient *g) { return g->tw < STRIP_TILES ? g->tw : STRIP_TILES; }
+static int64_t strip_tiles(const Gradient *g) { return g->images ? strip_columns(g) : g->th * g->tw; }
 
-/* [blocks, th, tw, points, images of a block, filters], filters in the lanes, a block of them for all images after another. */
+/* [blocks, th, tw, points, images of a block, filters], filters in the lanes, a block of them for all images after another. Points lie an
+ * odd stride apart, since a transform touches all of a tile. */
 static BufId filter_lanes(Gradient *g, const char *suffix, int64_t points)
 {
     Buffer b = {.kind = BUF_WORK, .dtype = DT_F32};
     b.name = arena_printf(g->l->arena, "%s.%s", g->k->name, suffix);
     b.shape = shape_of(6, g->blocks, g->th, g->tw, points, (int64_t)g->per, g->filters);
-    b.layout = (Layout){.block_dim = 5, .lanes = (uint8_t)g->t->lanes, .order = {0, 1, 2, 3, 5, 4}};
+    b.layout = (Layout){.block_dim = 5, .lanes = (uint8_t)g->t->lanes, .order = {0, 1, 2, 3, 5, 4}, .odd = 1 + 3};
     return kernels_add_buffer(g->l, &b);
 }
 
@@ -190,22 +190,31 @@ static void lay_out(Gradient *g)
     memcpy(v->order, g->strips ? of_image[1] : of_all[1], 5);
 }
 
+/* Storage of one strip: all points, of each the tiles and images, or the points of tile after tile. */
+static int64_t strip_elements(const Gradient *g, int64_t points, int64_t vectors)
+{
+    int64_t tiles = strip_tiles(g);
+    return g->t->lanes * points * (g->images ? tiles * (vectors | 1) : (tiles * vectors) | 1);
+}
+
 static void make_tile_buffers(Gradient *g)
 {
     const Buffer *x = &g->l->buffers.at[g->k->access[g->x].buf];
-    int64_t points = (int64_t)g->a * g->a, lanes = g->t->lanes, images = strip_tiles(g) * g->per, filters = (g->filters + lanes - 1) / lanes * lanes;
+    int64_t points = (int64_t)g->a * g->a, lanes = g->t->lanes, filters = (g->filters + lanes - 1) / lanes * g->per;
     if (g->images) {
         g->rows = filter_lanes(g, "T", (int64_t)g->m * g->m);
-        g->l->buffers.at[g->rows].strip_elements = images * g->m * g->m * filters;
+        g->l->buffers.at[g->rows].strip_elements = strip_elements(g, (int64_t)g->m * g->m, filters);
     }
     g->z = filter_lanes(g, "Z", points);
     Buffer v = {.kind = BUF_WORK, .dtype = DT_F32, .batched = g->images, .layout = layout_plain(5)};   /* `choose` blocks it over images */
+    v.layout.lanes = (uint8_t)lanes;
+    v.layout.odd = 1 + 3;
     v.name = arena_printf(g->l->arena, "%s.V", g->k->name);
     v.shape = shape_of(5, x->shape.dim[0], g->th, g->tw, points, g->channels);
     g->v = kernels_add_buffer(g->l, &v);
     if (g->strips) {
-        g->l->buffers.at[g->z].strip_elements = images * points * filters;
-        g->l->buffers.at[g->v].strip_elements = images * points * g->channels;
+        g->l->buffers.at[g->z].strip_elements = strip_elements(g, points, filters);
+        g->l->buffers.at[g->v].strip_elements = strip_elements(g, points, g->images ? g->channels : g->channels / lanes);
     }
     lay_out(g);
 }
@@ -217,17 +226,17 @@ static void make_buffers(Gradient *g)
     Buffer m = {.kind = BUF_WORK, .dtype = DT_F32};
     m.name = arena_printf(g->l->arena, "%s.M", g->k->name);
     m.shape = shape_of(4, g->strips ? g->blocks : 1, points, g->channels, g->filters);
-    m.layout = (Layout){.block_dim = 3, .lanes = (uint8_t)lanes, .order = {0, 1, 2, 3}};
-    int64_t filters = (g->filters + lanes - 1) / lanes * lanes;
+    m.layout = (Layout){.block_dim = 3, .lanes = (uint8_t)lanes, .order = {0, 1, 2, 3}, .odd = 1 + 1};
+    int64_t row = ((g->filters + lanes - 1) / lanes | 1) * lanes;
     if (g->panel) {
         memcpy(m.layout.order, (int8_t[]){2, 0, 1, 3}, 4);
-        m.strip_elements = g->panel * points * filters;
+        m.strip_elements = g->panel * points * row;
     }
     g->prod = kernels_add_buffer(g->l, &m);
     m.name = arena_printf(g->l->arena, "%s.D", g->k->name);
     m.shape = shape_of(2, g->channels * g->form->r * g->form->r, g->filters);
-    m.layout = (Layout){.block_dim = 1, .lanes = (uint8_t)lanes, .order = {0, 1}};
-    m.strip_elements = g->panel * g->form->r * g->form->r * filters;
+    m.layout = (Layout){.block_dim = 1, .lanes = (uint8_t)lanes, .order = {0, 1}, .odd = 1};
+    m.strip_elements = g->panel * g->form->r * g->form->r * row;
     g->taps = kernels_add_buffer(g->l, &m);
 }
 
@@ -257,25 +266,27 @@ static int image_axis(Gradient *g, Kernel *k, AxisKind kind, int z)
     return n;
 }
 
-static void cut(Gradient *g, Kernel *k, int block, int block_size, int th, int tw)
+static void cut_along(Kernel *k, int axis, int64_t size)
 {
-    const int axis[3] = {block, th, tw}, size[3] = {block_size, (int)strip_rows(g), (int)strip_columns(g)};
-    for (int i = 0; i < 3; i++) {
-        k->strip_axis[i] = (int8_t)axis[i];
-        k->strip_size[i] = size[i];
-    }
-    k->n_strip = g->images ? 3 : 1;
-    k->n_passes = g->strips && g->images ? 2 : 0;
+    k->strip_axis[k->n_strip] = (int8_t)axis;
+    k->strip_size[k->n_strip++] = (int32_t)size;
+}
+
+static void cut(const Gradient *g, Kernel *k, int block, int block_size, int th, int tw)
+{
+    cut_along(k, block, block_size);
+    if (!g->images)
+        return;
+    cut_along(k, th, 1);
+    cut_along(k, tw, strip_columns(g));
+    k->n_passes = g->strips ? 2 : 0;
 }
 
 /* Channel after channel, `each` indices of axis a channel has. */
 static void cut_panels(const Gradient *g, Kernel *k, int axis, int each)
 {
-    if (!g->panel)
-        return;
-    k->n_strip = 1;
-    k->strip_axis[0] = (int8_t)axis;
-    k->strip_size[0] = g->panel * each;
+    if (g->panel)
+        cut_along(k, axis, g->panel * each);
 }
 
 static AccessId access_at(Gradient *g, Kernel *k, BufId b, const int *axis)

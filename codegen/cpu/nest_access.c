@@ -371,6 +371,13 @@ static LLVMValueRef load_alternate(Ctx *c, AccessId at, LLVMValueRef mask, LLVMV
     return LLVMBuildShuffleVector(c->e->b, part[0], part[1], LLVMConstVector(from, (unsigned)lanes), "");
 }
 
+static void fetch_ahead(Ctx *c, AccessId at)
+{
+    const Nest *n = c->nest;
+    if (n->ahead >= 0 && c->k->access[at].buf == c->k->access[n->ahead].buf && c->acc[at].fast)
+        emit_prefetch(c->e, emit_gep(c->e, c->acc[at].elem, access_pointer(c, at), emit_i64(c->e, n->ahead_by)));
+}
+
 static LLVMValueRef load_lanes(Ctx *c, AccessId at, LLVMValueRef ok)
 {
     AccessState *s = &c->acc[at];
@@ -383,8 +390,7 @@ static LLVMValueRef load_lanes(Ctx *c, AccessId at, LLVMValueRef ok)
     int64_t stride = s->fast ? access_lane_stride(&s->lin, c->nest->vector_axis) : 0;
     if (stride == 2)
         return load_alternate(c, at, mask, fill);
-    if (at == c->nest->ahead)
-        emit_prefetch(c->e, emit_gep(c->e, s->elem, access_pointer(c, at), emit_i64(c->e, c->nest->ahead_by)));
+    fetch_ahead(c, at);
     if (stride == 1)
         return mask ? emit_masked_load(c->e, type, access_pointer(c, at), mask, fill, s->align)
                     : emit_load(c->e, type, access_pointer(c, at), s->align);
@@ -502,6 +508,7 @@ static LLVMValueRef without_tail(Ctx *c, AccessId at, LLVMValueRef value)
 static void store_lanes(Ctx *c, AccessId at, LLVMValueRef value, LLVMValueRef mask)
 {
     AccessState *s = &c->acc[at];
+    fetch_ahead(c, at);
     if (!s->fast || access_lane_stride(&s->lin, c->nest->vector_axis) != 1)
         scatter(c, at, mask ? mask : all_lanes(c), value);
     else if (mask)

@@ -36,7 +36,7 @@ static void key_access(Key *key, const Function *f, const Kernel *k, AccessId at
 {
     const Access *x = &k->access[at];
     const Buffer *b = &f->kernels->buffers.at[x->buf];
-    int64_t numbers[] = {b->dtype, b->batched, b->strip_elements, b->layout.paired, b->layout.odd, b->layout.block_dim, b->layout.block_dim >= 0 ? b->layout.lanes : 1,
+    int64_t numbers[] = {b->dtype, b->batched, b->strip_elements, b->layout.paired, b->layout.odd, b->layout.block_dim, b->layout.lanes,
                          f->place[x->buf].area, x->rank, b->shape.rank};
     KEY(key, numbers);
     KEY(key, x->fill);
