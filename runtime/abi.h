@@ -83,9 +83,10 @@ typedef struct CnncTrain {
 } CnncTrain;
 
 /* ---- GPU: CUDA C text and what to launch, in order. Every kernel is `extern "C" __global__ void ENTRY(T *buffer, ...,
- * int samples)`: a pointer to device memory for each of its places, then the n of CnncArgs. Several launches may have one kernel.
- * The pointers of CnncArgs are aligned to 256 bytes, offsets to 64 but in scalars and results. `work` need not be zeroed.
- * Launches of a function follow each other in one stream; any 1 <= n <= batch may be launched with the whole grid. */
+ * int samples)`: a pointer to device memory for each of its places (to pinned memory of the host for results), then the n of
+ * CnncArgs. Several launches may have one kernel. The pointers of CnncArgs are aligned to 256 bytes, offsets to 64 but in scalars and
+ * results. `work` need not be zeroed. Launches of a function follow each other in one stream; any 1 <= n <= batch may be launched with
+ * the whole grid. */
 /* The pointers of a CnncArgs in their order. */
 enum { CNNC_AT_STATE, CNNC_AT_WORK, CNNC_AT_CONSTS, CNNC_AT_IN, CNNC_AT_LABELS, CNNC_AT_OUT, CNNC_AT_SCALARS, CNNC_AT_RESULTS, CNNC_AT_COUNT };
 /* A buffer of a launch: bytes from a pointer of CnncArgs on. At most CNNC_GPU_PLACES a launch: drivers take 4096 bytes of arguments. */

@@ -21,7 +21,8 @@ static bool find_functions(Cuda *c, const char *library, RtError *e)
 static bool open_library(Cuda *c, RtError *e)
 {
     const char *given = getenv("CNNC_CUDA_DRIVER"), *library = given && *given ? given : "libcuda.so.1";
-    c->library = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+    /* Kept, once used: it has threads, and starting it takes long. */
+    c->library = dlopen(library, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!c->library)
         return rt_error(e, RT_DEVICE, "there is no GPU driver on this machine (%s)", dlerror());
     return find_functions(c, library, e);

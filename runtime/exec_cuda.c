@@ -1,9 +1,10 @@
 /* An NVIDIA GPU as a device: memory, one CUDA graph a call, uploads beside the computation.
  * In: a model with launch tables and images of its kernels. Out: what the CPU would compute, within rounding.
  * Invariant: all memory is taken in open and call_open. Kernels and answers follow each other in one stream, so that calls may
- * share x, out, results and work; a call's staging block is written again only after exec_finish.
+ * share x, out and work; a call's staging block is written again only after exec_finish.
  * Idea: a call is one graph launch. Where samples come from a data set, the next call's block goes over in a second stream while
- * this one computes; the graph then starts with the kernel that makes inputs of samples.
+ * this one computes; the graph then starts with the kernel that makes inputs of samples. Loss and right answers are written by
+ * their kernel into the host's pinned memory, so that a training step has no copy back.
  *
  *     upload    | block of call 1 | block of call 2 |
  *     compute                     | graph of call 1           | graph of call 2 ...
@@ -42,6 +43,14 @@ static bool take_pinned(Gpu *g, void *at, int64_t bytes, RtError *e)
         return false;
     memset(*(void **)at, 0, (size_t)bytes);
     return true;
+}
+
+/* From memory that is not pinned. The driver may return with the last bytes still on their way, in its own stream, for which ours do
+ * not wait. */
+static bool put(Gpu *g, CudaPtr to, const void *from, int64_t bytes, const char *what, RtError *e)
+{
+    return bytes <= 0 || (cuda_fine(&g->cuda, g->cuda.api.to_device(to, from, (size_t)bytes), e, what) &&
+                          cuda_fine(&g->cuda, g->cuda.api.stream_wait(NULL), e, what));
 }
 
 static void give(Gpu *g, CudaPtr at)
@@ -135,16 +144,14 @@ static bool take_memory(Exec *x, RtError *e)
     }
     return take(g, &g->state, m->state_bytes, e) && take(g, &g->consts, m->consts_bytes, e) && take(g, &g->work, work, e) &&
            take(g, &g->x, 4 * batch * model_in_size(m), e) && take(g, &g->out, 4 * batch * model_out_size(m), e) &&
-           take(g, &g->results, sizeof(float) * CNNC_RES_COUNT, e) &&
-           (m->consts_bytes <= 0 ||
-            cuda_fine(&g->cuda, g->cuda.api.to_device(g->consts, m->consts, (size_t)m->consts_bytes), e, "weights to the GPU"));
+           put(g, g->consts, m->consts, m->consts_bytes, "weights to the GPU", e);
 }
 
 static bool put_state(Exec *x, RtError *e)
 {
     Gpu *g = x->on_device;
     return cuda_fine(&g->cuda, g->cuda.api.stream_wait(g->compute), e, "the GPU's work") &&
-           cuda_fine(&g->cuda, g->cuda.api.to_device(g->state, x->state, (size_t)x->model->state_bytes), e, "weights to the GPU");
+           put(g, g->state, x->state, x->model->state_bytes, "weights to the GPU", e);
 }
 
 static bool get_state(Exec *x, RtError *e)
@@ -179,7 +186,7 @@ static void gpu_close(Exec *x)
         return;
     if (g->cuda.context) {
         const CudaApi *a = &g->cuda.api;
-        CudaPtr blocks[] = {g->state, g->consts, g->work, g->x, g->out, g->results};
+        CudaPtr blocks[] = {g->state, g->consts, g->work, g->x, g->out};
         if (g->compute)
             a->stream_wait(g->compute);
         for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
@@ -213,9 +220,8 @@ static int64_t lay_out(GpuCall *c, const CnncModel *m, const ExecCallShape *shap
 
 static bool open_feed(Gpu *g, GpuCall *c, const DataFeed *feed, RtError *e)
 {
-    size_t bytes = (size_t)feed->n_table * sizeof *feed->table;
-    if (!take(g, &c->table, (int64_t)bytes, e) ||
-        !cuda_fine(&g->cuda, g->cuda.api.to_device(c->table, feed->table, bytes), e, "normalisation to the GPU"))
+    int64_t bytes = (int64_t)feed->n_table * (int64_t)sizeof *feed->table;
+    if (!take(g, &c->table, bytes, e) || !put(g, c->table, feed->table, bytes, "normalisation to the GPU", e))
         return false;
     c->fed = true;
     c->feed = feed->shape;
@@ -264,8 +270,10 @@ static void call_close(Exec *x, ExecCall *call)
     if (!c)
         return;
     const CudaApi *a = &g->cuda.api;
-    if (c->started)
-        a->event_wait(c->done);
+    if (c->started) {   /* after an error `done` may not have been recorded */
+        a->stream_wait(g->upload);
+        a->stream_wait(g->compute);
+    }
     for (int i = 0; i < GPU_GRAPHS; i++)
         if (c->graphs[i])
             a->graph_exec_destroy(c->graphs[i]);
@@ -317,7 +325,7 @@ static CnncArgs arguments_of(const Gpu *g, const GpuCall *c, int64_t n)
                       .labels = (const void *)(uintptr_t)(c->device + (uint64_t)c->labels_at),
                       .out = (float *)(uintptr_t)g->out,
                       .scalars = (const float *)(uintptr_t)c->device,
-                      .results = (float *)(uintptr_t)g->results,
+                      .results = c->answer,
                       .n = n};
 }
 
@@ -360,11 +368,9 @@ bool gpu_launch(Gpu *g, const GpuCall *c, int i, int64_t n, RtError *e)
 
 static bool fetch_answer(Gpu *g, const GpuCall *c, int64_t n, const CnncModel *m, RtError *e)
 {
-    const CudaApi *a = &g->cuda.api;
     size_t out = (size_t)(4 * n * model_out_size(m));
-    return cuda_fine(&g->cuda, a->to_host_async(c->answer, g->results, sizeof(float) * CNNC_RES_COUNT, g->compute), e, "results") &&
-           (!c->wants_out ||
-            cuda_fine(&g->cuda, a->to_host_async(c->answer + CNNC_RES_COUNT, g->out, out, g->compute), e, "outputs from the GPU"));
+    return !c->wants_out ||
+           cuda_fine(&g->cuda, g->cuda.api.to_host_async(c->answer + CNNC_RES_COUNT, g->out, out, g->compute), e, "outputs from the GPU");
 }
 
 static bool issue(Gpu *g, const GpuCall *c, int64_t n, const CnncModel *m, RtError *e)
@@ -412,11 +418,11 @@ static bool start(Exec *x, ExecCall *call, RtError *e)
     CudaGraphExec graph = graph_for(g, c, call->n, x->model, e);
     if (!graph)
         return false;
+    c->started = true;
     if (c->fed && (!upload(g, c, call->n, g->upload, e) ||
                    !cuda_fine(&g->cuda, a->event_record(c->uploaded, g->upload), e, "samples to the GPU") ||
                    !cuda_fine(&g->cuda, a->stream_wait_event(g->compute, c->uploaded, 0), e, "samples to the GPU")))
         return false;
-    c->started = true;
     return cuda_fine(&g->cuda, a->graph_launch(graph, g->compute), e, "launching the kernels") &&
            cuda_fine(&g->cuda, a->event_record(c->done, g->compute), e, "launching the kernels");
 }

@@ -16,7 +16,7 @@ typedef struct Gpu {
     CudaKernel feed;         /* NULL when the text has none */
     GpuFunction functions[GPU_FUNCTIONS];
     int n_functions;
-    CudaPtr state, consts, work, x, out, results;   /* x, out: of the largest batch */
+    CudaPtr state, consts, work, x, out;   /* x, out: of the largest batch */
 } Gpu;
 
 /* A call's staging block lies in pinned memory and once more on the device, and goes over in one copy:
@@ -26,7 +26,7 @@ typedef struct GpuCall {
     char *host;
     CudaPtr device;
     int64_t views_at, labels_at, samples_at, sample_bytes;
-    float *answer;           /* pinned: results, then out */
+    float *answer;           /* pinned: results, which kernels write there themselves, then out */
     bool wants_out;          /* a training step's outputs stay on the device */
     bool fed;
     CnncGpuFeed feed;        /* when fed; with device pointers */

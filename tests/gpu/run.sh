@@ -30,7 +30,8 @@ losses() {
         END { exit bad || NR < 10 }'
 }
 
-${CC:-cc} -std=gnu11 -D_GNU_SOURCE -O2 -shared -fPIC -DHOST_HEADER="\"$root/tests/gpu/host.h\"" -I"$root" "$root/tests/gpu/driver.c" "$root/tests/gpu/host.c" -o driver.so ||
+${CC:-cc} -std=gnu11 -D_GNU_SOURCE -O2 -shared -fPIC -DHOST_HEADER="\"$root/tests/gpu/host.h\"" -I"$root" "$root"/tests/gpu/driver.c "$root"/tests/gpu/driver_work.c \
+    "$root"/tests/gpu/compiler.c "$root"/tests/gpu/host.c -o driver.so ||
     { echo "not ok the driver compiles"; exit 1; }
 export CNNC_CUDA_DRIVER="$tmp/driver.so" CNNC_NVRTC="$tmp/driver.so" XDG_CACHE_HOME="$tmp/cache"
 
@@ -142,6 +143,20 @@ two_at_once() {
 }
 check "two that compile the same at the same time" two_at_once
 check "leave a whole cache" env XDG_CACHE_HOME="$tmp/both" CC=false "$cnnc" run net.cnn -q --weights g.safetensors --input "$images" -o x.npy --device cuda
+
+# ---- a driver whose N-th call fails: always a sentence and exit status 4, never silence, a crash or a leak ----
+# every_call FEWEST COMMAND...
+every_call() {
+    fewest=$1 n=1
+    shift
+    while CNNC_GPU_FAIL=$n "$@" >out 2>err; got=$?; [ $got -ne 0 ]; do
+        [ $got -eq 4 ] && grep -q "the GPU driver says something unknown (CUDA_ERROR_UNKNOWN)" err || { echo "call $n:"; cat err; return 1; }
+        n=$((n + 1))
+    done
+    [ $n -gt "$fewest" ]
+}
+check "predict, whichever call of the driver fails" every_call 40 "$cnnc" predict net.cnn -q --weights g.safetensors "$pictures" --batch 3 --device cuda
+check "train, whichever call of the driver fails" every_call 100 "$cnnc" train net.cnn -q -o x.safetensors --steps 2 --device cuda
 
 # ---- what the compiler refuses: a compiler that finds a mistake in the first convolution ----
 cat >twins.cnn <<END
