@@ -10,6 +10,7 @@
 
 #include <string.h>
 
+#define PANEL_OF_L1 0.6           /* part of L1 that a panel of weights may fill and stay there */
 enum { MAX_POINTS = 28, MAX_STREAMS = 4, MANY_USES = 16 };   /* points of a tile along one axis; uses of a weight by one sample */
 
 typedef struct {
@@ -340,12 +341,25 @@ static int tile_axis(const Sched *s, uint32_t set, AccessId at)
     return best;
 }
 
-/* Cycles of one reduction step of a ta x tb tile. */
+/* Vectors of one reduction step that come from L2: those of a tile's panel of vectors, [reduced][tile][lanes], when it does not stay in L1
+ * from one tile of the other operand to the next. */
+static double loads_from_l2(const Sched *s, int64_t ta, int64_t tb)
+{
+    int v = s->n->vector_axis;
+    if (v < 0 || !(s->par >> v & 1))
+        return 0;
+    bool b = access_axes(s->k, s->b) >> v & 1;
+    double vectors = (double)(b ? tb : ta), panel = vectors * kernel_points(s->k, s->k->expr[s->main].axes) * s->n->lanes * 4;
+    return panel > PANEL_OF_L1 * (double)s->t->l1 ? vectors : 0;
+}
+
+/* Turns of the multipliers for one reduction step of a ta x tb tile, on a CPU with two of them and two loads a turn. */
 static double step_cost(const Sched *s, int64_t ta, int64_t tb)
 {
-    double sums = (double)(ta * tb), loads = (double)(ta + tb), latency = s->k->expr[s->k->expr[s->main].a].op == EX_DOT ? 6.5 : 4.5;
+    const double latency = s->k->expr[s->k->expr[s->main].a].op == EX_DOT ? 12 : 8.5;
+    double sums = (double)(ta * tb), loads = (double)(ta + tb);
     double fma = sums > latency ? sums : latency;
-    return (fma > loads * 0.5 ? fma : loads * 0.5) + 0.35 + loads * 0.06;
+    return (fma > loads ? fma : loads) + 0.35 + loads * 0.06 + 0.5 * loads_from_l2(s, ta, tb);
 }
 
 /* An axis cut into tiles: `tiles` of `size` points, then `rests` of `rest`. */
@@ -561,16 +575,23 @@ static void order_contraction(Sched *s)
     }
 }
 
-/* A panel of transformed weights is read once for the few tiles of a small image, in the order it lies in memory: while one is
- * multiplied, the next one comes from L3 or memory. */
+/* A panel of weights, [reduced][tile][lanes], is multiplied with one tile of pixels after the other. Meanwhile the next one, which lies
+ * behind it, comes from L3 or memory, a part of it with each tile. */
 static void fetch_ahead(Sched *s)
 {
     Nest *n = s->n;
-    int filters = n->vector_axis;
-    if (s->k->part != WINOGRAD_PRODUCT || s->k->n_passes > 0 || filters < 0 || operand_bytes(s, s->b) <= (double)s->t->l2 || !s->lin[s->b].block[filters])
+    int filters = n->vector_axis, place = 0;
+    if (filters < 0 || s->k->n_passes > 0 || n->over_batch || !s->lin[s->b].block[filters] || operand_bytes(s, s->b) <= (double)s->t->l2 / 2)
         return;
-    n->ahead = s->b;
-    n->ahead_by = n->tile[filters] * s->lin[s->b].block[filters];
+    while (place < n->n_par && n->par[place] != filters)
+        place++;
+    for (int i = place + 1; i < n->n_par && n->ahead < 0; i++) {
+        int a = n->par[i];
+        if (s->k->axis[a].extent < 2 || (access_axes(s->k, s->b) >> a & 1) || is_cut(s->k, a))
+            continue;
+        n->ahead = s->b;
+        n->ahead_axis = a;
+    }
 }
 
 /* A transform of images in the lanes takes a few columns of tiles of every channel: planes lie far apart, in L3 or memory. Neighbouring
@@ -682,7 +703,7 @@ Nest *schedule_kernel(Arena *arena, const KernelList *l, const Kernel *k, const 
     Nest *n = NEW(arena, Nest);
     Sched s = {.l = l, .k = k, .t = t, .n = n};
     n->k = k;
-    n->slice_axis = n->transpose_axis = -1;
+    n->slice_axis = n->transpose_axis = n->ahead_axis = -1;
     n->transposed = n->ahead = -1;
     n->rows_axis = n->depth_axis = -1;
     for (int a = 0; a < MAX_AXIS; a++)

@@ -52,6 +52,7 @@ typedef struct Ctx {
     uint32_t *axes_of;        /* per expression */
     bool *has_reduction;      /* per expression: itself or an operand is a reduction */
     int32_t split[MAX_AXIS];  /* lanes of the blocked dim a scalar axis runs along; 0: not split */
+    LLVMValueRef ahead;       /* elements from the first vector of a panel to where its part of the next one begins (Nest.ahead) */
     bool padded;              /* every access along the vector axis is blocked along it: no masks */
     LLVMValueRef sums;        /* of tile registers: a buffer on the stack (tiles.c) */
     LLVMValueRef rows_from, rows_to;   /* the rows of a step of tiles that are stored */
@@ -63,6 +64,7 @@ void access_init(Ctx *c);
 void access_bind(Ctx *c, int axis, LLVMValueRef loop_var, int64_t indices_per_step);   /* adds loop_var * indices_per_step */
 void access_bind_static(Ctx *c, int axis, int64_t index);
 LLVMValueRef access_pointer(Ctx *c, AccessId at);              /* of a fast access, at the current point */
+void access_start_ahead(Ctx *c);                               /* before the loops of a reduction: where the panel to fetch lies */
 LLVMValueRef axis_index(Ctx *c, int axis);                     /* i64, at the current point, first lane */
 bool axis_static_index(const Ctx *c, int axis, int64_t *out);
 LLVMValueRef axis_limit(Ctx *c, int axis);                     /* i64: the run-time extent */

@@ -371,10 +371,36 @@ static LLVMValueRef load_alternate(Ctx *c, AccessId at, LLVMValueRef mask, LLVMV
     return LLVMBuildShuffleVector(c->e->b, part[0], part[1], LLVMConstVector(from, (unsigned)lanes), "");
 }
 
+/* ---- fetching ahead ---- */
+/* Panels are a tile of blocks each. A tile of pixels at index i of the axis fetches the blocks from i / extent of the panel on. */
+void access_start_ahead(Ctx *c)
+{
+    const Nest *n = c->nest;
+    if (n->ahead_axis < 0 || !c->axis[n->ahead_axis].bound)
+        return;
+    int64_t blocks = n->tile[n->vector_axis], size = c->acc[n->ahead].lin.block[n->vector_axis];
+    LLVMValueRef part = emit_mul(c->e, axis_index(c, n->ahead_axis), blocks), extent = emit_i64(c->e, c->k->axis[n->ahead_axis].extent);
+    part = LLVMBuildUDiv(c->e->b, part, extent, "");
+    c->ahead = emit_mul(c->e, emit_add(c->e, part, emit_i64(c->e, blocks)), size);
+}
+
+static void fetch_panel(Ctx *c, AccessId at)
+{
+    const Nest *n = c->nest;
+    if (at != n->ahead || !c->ahead || c->pt[n->vector_axis])
+        return;
+    int64_t extent = c->k->axis[n->ahead_axis].extent, blocks = n->tile[n->vector_axis], size = c->acc[at].lin.block[n->vector_axis];
+    int64_t each = (blocks * n->tile[n->ahead_axis] + extent - 1) / extent;
+    for (int64_t i = 0; i < each; i++)
+        emit_prefetch(c->e, emit_gep(c->e, c->acc[at].elem, access_pointer(c, at), emit_add(c->e, c->ahead, emit_i64(c->e, i * size))));
+}
+
 static void fetch_ahead(Ctx *c, AccessId at)
 {
     const Nest *n = c->nest;
-    if (n->ahead >= 0 && c->k->access[at].buf == c->k->access[n->ahead].buf && c->acc[at].fast)
+    if (n->ahead_axis >= 0)
+        fetch_panel(c, at);
+    else if (n->ahead >= 0 && c->k->access[at].buf == c->k->access[n->ahead].buf && c->acc[at].fast)
         emit_prefetch(c->e, emit_gep(c->e, c->acc[at].elem, access_pointer(c, at), emit_i64(c->e, n->ahead_by)));
 }
 

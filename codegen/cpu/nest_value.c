@@ -465,6 +465,7 @@ static void reduce_group(Ctx *c, const ExprId *group, int n)
     uint32_t mark = memo_mark(c);
     for_points(c, g.points, open_accumulator, &g);
     set_skippable(c, &g);
+    access_start_ahead(c);
     RedLevel top = {&g, 0};
     red_level(c, &top);
     memo_reset(c, mark);
