@@ -119,6 +119,21 @@ Kernel *kernel_new(KernelList *l, const char *name, LayerId layer, Span span)
     return k;
 }
 
+Kernel *kernel_part(KernelList *l, const char *name, const Kernel *of)
+{
+    Kernel *k = kernel_new(l, name, of->layer, of->span);
+    k->after = of->after;
+    return k;
+}
+
+/* The place of a maximum is found beside the maximum: that stays, read or not. */
+static void keep_maximum(const Kernel *k, const Expr *argmax, ExprId *needed)
+{
+    for (int32_t i = 1; i < k->n_expr; i++)
+        if (k->expr[i].op == EX_MAX_OVER && k->expr[i].a == argmax->a && k->expr[i].axes == argmax->axes)
+            needed[i] = 1;
+}
+
 /* Drops expressions that no output needs, and accesses that only those read: schedulers look at all of them. */
 static void kernel_prune(KernelList *l, Kernel *k)
 {
@@ -134,6 +149,8 @@ static void kernel_prune(KernelList *l, Kernel *k)
         if (!expr[i])
             continue;
         expr[e->a] = expr[e->b] = expr[e->c] = 1;
+        if (e->op == EX_ARGMAX)
+            keep_maximum(k, e, expr);
         if (e->op == EX_LOAD || e->op == EX_ROWINDEX)
             access[e->at] = 1;
     }
@@ -182,7 +199,7 @@ Kernel *kernel_copy(KernelList *l, BufId from, BufId to, const char *name, const
 {
     static const char *const dim_names[MAX_RANK] = {"n", "c", "h", "w", "d", "e"};
     const Buffer *b = &l->buffers.at[from];
-    Kernel *k = kernel_new(l, name, for_->layer, for_->span);
+    Kernel *k = kernel_part(l, name, for_);
     int axis[MAX_RANK];
     for (int d = 0; d < b->shape.rank; d++)
         axis[d] = kernel_axis(k, AXIS_PAR, dim_names[d], b->shape.dim[d], b->batched && d == 0);

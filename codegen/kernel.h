@@ -132,6 +132,8 @@ KernelList *kernels_new(Arena *a, const Graph *g);
 BufId kernels_add_buffer(KernelList *l, const Buffer *b);
 /* A kernel being built; finish with kernels_add. */
 Kernel *kernel_new(KernelList *l, const char *name, LayerId layer, Span span);
+/* For a part of kernel `of`: of its layer, and not made sooner than it. */
+Kernel *kernel_part(KernelList *l, const char *name, const Kernel *of);
 int kernel_axis(Kernel *k, AxisKind kind, const char *name, int64_t extent, bool batch);      /* returns the axis index */
 AccessId kernel_access(KernelList *l, Kernel *k, BufId buf);                                     /* all dims index 0; fill with affine_* below */
 static inline Affine *access_dim(Kernel *k, AccessId at, int d) { return &k->access[at].dim[d]; }
@@ -145,7 +147,7 @@ ExprId expr_op(KernelList *l, Kernel *k, ExprOp op, ExprId a, ExprId b, ExprId c
 ExprId expr_reduce(KernelList *l, Kernel *k, ExprOp op, ExprId a, ExprId b, uint32_t axes);
 void kernel_out(Kernel *k, AccessId at, ExprId value);
 void kernels_add(KernelList *l, Kernel *k);
-/* to[i...] = from[i...], for every element of two buffers of one shape; its layer is that of for_. */
+/* to[i...] = from[i...], for every element of two buffers of one shape: a part of for_. */
 Kernel *kernel_copy(KernelList *l, BufId from, BufId to, const char *name, const Kernel *for_);
 bool kernel_writes(const Kernel *k, AccessId at);                                                 /* is the access an output? */
 double kernel_points(const Kernel *k, uint32_t axes);                                              /* product of the extents of a mask of axes */

@@ -111,11 +111,25 @@ BufId lower_numbers(Lower *lw, const char *name, DType t, const Shape *s, const 
 }
 
 /* ---- kernels ---- */
+/* What the group being lowered waits for without reading it: the value made last of those that its nodes name. */
+static BufId group_after(Lower *lw)
+{
+    ValueId latest = 0;
+    for (NodeId i = lw->first[lw->root]; i; i = lw->next[i]) {
+        ValueId v = graph_node(lw->g, i)->after;
+        if (v && (!latest || val(lw, v)->def > val(lw, latest)->def))
+            latest = v;
+    }
+    return latest ? lower_buffer(lw, latest) : 0;
+}
+
 Kernel *lower_kernel(Lower *lw, const Node *n, const char *suffix)
 {
     const char *layer = n->layer >= 0 && (uint32_t)n->layer < lw->g->layers.len ? lw->g->layers.at[n->layer].name : "net";
     const char *name = arena_printf(lw->l->arena, "%s.%s%s%s", layer ? layer : "net", op_text(n->op), suffix ? "." : "", suffix ? suffix : "");
-    return lw->k = kernel_new(lw->l, name, n->layer, n->span);
+    lw->k = kernel_new(lw->l, name, n->layer, n->span);
+    lw->k->after = group_after(lw);
+    return lw->k;
 }
 
 const char *name_out(int nd, int d) { return (const char *[]){"o", "p", "q"}[d + (nd == 3 || d == 2 ? 0 : 1)]; }

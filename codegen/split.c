@@ -188,7 +188,7 @@ static BufId part_buffer(Splitter *s, ExprId e)
 /* One sweep for the sums of `group`: equal axes, and none inside another. */
 static Kernel *part_kernel(Splitter *s, const ExprId *group, int n)
 {
-    Kernel *to = kernel_new(s->l, arena_printf(s->l->arena, "%s.part%d", s->k->name, part_number(s, group[0])), s->k->layer, s->k->span);
+    Kernel *to = kernel_part(s->l, arena_printf(s->l->arena, "%s.part%d", s->k->name, part_number(s, group[0])), s->k);
     Copy c = copy_into(s, to);
     c.slice = kernel_axis(to, AXIS_PAR, "z", s->slices, true);
     to->axis[c.slice].batch_div = (int32_t)s->samples;
@@ -242,7 +242,7 @@ static int sweep_of(const Splitter *s, ExprId e, ExprId *group)
 
 static Kernel *final_kernel(Splitter *s)
 {
-    Kernel *to = kernel_new(s->l, s->k->name, s->k->layer, s->k->span);
+    Kernel *to = kernel_part(s->l, s->k->name, s->k);
     Copy c = copy_into(s, to);
     for (int i = 0; i < s->k->n_out; i++) {
         ExprId v = copied_expr(&c, s->k->out[i].value);

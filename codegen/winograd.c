@@ -283,7 +283,7 @@ static void cut_along(Kernel *k, int axis, int64_t size)
 
 static Axes start(Wino *w, WinogradPart part, const char *suffix)
 {
-    Axes a = {.k = kernel_new(w->l, arena_printf(w->l->arena, "%s.%s", w->k->name, suffix), w->k->layer, w->k->span)};
+    Axes a = {.k = kernel_part(w->l, arena_printf(w->l->arena, "%s.%s", w->k->name, suffix), w->k)};
     a.k->part = part;
     a.n = kernel_axis(a.k, AXIS_PAR, "n", w->batch, w->k->axis[w->n].batch);
     a.z = kernel_axis(a.k, AXIS_PAR, "z", w->th / w->rows, false);
@@ -339,9 +339,11 @@ static AccessId tile_access(Wino *w, const Axes *a, BufId b, int x_axis, int x_c
 /* Weights that change from step to step are transformed in the step. */
 static Kernel *weights_kernel(Wino *w)
 {
-    Kernel *k = kernel_new(w->l, arena_printf(w->l->arena, "%s.weights", w->k->name), w->k->layer, w->k->span);
+    Kernel *k = kernel_part(w->l, arena_printf(w->l->arena, "%s.weights", w->k->name), w->k);
     int f = kernel_axis(k, AXIS_PAR, "k", w->filters, false), c = kernel_axis(k, AXIS_PAR, "c", w->channels, false);
     k->part = WINOGRAD_WEIGHTS;
+    if (buffer_elements(&w->l->buffers.at[w->u]) * 4 > w->t->l2)
+        k->after = w->k->access[w->x].buf;   /* made early, those of all layers would lie in memory together */
     ExprId tap[MAX_A * MAX_A], u[MAX_A * MAX_A];
     for (int i = 0; i < w->r * w->r; i++) {
         AccessId at = kernel_access(w->l, k, w->k->access[w->w].buf);

@@ -243,7 +243,7 @@ static void make_buffers(Gradient *g)
 /* ---- the kernels ---- */
 static Kernel *start(Gradient *g, WinogradPart part, const char *suffix)
 {
-    Kernel *k = kernel_new(g->l, arena_printf(g->l->arena, "%s.%s", g->k->name, suffix), g->k->layer, g->k->span);
+    Kernel *k = kernel_part(g->l, arena_printf(g->l->arena, "%s.%s", g->k->name, suffix), g->k);
     k->part = part;
     return k;
 }
@@ -476,7 +476,7 @@ static ExprId epilogue(const Output *o, ExprId from)
 
 static Kernel *output_kernel(Gradient *g)
 {
-    Kernel *k = kernel_new(g->l, g->k->name, g->k->layer, g->k->span);
+    Kernel *k = kernel_part(g->l, g->k->name, g->k);
     k->part = WINOGRAD_TURN;
     Output o = {.g = g, .k = k, .done = NEWN(g->l->arena, ExprId, g->k->n_expr)};
     o.filter = kernel_axis(k, AXIS_PAR, "k", g->filters, false);

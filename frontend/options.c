@@ -80,7 +80,7 @@ static const Opt table[] = {
     {"--no-winograd", 0, OPT_FLAG, AT(no_winograd), 0, CMD_CODE, NULL, "every convolution directly"},
     {"--precision", 0, OPT_TEXT, AT(precision), 0, CMD_CODE, "f32|bf16", "bf16: convolutions and Linear may read bf16 (f32)"},
     {"--weights-precision", 0, OPT_TEXT, AT(weights_precision), 0, CMD_CODE & ~CMD_TRAIN, "f32|bf16", "bf16: Linear layers' weights, for small batches (f32)"},
-    {"--recompute", 0, OPT_UNSUPPORTED, 0, 0, CMD_TRAIN, "WHAT", "not yet"},
+    {"--recompute", 0, OPT_FLAG, AT(recompute), 0, CMD_TRAIN | CMD_BUILD | CMD_BENCH | CMD_REPORT, NULL, "training: makes values again for the gradients instead of keeping them: less memory, more time"},
     {"--dist", 0, OPT_UNSUPPORTED, 0, 0, CMD_TRAIN, "mpi|nccl", "not yet"},
 };
 /* clang-format on */

@@ -33,7 +33,7 @@ typedef struct Options {
     bool warnings_are_errors; /* -W error */
     bool help, quiet, verbose, time_passes, verify_each, json, partial, no_shuffle, trainer, all, weights_of, train_bench, static_bench;
     Words no_pass;                              /* --no-PASS */
-    bool no_winograd;
+    bool no_winograd, recompute;
     int64_t batch, threads, top, epochs, steps; /* 0: not given */
     int64_t seed;
     bool has_seed;

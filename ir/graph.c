@@ -113,6 +113,7 @@ NodeId graph_copy_node(Graph *to, const Graph *from, NodeId n, ValueId *map)
     for (int i = 0; i < old->n_in; i++)
         in[i] = old->in[i] ? map[old->in[i]] : 0;
     NodeId id = graph_add_node(to, old->op, in, old->n_in, &old->attrs, old->layer, old->span);
+    graph_node(to, id)->after = map[old->after];
     for (int i = 0; i < old->n_out; i++) {
         const Value *v = graph_value(from, old->out[i]);
         Value *w = graph_value(to, node_out(to, id, i));

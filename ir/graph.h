@@ -107,6 +107,7 @@ typedef struct {
     uint16_t n_in, n_out;
     ValueId *in;                /* an optional input that is absent is 0 (a conv without bias) */
     ValueId out[MAX_OUT];
+    ValueId after;              /* runs when that value is there, though it does not read it: what it makes is not needed sooner (recompute); 0: none */
     LayerId layer;
     Span span;
     Attrs attrs;

@@ -195,6 +195,8 @@ static void print_node(const Graph *g, const Node *n, FILE *to)
         else
             fputs(" -", to);
     }
+    if (n->after)
+        fprintf(to, " after %%%u", (unsigned)n->after);
     const char *name = graph_value(g, n->out[0])->name;
     if (name)
         fprintf(to, " \"%s\"", name);

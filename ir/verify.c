@@ -220,6 +220,8 @@ static bool inputs_exist(const Check *c)
     }
     if (op_inputs(n->op) < 0 && n->n_in == 0)
         return fail(c, "no inputs");
+    if (n->after && (n->after >= c->g->values.len || !graph_value(c->g, n->after)->def || graph_value(c->g, n->after)->def >= c->id))
+        return fail(c, "it waits for %%%u, which is not defined before", (unsigned)n->after);
     return true;
 }
 

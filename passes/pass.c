@@ -17,11 +17,11 @@ static const PassRow rows[PASS_COUNT] = {
 #undef PASS
 };
 
-static const PassId pipelines[][5] = {
+static const PassId pipelines[][6] = {
     [PIPELINE_CHECK] = {PASS_shape, PASS_lint, PASS_COUNT},
     [PIPELINE_INFER] = {PASS_bn_fold, PASS_simplify, PASS_fuse, PASS_COUNT},
     [PIPELINE_EVAL] = {PASS_eval_graph, PASS_simplify, PASS_fuse, PASS_COUNT},
-    [PIPELINE_TRAIN] = {PASS_simplify, PASS_train_step, PASS_simplify, PASS_fuse, PASS_COUNT},
+    [PIPELINE_TRAIN] = {PASS_simplify, PASS_train_step, PASS_simplify, PASS_recompute, PASS_fuse, PASS_COUNT},
 };
 
 const char *pass_name(PassId p) { return rows[p].name; }
@@ -46,6 +46,7 @@ static Graph *run_pass(PassContext *c, PassId p, Graph *g)
     case PASS_eval_graph: return eval_graph(c->arena, g);
     case PASS_train_step: return train_step(c->arena, g, &c->module->train, c->diags);
     case PASS_simplify: return simplify(c->arena, g);
+    case PASS_recompute: return c->recompute ? recompute(c->arena, g) : g;
     case PASS_fuse: c->fusion = fuse(c->arena, g); return g;
     case PASS_COUNT: break;
     }

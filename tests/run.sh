@@ -61,6 +61,7 @@ count "unit tests" unit build ""
 [ -f tests/diff/run_sample.sh ] && count "sample of random nets" sh tests/diff/run_sample.sh build/cnnc
 [ -f tests/meta/run.sh ] && count "the tree's own rules" sh tests/meta/run.sh
 [ -f tests/programs.sh ] && count "training and programs" sh tests/programs.sh build/cnnc
+[ -f tests/memory.sh ] && count "memory of training" sh tests/memory.sh build/cnnc
 [ -f tests/gpu/run.sh ] && count "GPU programs, without a GPU" sh tests/gpu/run.sh build/cnnc
 [ -f tests/gpu/ptxas.sh ] && count "kernels, as ptxas sees them" sh tests/gpu/ptxas.sh $([ $long -eq 1 ] && echo --all) build/cnnc
 [ -f tests/examples.sh ] && count "examples and README" sh tests/examples.sh build

@@ -82,9 +82,18 @@ static bool touch_same(const KernelList *l, const Kernel *x, const Kernel *y, bo
     return false;
 }
 
+/* It makes what `later` waits for. */
+static bool comes_first(const KernelList *l, const Kernel *earlier, const Kernel *later)
+{
+    for (int o = 0; later->after && o < earlier->n_out; o++)
+        if (buffer_root(l, earlier->access[earlier->out[o].at].buf) == buffer_root(l, later->after))
+            return true;
+    return false;
+}
+
 static bool depends(const KernelList *l, const Kernel *earlier, const Kernel *later)
 {
-    return touch_same(l, earlier, later, true, false) || touch_same(l, earlier, later, true, true) || touch_same(l, earlier, later, false, true);
+    return comes_first(l, earlier, later) || touch_same(l, earlier, later, true, false) || touch_same(l, earlier, later, true, true) || touch_same(l, earlier, later, false, true);
 }
 
 /* All that kernel j waits for is in launches before `launch` (or in it, when bodies run one after the other). */

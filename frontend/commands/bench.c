@@ -164,6 +164,8 @@ int command_bench(Options *o)
 {
     Compile cc;
     bool done;
+    if (o->recompute && !o->train_bench)
+        return driver_error(EXIT_USAGE, "--recompute concerns training: bench --train --recompute");
     int status = driver_load(&cc, o, o->args.at[0], &done);
     if (!status && !done)
         status = o->static_bench ? run_static(&cc) : o->train_bench ? run_training(&cc) : run(&cc);

@@ -296,6 +296,8 @@ static int make_programs(Build *b)
 {
     const Options *o = b->cc->o;
     int32_t threads;
+    if (o->recompute && !o->trainer)
+        return driver_error(EXIT_USAGE, "--recompute concerns training: build --trainer --recompute");
     if (o->trainer && b->cc->module.train.train.data == CNNC_DATA_NONE)
         return driver_error(EXIT_FILE, "%s has no train { } block that names its data", b->cc->path);
     int status = choose_pool(b, &threads);

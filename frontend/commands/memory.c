@@ -30,7 +30,7 @@ static int64_t plan_in(Arena *a, const Compile *cc, int64_t batch, bool training
     const Ast *ast = parse_file(a, &cc->src, &aside, &broken);
     if (!elaborate(a, ast, &e, &aside, &m))
         return -1;
-    PassContext p = {.arena = a, .diags = &aside, .module = &m};
+    PassContext p = {.arena = a, .diags = &aside, .module = &m, .recompute = cc->passes.recompute};
     for (int i = 0; i < PASS_COUNT; i++)
         p.off[i] = cc->passes.off[i];
     CompileOptions o = {.target = host_level()};

@@ -58,6 +58,8 @@ END
 check "train on the CPU" "$cnnc" train net.cnn -q -o c.safetensors --log c.jsonl
 check "train on a GPU" "$cnnc" train net.cnn -q -o g.safetensors --log g.jsonl --device cuda
 check "the first losses agree" losses c.jsonl g.jsonl
+check "train, values made again" "$cnnc" train net.cnn -q -o r.safetensors --log r.jsonl --device cuda --recompute
+check "to the same bits" cmp g.safetensors r.safetensors
 check "work as late as can be" env CNNC_GPU_ORDER=behind "$cnnc" train net.cnn -q -o h.safetensors --log h.jsonl --device cuda --threads 1
 check "gives the same bits" cmp g.safetensors h.safetensors
 grep step g.jsonl >g.steps

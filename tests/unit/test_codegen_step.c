@@ -65,6 +65,42 @@ static void check_kernels(Arena *a, const Case *c, const Graph *g, const Fusion 
         compare(c, l, mem, run, g->updates.at[i].next);
 }
 
+/* The value of the state tensor of that name. */
+static ValueId param_named(const Graph *g, const char *name)
+{
+    for (NodeId n = 1; n < g->nodes.len; n++)
+        if (graph_node(g, n)->op == OP_PARAM && strcmp(graph_value(g, node_out(g, n, 0))->name, name) == 0)
+            return node_out(g, n, 0);
+    fail_msg("no state tensor is named %s", name);
+    return 0;
+}
+
+/* With values made again: the step's numbers, bit for bit, and kernels that give them. */
+static void check_recomputed(Arena *a, const Case *c, const Graph *g, const RefInputs *in, const RefRun *want)
+{
+    Graph *again = recompute(a, g);
+    const char *why = NULL;
+    if (!graph_verify(again, &why))
+        fail_msg("%s: %s", c->net, why);
+    const double **params = NEWN(a, const double *, again->values.len);
+    for (NodeId n = 1; n < again->nodes.len; n++)
+        if (graph_node(again, n)->op == OP_PARAM)
+            params[node_out(again, n, 0)] = in->param_of_value[param_named(g, graph_value(again, node_out(again, n, 0))->name)];
+    RefInputs same = *in;
+    same.param_of_value = params;
+    RefRun *run = ref_run(a, again, &same);
+    if (run->error)
+        fail_msg("%s: %s", c->net, run->error);
+    for (uint32_t i = 0; i < g->updates.len; i++) {
+        const RefTensor *x = &want->value[g->updates.at[i].next], *y = &run->value[again->updates.at[i].next];
+        if (memcmp(x->data, y->data, sizeof *x->data * (size_t)shape_elements(&x->shape)) != 0)
+            fail_msg("%s: %%%u differs when values are made again", c->net, (unsigned)g->updates.at[i].next);
+    }
+    Fusion fused = fuse(a, again), alone = fuse_none(a, again);
+    check_kernels(a, c, again, &fused, &same, run);
+    check_kernels(a, c, again, &alone, &same, run);
+}
+
 static void check_case(Arena *a, const Case *c)
 {
     TrainSpec spec = case_spec(c);
@@ -81,6 +117,7 @@ static void check_case(Arena *a, const Case *c)
             fail_msg("%s: %s", c->net, run->error);
         check_kernels(a, c, g, &fused, &in, run);
         check_kernels(a, c, g, &alone, &in, run);
+        check_recomputed(a, c, g, &in, run);
         state_advance(g, state, run);
     }
 }

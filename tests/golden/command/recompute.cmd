@@ -1,0 +1,1 @@
+bench recompute.cnn --train --recompute --dump recompute

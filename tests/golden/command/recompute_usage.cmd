@@ -1,0 +1,1 @@
+bench wide.cnn --recompute
