@@ -111,7 +111,9 @@ static void fill_model(Arena *a, Program *p, const Module *m, const KernelList *
     x->version = CNNC_VERSION;
     x->cpu = o->cpu ? o->cpu : "";
     x->features = o->features ? o->features : "";
-    x->precision = o->precision == PRECISION_BF16 ? "bf16" : o->weights_precision == PRECISION_BF16 ? "f32, weights bf16" : "f32";
+    static const char *const names[] = {[PRECISION_F32] = "f32", [PRECISION_TF32] = "tf32", [PRECISION_BF16] = "bf16"};
+    bool narrow_weights = o->precision == PRECISION_F32 && o->weights_precision == PRECISION_BF16;
+    x->precision = narrow_weights ? "f32, weights bf16" : names[o->precision];
     x->in_rank = g->input_shape.rank;
     memcpy(x->in_shape, g->input_shape.dim, sizeof(int64_t) * (size_t)g->input_shape.rank);
     const Shape *out = &graph_value(g, g->output)->shape;
@@ -208,7 +210,7 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
     if (wants(c->o, "kernels"))
         kernels_print(l, c->o->dump_to);
     if (c->o->plan) {
-        PlanInput in = {.state_offset = state_offset, .const_offset = const_offset, .ctx = c};
+        PlanInput in = {.precision = c->o->precision, .state_offset = state_offset, .const_offset = const_offset, .ctx = c};
         return c->o->plan(c->a, name, l, &in, c->o->plan_ctx);
     }
     bool in_state = where == PARAMS_IN_STATE;
@@ -264,6 +266,8 @@ static bool selftest_is_quick(const CnncModel *m)
     return macs <= TEST_MACS;
 }
 
+double compile_tolerance(const CnncModel *m) { return strstr(m->precision, "bf16") ? 5e-2 : !strcmp(m->precision, "tf32") ? 1e-2 : 2e-4; }
+
 /* Inputs between -1 and 1 from a fixed linear congruence; outputs of the net as written, in double. */
 static void record_selftest(Arena *a, CnncModel *m, const Graph *g, const RefNamed *w, int32_t n_w)
 {
@@ -287,7 +291,7 @@ static void record_selftest(Arena *a, CnncModel *m, const Graph *g, const RefNam
     double rms = 0;
     for (int64_t i = 0; i < out; i++)
         rms += (double)m->test_out[i] * m->test_out[i];
-    m->test_tolerance = (strstr(m->precision, "bf16") ? 5e-2 : 2e-4) * (1e-3 + __builtin_sqrt(rms / (double)(out ? out : 1)));
+    m->test_tolerance = compile_tolerance(m) * (1e-3 + __builtin_sqrt(rms / (double)(out ? out : 1)));
 }
 
 /* ---- programs ---- */

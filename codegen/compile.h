@@ -37,6 +37,8 @@ CnncTensor *compile_tensors(Arena *a, const Graph *g, const Graph *extra, int32_
 
 /* Inference with folded constants. weights: by state_dict name, all of them. NULL: errors in pc->diags, or dumped. */
 Program *compile_inference(Arena *a, PassContext *pc, const RefNamed *weights, int32_t n_weights, CompileOptions *o);
+/* What a self-test's outputs may be off by, of their root mean square: by the model's precision. */
+double compile_tolerance(const CnncModel *m);
 /* One training step and the evaluation function over one state. The graph's batch is the largest batch. */
 Program *compile_training(Arena *a, PassContext *pc, CompileOptions *o);
 /* What the planned functions take at the graph's batch, without generating code or needing weights: parameters (state or

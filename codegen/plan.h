@@ -2,12 +2,14 @@
 #ifndef CNNC_CODEGEN_PLAN_H
 #define CNNC_CODEGEN_PLAN_H
 #include "codegen/choose.h"
+#include "codegen/precision.h"
 #include "codegen/program.h"
 
 /* What runs in stages of its own, so that its time can be told: nothing but what must, every layer, every kernel (but those of a strip). */
 typedef enum { APART_NOTHING, APART_LAYERS, APART_KERNELS } Apart;
 typedef struct {
     const NestTarget *target;
+    Precision precision;              /* of products, for targets that make their own stages */
     Apart apart;
     /* Offset of a state tensor (bytes) by name; of a constant by buffer. Never fails: a missing tensor is a bug. */
     int64_t (*state_offset)(void *ctx, const char *name);

@@ -93,7 +93,7 @@ static bool find_layer(const KernelList *l, const Kernel *k, Product *p)
 static BufId rounded_copy(Narrow *n, BufId from, int dim, const Kernel *for_)
 {
     for (uint32_t i = 0; i < n->rounded.len; i++)
-        if (n->rounded.at[i].from == from && n->rounded.at[i].dim == dim)
+        if (n->rounded.at[i].from == from && (n->rounded.at[i].dim == dim || !n->t->lanes))
             return n->rounded.at[i].to;
     Buffer b = n->l->buffers.at[from];
     b.dtype = DT_BF16;
@@ -214,7 +214,7 @@ static bool narrow_input(Narrow *n, Kernel *k, Product *p, bool images)
     KernelList *l = n->l;
     BufId x = k->access[p->x].buf, root = buffer_root(l, x);
     if (l->buffers.at[root].kind == BUF_INPUT) {
-        if (root == x)
+        if (root == x && n->t->lanes)   /* without lanes whoever multiplies rounds what it reads */
             k->access[p->x].buf = rounded_copy(n, x, p->x_dim, k);
         return root == x;
     }

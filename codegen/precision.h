@@ -10,7 +10,7 @@
 #define CNNC_CODEGEN_PRECISION_H
 #include "codegen/nest.h"
 
-typedef enum { PRECISION_F32, PRECISION_BF16 } Precision;
+typedef enum { PRECISION_F32, PRECISION_TF32, PRECISION_BF16 } Precision;   /* TF32: of products on GPUs; nothing is stored in it */
 
 /* SUM(x * w) of two loads, alone in its kernel. c: the summed axis that can run in pairs (-1: not looked for), and the dims it indexes. */
 typedef struct { ExprId sum; AccessId x, w; int c; int x_dim, w_dim; } Product;
@@ -19,7 +19,8 @@ bool product_find(const Kernel *k, Product *p);
 bool product_pairs(const Kernel *k, Product *p);
 
 /* Before `choose`, of which it relies on the layouts: operands of contractions become bf16. Adds kernels that round weights in state and
- * the net's input. images: LAYOUT_IMAGES. */
+ * the net's input. images: LAYOUT_IMAGES. A target without lanes (a GPU) has one copy of each weight, and its products round the input
+ * as they read it. */
 void precision_narrow(KernelList *l, const NestTarget *t, bool images);
 /* Before `choose`: only weights of Linear layers that are read once a call (a batch below the lanes) become bf16. */
 void precision_narrow_weights(KernelList *l, bool images);

@@ -78,7 +78,7 @@ static const Opt table[] = {
     {"--tune", 0, OPT_NUMBER, AT(tune), 0, CMD_CODE & ~CMD_EVAL, "SECONDS", "measures other plans for so long and keeps the fastest; a program or checkpoint keeps it too"},
     {"--max-rel-err", 0, OPT_NUMBER, AT(max_rel_err), 0, CMD_CODE & ~CMD_TRAIN, "E", "bounds the error, which is measured against double precision and printed"},
     {"--no-winograd", 0, OPT_FLAG, AT(no_winograd), 0, CMD_CODE, NULL, "every convolution directly"},
-    {"--precision", 0, OPT_TEXT, AT(precision), 0, CMD_CODE, "f32|bf16", "bf16: convolutions and Linear may read bf16 (f32)"},
+    {"--precision", 0, OPT_TEXT, AT(precision), 0, CMD_CODE, "f32|tf32|bf16", "of what convolutions and Linear multiply: bf16; tf32 on GPUs (f32)"},
     {"--weights-precision", 0, OPT_TEXT, AT(weights_precision), 0, CMD_CODE & ~CMD_TRAIN, "f32|bf16", "bf16: Linear layers' weights, for small batches (f32)"},
     {"--recompute", 0, OPT_FLAG, AT(recompute), 0, CMD_TRAIN | CMD_BUILD | CMD_BENCH | CMD_REPORT, NULL, "training: makes values again for the gradients instead of keeping them: less memory, more time"},
     {"--dist", 0, OPT_UNSUPPORTED, 0, 0, CMD_TRAIN, "mpi|nccl", "not yet"},
@@ -266,7 +266,7 @@ bool options_parse(Arena *a, int argc, char **argv, int first, unsigned command,
 {
     static const char *const devices[] = {"cpu", "cuda", "auto", NULL}, *const colors[] = {"auto", "always", "never", NULL};
     static const char *const forms[] = {"human", "short", "json", NULL};
-    static const char *const precisions[] = {"f32", "bf16", NULL};
+    static const char *const precisions[] = {"f32", "tf32", "bf16", NULL}, *const stored[] = {"f32", "bf16", NULL};
     *out = (Options){.rtol = 1e-4, .atol = 1e-5};
     Parsing p = {.a = a, .o = out, .e = e, .command = command};
     bool plain = false;
@@ -280,9 +280,10 @@ bool options_parse(Arena *a, int argc, char **argv, int first, unsigned command,
     }
     if (out->unsupported)
         return fail(&p, NULL, "%s is not implemented yet", out->unsupported);
-    if (out->precision && !strcmp(out->precision, "tf32"))
-        return fail(&p, "on a CPU: --precision bf16", "--precision tf32 belongs to GPUs");
-    return one_of(&p, "--precision", out->precision, precisions) && one_of(&p, "--weights-precision", out->weights_precision, precisions) &&
+    bool on_cpu = out->device ? !strcmp(out->device, "cpu") : !out->gpu;
+    if (out->precision && !strcmp(out->precision, "tf32") && on_cpu)
+        return fail(&p, "--device cuda, or on a CPU --precision bf16", "--precision tf32 belongs to GPUs");
+    return one_of(&p, "--precision", out->precision, precisions) && one_of(&p, "--weights-precision", out->weights_precision, stored) &&
            one_of(&p, "--device", out->device, devices) && one_of(&p, "--color", out->color, colors) &&
            one_of(&p, "--error-format", out->error_format, forms);
 }

@@ -43,7 +43,7 @@ typedef struct Options {
         *best;
     const char *gpu;
     const char *input, *output, *expect, *layer, *all_layers, *emit, *target, *cpu, *name, *inputs, *pixel, *image;
-    const char *precision, *weights_precision; /* "f32" (or NULL), "bf16" */
+    const char *precision, *weights_precision; /* "f32" (or NULL), "bf16"; "tf32" is precision alone */
     const char *unsupported; /* an option that is known and does nothing yet */
 } Options;
 

@@ -87,6 +87,7 @@ typedef struct CnncTrain {
  * CnncArgs. Several launches may have one kernel. The pointers of CnncArgs are aligned to 256 bytes, offsets to 64 but in scalars and
  * results. `work` need not be zeroed. Launches of a function follow each other in one stream; any 1 <= n <= batch may be launched with
  * the whole grid. */
+typedef enum { CNNC_PRODUCTS_F32, CNNC_PRODUCTS_TF32, CNNC_PRODUCTS_BF16, CNNC_PRODUCTS } CnncProducts;   /* the last two by tensor cores */
 /* The pointers of a CnncArgs in their order. */
 enum { CNNC_AT_STATE, CNNC_AT_WORK, CNNC_AT_CONSTS, CNNC_AT_IN, CNNC_AT_LABELS, CNNC_AT_OUT, CNNC_AT_SCALARS, CNNC_AT_RESULTS, CNNC_AT_COUNT };
 /* A buffer of a launch: bytes from a pointer of CnncArgs on. At most CNNC_GPU_PLACES a launch: drivers take 4096 bytes of arguments. */
@@ -99,6 +100,7 @@ typedef struct {
     int32_t sample_points, block_points;       /* sample_points > 0: for n samples ceil(n * sample_points / block_points) blocks along grid[0] do */
     int32_t first_layer, last_layer;           /* into CnncModel.layers, -1 = none */
     double flops, bytes;     /* of a whole batch: 2 a multiply-add; what every access moves at least, once */
+    int32_t products;        /* CnncProducts: what the multiply-adds are done in */
     const CnncGpuPlace *places; int32_t n_places;
 } CnncGpuLaunch;
 typedef struct { const CnncGpuLaunch *launches; int32_t n_launches, batch; int64_t work_bytes; } CnncGpuFunction;
@@ -129,7 +131,7 @@ typedef struct {
 typedef struct CnncModel {
     int32_t abi_version;
     const char *name, *version, *cpu, *features;   /* compiler version; CPU name and features the code needs */
-    const char *precision;   /* what operands of convolutions and Linear may be stored in: "f32", "bf16"; "f32, weights bf16" */
+    const char *precision;   /* what operands of convolutions and Linear may be rounded to: "f32", "tf32", "bf16"; "f32, weights bf16" */
     int32_t in_rank; int64_t in_shape[CNNC_MAX_RANK];     /* without the batch */
     int32_t out_rank; int64_t out_shape[CNNC_MAX_RANK];
     int32_t n_mean;          /* 0: no normalize; 1 or C values; -1: "auto" */

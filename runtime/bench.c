@@ -133,7 +133,9 @@ static void info_json(const CnncModel *m, const CnncModel *gpu, FILE *to, const 
     if (gpu) {
         fputs(" \"gpu\": \"", to);
         put_images(gpu->gpu, to);
-        fputs("\",\n", to);
+        fputs("\", \"gpu_precision\": ", to);
+        json_put_string(to, gpu->precision);
+        fputs(",\n", to);
     }
     fputs(" \"compiler\": ", to);
     json_put_string(to, m->version);
@@ -178,7 +180,10 @@ void info_print(const CnncModel *m, const CnncModel *gpu, FILE *to, bool json)
         fprintf(to, "classes    %d: %s .. %s\n", m->n_classes, m->class_names[0], m->class_names[m->n_classes - 1]);
     fprintf(to, "built for  %s (%s)\n", *m->cpu ? m->cpu : "any CPU",
             m->features && *m->features ? m->features : "no special instructions");
-    fprintf(to, "precision  %s\n", m->precision);
+    fprintf(to, "precision  %s", m->precision);
+    if (gpu && strcmp(gpu->precision, m->precision) != 0)
+        fprintf(to, ", GPU %s", gpu->precision);
+    putc('\n', to);
     fprintf(to, "this CPU   %s%s%s\n", cpu, *missing ? ", which lacks " : "", missing);
     if (gpu) {
         fputs("GPU        ", to);

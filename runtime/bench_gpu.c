@@ -1,8 +1,8 @@
 /* Times of calls and kernels on a GPU.
  * In: a Session, or a training model, on a device that can profile. Out: a row a launch, as text or JSON.
  * Relies on functions that can be run over and over. Idea: kernels are timed one by one, each many times in a row; a whole call as
- * it is used, as a graph with the next one already waiting. A kernel's bound is the longer of its operations at the GPU's float32
- * peak and of its bytes at the memory's speed. */
+ * it is used, as a graph with the next one already waiting. A kernel's bound is the longer of its operations at the GPU's peak
+ * for their precision and of its bytes at the memory's speed. */
 #include "runtime/bench_gpu.h"
 #include "runtime/eval.h"
 #include "runtime/init.h"
@@ -27,7 +27,7 @@ typedef struct {
 
 static double bound(const Table *t, const CnncGpuLaunch *l)
 {
-    double compute = l->flops / t->peak.flops, memory = l->bytes / t->peak.bytes;
+    double compute = l->flops / t->peak.flops[l->products], memory = l->bytes / t->peak.bytes;
     return compute > memory ? compute : memory;
 }
 
@@ -62,8 +62,9 @@ static void print_table(Table *t)
     if (t->json)
         fputs("[", t->to);
     else
-        fprintf(t->to, "batch %lld, GPU, peak %.1f TFLOP/s and %.2f TB/s\n        ms    share    GFLOP/s      GB/s  of roofline    bound ms  kernel\n",
-                (long long)t->calls[0].n, 1e-12 * t->peak.flops, 1e-12 * t->peak.bytes);
+        fprintf(t->to, "batch %lld, GPU, peak %.1f TFLOP/s, %.0f in tf32, %.0f in bf16, and %.2f TB/s\n        ms    share    GFLOP/s      GB/s  of roofline    bound ms  kernel\n",
+                (long long)t->calls[0].n, 1e-12 * t->peak.flops[CNNC_PRODUCTS_F32],
+                1e-12 * t->peak.flops[CNNC_PRODUCTS_TF32], 1e-12 * t->peak.flops[CNNC_PRODUCTS_BF16], 1e-12 * t->peak.bytes);
     for (int i = 0; i < t->f->n_launches; i++)
         print_row(t, i);
     if (t->json)

@@ -11,7 +11,7 @@
 typedef struct { char *at; void *map; size_t size; } Block;   /* map: NULL when it came from malloc */
 
 /* What a device can do at most, or one thread of a CPU, measured (peak.c). */
-typedef struct { double flops, bytes; } Peak;              /* per second: float32 operations, from and to memory */
+typedef struct { double flops[CNNC_PRODUCTS], bytes; } Peak;   /* per second: operations by CnncProducts, from and to memory */
 
 struct DataFeed;
 /* A call: host memory that the caller fills and reads, placed where the device reaches it best. */

@@ -53,7 +53,10 @@ bool gpu_peak(Exec *x, Peak *out, RtError *e)
         !cuda_fine(&g->cuda, a->device_attribute(&memory_clock, CUDA_ATTR_MEMORY_CLOCK, device), e, "asking the GPU") ||
         !cuda_fine(&g->cuda, a->device_attribute(&bus, CUDA_ATTR_BUS_WIDTH, device), e, "asking the GPU"))
         return false;
-    double lanes = g->cuda.sm == 80 ? 64 : 128;
-    *out = (Peak){2 * lanes * g->cuda.multiprocessors * 1e3 * clock, 2 * 1e3 * memory_clock * (bus / 8.0)};
+    /* Multiply-adds of a multiprocessor in a cycle: products for workstations and games have fewer tensor cores. */
+    int sm = g->cuda.sm;
+    double lanes = sm == 80 ? 64 : 128, tensor = sm >= 100 && sm < 120 ? 4096 : sm == 90 ? 2048 : sm == 80 ? 1024 : 512;
+    double each = 2.0 * g->cuda.multiprocessors * 1e3 * clock;
+    *out = (Peak){{each * lanes, each * tensor / 2, each * tensor}, 2 * 1e3 * memory_clock * (bus / 8.0)};
     return true;
 }

@@ -1,7 +1,7 @@
 /* How one kernel runs: its form, the axes of its rows, threads and blocks.
  * In: a kernel in plain layouts. Out: a GpuBody.
  * A product of matrices that pays is tiled (contract_plan.c). A long reduction is shared by a block for each output, unless
- * there are so many outputs side by side that a thread each is as good. All else is a thread a point. */
+ * there are so many outputs side by side that a thread each is as good; by columns where outputs lie side by side and are few. All else is a thread a point. */
 #include "codegen/gpu/code.h"
 
 #include <string.h>
@@ -47,6 +47,22 @@ static bool has_enough_points(const KernelList *l, const Kernel *k)
     for (int e = 1; e < k->n_expr; e++)
         longest = axes_points(k, k->expr[e].axes) > longest ? axes_points(k, k->expr[e].axes) : longest;
     return neighbours && axes_points(k, out_axes(k, 0)) * 2 >= longest;
+}
+
+/* Reductions of outputs side by side, too few of them for a thread each. */
+static bool has_columns(const KernelList *l, const Kernel *k)
+{
+    enum { LONG = 32, MANY = 16384, NEIGHBOURS = 16 };
+    int8_t row[MAX_AXIS];
+    int n = axes_by_stride(l, k, out_axes(k, 0), row);
+    bool fits = n > 0 && !k->axis[row[n - 1]].batch && k->axis[row[n - 1]].extent >= NEIGHBOURS && axes_points(k, out_axes(k, 0)) < MANY, long_enough = false;
+    for (int i = 0; fits && i < k->n_access; i++)
+        fits = access_stride(l, k, (AccessId)i, row[n - 1]) <= 1;
+    for (int e = 1; fits && e < k->n_expr; e++) {
+        fits = k->expr[e].op != EX_ARGMAX && !(is_reduction(k->expr[e].op) && (k->expr[e].axes & out_axes(k, 0)));
+        long_enough = long_enough || axes_points(k, k->expr[e].axes) >= LONG;
+    }
+    return fits && long_enough;
 }
 
 static uint32_t reduced_axes(const Kernel *k)
@@ -111,11 +127,22 @@ static void plan_reduce(GpuBody *x, const KernelList *l)
     set_grid(x, 1);
 }
 
+static void plan_columns(GpuBody *x, const KernelList *l)
+{
+    x->form = GPU_COLUMNS;
+    set_rows(x, l, out_axes(x->k, 0));
+    int64_t across = x->k->axis[x->row[x->n_rows - 1]].extent, outer = x->points / across;
+    x->threads = GPU_THREADS;
+    x->shared_bytes = GPU_THREADS * (int32_t)sizeof(float);
+    x->points = outer * ((across + GPU_WARP - 1) / GPU_WARP);
+    set_grid(x, 1);
+}
+
 static void plan_contract(GpuBody *x, const Contract *c)
 {
     x->form = GPU_CONTRACT;
     x->contract = c;
-    x->threads = c->rows / c->thread_rows * (c->cols / c->thread_cols);
+    x->threads = c->threads;
     x->shared_bytes = contract_shared_bytes(c);
     x->n_rows = c->row.n;
     memcpy(x->row, c->row.axis, sizeof x->row);
@@ -126,12 +153,14 @@ static void plan_contract(GpuBody *x, const Contract *c)
 }
 
 
-GpuBody body_of(Arena *a, const KernelList *l, const Kernel *k, const GpuTarget *t)
+GpuBody body_of(Arena *a, const KernelList *l, const Kernel *k, const GpuPlan *p)
 {
     GpuBody x = {.k = k};
-    const Contract *c = contract_find(a, l, k, t);
+    const Contract *c = contract_find(a, l, k, p->target, p->precision);
     if (c)
         plan_contract(&x, c);
+    else if (p->channels_last && !outputs_differ(k) && has_columns(l, k))
+        plan_columns(&x, l);
     else if (outputs_differ(k) || (has_shared_reduction(k) && !has_enough_points(l, k)))
         plan_reduce(&x, l);
     else

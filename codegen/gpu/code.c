@@ -235,10 +235,12 @@ const char *cu_load(Code *c, AccessId at)
     DType t = c->l->buffers.at[c->k->access[at].buf].dtype;
     if (t == DT_U8 || t == DT_I64)
         element = arena_printf(c->arena, "(int)%s", element);
+    if (t == DT_BF16)
+        element = arena_printf(c->arena, "from_bf16(%s)", element);
     if (!guard)
         return element;
     double fill = c->k->access[at].fill;
-    return arena_printf(c->arena, "(%s ? %s : %s)", guard, element, t != DT_F32 ? arena_printf(c->arena, "%d", (int)fill) : number(c, fill));
+    return arena_printf(c->arena, "(%s ? %s : %s)", guard, element, t != DT_F32 && t != DT_BF16 ? arena_printf(c->arena, "%d", (int)fill) : number(c, fill));
 }
 
 /* Row-major position of an output element in its sample. */
@@ -408,7 +410,8 @@ void cu_open_shared(Code *c, uint32_t mask)
         total = cu_is_dynamic(c, axes[0]) ? arena_printf(c->arena, "(%s) * %lld", total, (long long)inner)
                                             : arena_printf(c->arena, "%lld", (long long)(inner * c->k->axis[axes[0]].extent));
     const char *index = c->threads == GPU_WARP ? "lane" : "i", *thread = c->in_slice ? "thread" : "threadIdx.x";
-    cu_open(c, "for (int %s = %s%s; %s < %s; %s += %d)", index, thread, c->threads == GPU_WARP ? " % 32" : "", index, total, index, c->threads);
+    const char *part = c->in_columns ? " / 32" : c->threads == GPU_WARP ? " % 32" : "";
+    cu_open(c, "for (int %s = %s%s; %s < %s; %s += %d)", index, thread, part, index, total, index, c->in_columns ? c->threads / GPU_WARP : c->threads);
     cu_split(c, index, axes, n);
     for (int i = 1; i < n; i++)
         if (cu_is_dynamic(c, axes[i]))
@@ -465,7 +468,7 @@ static void reduce_group(Code *c, ExprId first)
         if (c->threads == GPU_WARP)
             cu_line(c, "e%d = warp_%s(e%d);", group[g], what, group[g]);
         else
-            cu_line(c, "e%d = block_%s(e%d, shared);", group[g], what, group[g]);
+            cu_line(c, "e%d = %s_%s(e%d, shared);", group[g], c->in_columns ? "column" : "block", what, group[g]);
     }
 }
 
@@ -512,6 +515,8 @@ void cu_store(Code *c, int o, const char *value)
 {
     AccessId at = c->k->out[o].at;
     const char *guard = cu_guard(c, at);
+    if (c->l->buffers.at[c->k->access[at].buf].dtype == DT_BF16)
+        value = arena_printf(c->arena, "to_bf16(%s)", value);
     cu_line(c, "%s%s%s%s = %s;", guard ? "if (" : "", guard ? guard : "", guard ? ") " : "", cu_element(c, at), value);
 }
 

@@ -22,6 +22,7 @@ typedef struct {
     const char **name;              /* by expression: what holds its value in the current scope; NULL: not computed yet */
     int *uses;                      /* by expression, of the whole kernel */
     int threads;                    /* > 0: a reduction outside of all loops is shared by that many threads: a warp's or the block's */
+    bool in_columns;                /* that reduction is shared by the block's warps, each lane has one of its own */
     bool in_slice;                  /* in a launch of slices: `first` is the block's first sample */
 } Code;
 
@@ -85,11 +86,12 @@ void cu_store(Code *c, int o, const char *value);
 uint32_t out_axes(const Kernel *k, int o);
 uint32_t outs_with_axes(const Kernel *k, uint32_t axes);
 
-/* map.c, reduce.c, contract.c: the lines of a kernel; `block` is its block's number along the grid. */
+/* map.c, reduce.c, reduce_columns.c, contract.c: the lines of a kernel; `block` is its block's number along the grid. */
 void map_emit(Code *c, const GpuBody *body);
 void reduce_emit(Code *c, const GpuBody *body);
 void contract_emit(Code *c, const GpuBody *body);
 void parts_emit(Code *c, const GpuBody *body);
+void columns_emit(Code *c, const GpuBody *body);
 /* columns.c: how a thread numbers its columns: `col` is that of `index`, which runs to `count`; from `limit` on there is none. */
 typedef struct { const char *index, *col, *limit; int32_t count; } Columns;
 /* Computes the parts of the outputs that depend on nothing but the column, for all columns of the thread. The sum has a name. */

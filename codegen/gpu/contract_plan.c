@@ -4,40 +4,28 @@
  * SUM[axes](a * b) is a product when both are loads of float32 that read 0 out of range. Axes of the output that only a has are
  * rows, those only b has are columns, those both have (groups) repeat the product; a is the operand with the output's innermost
  * axis, so that neighbouring threads of the epilogue store neighbours. A convolution is so an implicit GEMM in all three
- * directions: [k] x [c,r,s] by [c,r,s] x [n,p,q] forward, [k,r,s] reduced for the data's gradient, [n,p,q] for the weights'.
- *
- * The tile is the one of a fixed list with the least estimated time: what a step issues per thread, how many blocks a
- * multiprocessor gets, what is computed past the edges. Products with few tiles and a long depth are cut along the depth as
- * well; slices are fixed by the shape, and their sums are added in order. */
+ * directions: [k] x [c,r,s] by [c,r,s] x [n,p,q] forward, [k,r,s] reduced for the data's gradient, [n,p,q] for the weights'. */
 #include "codegen/gpu/code.h"
 
-#include <math.h>
 #include <string.h>
 
-enum { LEAST_ROWS = 16, LEAST_COLS = 4, LEAST_DEPTH = 8, STEPS = 8, STAGES = 4, LEAST_SLICE = 64, MOST_SLICES = 128 };
+enum { LEAST_ROWS = 16, LEAST_COLS = 4, LEAST_DEPTH = 8 };
 #define LEAST_MACS 20000.0
-/* Cycles of a thread: issuing four floats from shared memory, one asynchronous copy with its address; of a launch; per byte of
- * partial sums for a multiprocessor. */
-#define COST_SHARED 4.0
-#define COST_COPY 18.0
-#define COST_LAUNCH 4000.0
-#define COST_BYTE 0.06
-enum { LANES = 128, BUSY_THREADS = 256 };   /* of a multiprocessor: float32 lanes, threads that hide latencies */
 
-typedef struct { int32_t rows, cols, thread_rows, thread_cols; } TileShape;
-static const TileShape shapes[] = {
-    {128, 128, 8, 8}, {128, 64, 8, 8}, {128, 64, 8, 4}, {64, 128, 8, 8}, {64, 64, 8, 4}, {64, 64, 4, 4}, {128, 32, 8, 4},
-    {128, 16, 4, 4}, {64, 32, 4, 4}, {32, 64, 4, 4}, {32, 128, 4, 8}, {64, 16, 4, 4}, {32, 32, 4, 4}, {128, 8, 4, 4}, {64, 8, 4, 4},
-};
-
-int64_t access_stride(const KernelList *l, const Kernel *k, AccessId at, int axis)
+int64_t access_step(const KernelList *l, const Kernel *k, AccessId at, int axis)
 {
     const Access *s = &k->access[at];
     int64_t stride[MAX_RANK], sum = 0;
     layout_strides(&l->buffers.at[s->buf], stride);
     for (int d = 0; d < s->rank; d++)
         sum += stride[d] * s->dim[d].coef[axis];
-    return sum < 0 ? -sum : sum;
+    return sum;
+}
+
+int64_t access_stride(const KernelList *l, const Kernel *k, AccessId at, int axis)
+{
+    int64_t step = access_step(l, k, at, axis);
+    return step < 0 ? -step : step;
 }
 
 static bool before(const KernelList *l, const Kernel *k, int a, int b)
@@ -137,16 +125,6 @@ static bool batches_are_plain(const Kernel *k)
     return batches <= 1;
 }
 
-/* How many floats lie together when threads walk along the group's innermost axis. */
-static double run_length(const KernelList *l, const Kernel *k, AccessId at, const AxisGroup *g)
-{
-    if (!g->n)
-        return 0;
-    int axis = g->axis[g->n - 1];
-    int64_t stride = access_stride(l, k, at, axis);
-    return stride ? (double)k->axis[axis].extent / (double)stride : 0;
-}
-
 Contract *contract_as_product(Arena *a, const KernelList *l, const Kernel *k)
 {
     ExprId sum = only_sum(k), mul = sum ? k->expr[sum].a : 0;
@@ -164,64 +142,22 @@ Contract *contract_as_product(Arena *a, const KernelList *l, const Kernel *k)
     bool swap = !(la >> order[n - 1] & 1) || ((ra >> order[n - 1] & 1) && !(out & la & ~ra));
     Contract *c = NEW(a, Contract);
     uint32_t aa = swap ? ra : la, ba = swap ? la : ra;
-    *c = (Contract){.sum = sum, .a = k->expr[swap ? right : left].at, .b = k->expr[swap ? left : right].at, .steps = STEPS, .stages = STAGES, .slices = 1};
+    *c = (Contract){.sum = sum, .a = k->expr[swap ? right : left].at, .b = k->expr[swap ? left : right].at, .slices = 1};
     c->row = group_by_stride(l, k, out & aa & ~ba);
     c->col = group_by_stride(l, k, out & ba & ~aa);
     c->both = group_by_stride(l, k, out & aa & ba);
     c->depth = group_in_order(k, reduced);
-    c->a_along_depth = run_length(l, k, c->a, &c->depth) > run_length(l, k, c->a, &c->row);
-    c->b_along_depth = run_length(l, k, c->b, &c->depth) > run_length(l, k, c->b, &c->col);
     return c->both.dynamic ? NULL : c;
 }
 
-/* ---- tiles ---- */
-static double up(double x, double to) { return ceil(x / to) * to; }
-
-/* Estimated cycles on t with `slices` slices. */
-static double cost(const Contract *c, const TileShape *s, int slices, const GpuTarget *t)
-{
-    double threads = (double)(s->rows / s->thread_rows) * (s->cols / s->thread_cols);
-    double blocks = up((double)c->row.extent, s->rows) / s->rows * up((double)c->col.extent, s->cols) / s->cols * (double)c->both.extent * slices;
-    double depth = up(ceil((double)c->depth.extent / slices), STEPS);
-    double step = s->thread_rows * s->thread_cols + COST_SHARED * (s->thread_rows + s->thread_cols) / 4 + COST_COPY * (s->rows + s->cols) / threads;
-    double per_processor = ceil(blocks / t->multiprocessors), busy = per_processor * threads;
-    double cycles = per_processor * depth * step * threads / LANES * (busy < BUSY_THREADS ? BUSY_THREADS / busy : 1);
-    double sums = (double)c->row.extent * (double)c->col.extent * (double)c->both.extent;
-    return cycles + (slices > 1 ? COST_LAUNCH + COST_BYTE * 8 * sums * slices / t->multiprocessors : 0);
-}
-
-static void choose_tile(Contract *c, const GpuTarget *t)
-{
-    double best = INFINITY;
-    for (size_t i = 0; i < ARRAY_LEN(shapes); i++)
-        for (int slices = 1; slices <= MOST_SLICES; slices *= 2) {
-            const TileShape *s = &shapes[i];
-            double now = cost(c, s, slices, t);
-            if (now >= best || (slices > 1 && c->depth.extent / slices < LEAST_SLICE))
-                continue;
-            best = now;
-            c->rows = s->rows;
-            c->cols = s->cols;
-            c->thread_rows = s->thread_rows;
-            c->thread_cols = s->thread_cols;
-            c->slices = slices;
-        }
-    c->slice_depth = ((c->depth.extent + c->slices - 1) / c->slices + STEPS - 1) / STEPS * STEPS;
-    c->slices = (int32_t)((c->depth.extent + c->slice_depth - 1) / c->slice_depth);
-}
-
-int32_t contract_shared_bytes(const Contract *c)
-{
-    return c->stages * c->steps * (c->rows + c->cols + 2 * CONTRACT_PAD) * (int32_t)sizeof(float);
-}
-
-Contract *contract_find(Arena *a, const KernelList *l, const Kernel *k, const GpuTarget *t)
+Contract *contract_find(Arena *a, const KernelList *l, const Kernel *k, const GpuTarget *t, Precision products)
 {
     Contract *c = contract_as_product(a, l, k);
     if (!c || c->row.extent < LEAST_ROWS || c->col.extent < LEAST_COLS || c->depth.extent < LEAST_DEPTH)
         return NULL;
     if ((double)c->row.extent * (double)c->col.extent * (double)c->depth.extent * (double)c->both.extent < LEAST_MACS)
         return NULL;
-    choose_tile(c, t);
+    c->products = k->part == WINOGRAD_NONE ? products : PRECISION_F32;   /* Winograd multiplies what rounding leaves */
+    contract_choose_tile(c, l, k, t);
     return c;
 }

@@ -3,7 +3,7 @@
  * The text: what all kernels share (prelude.c), then function by function the kernels of its launches, in order of execution, each
  * under its layers and formula. Launches that differ in nothing but the places of their buffers and their grids share a kernel. */
 #include "codegen/gpu/gpu.h"
-#include "codegen/gpu/code.h"
+#include "codegen/gpu/contract.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -11,14 +11,16 @@
 static void emit_lines(Code *c, const GpuBody *x)
 {
     static void (*const emit[])(Code *, const GpuBody *) = {
-        [GPU_MAP] = map_emit, [GPU_REDUCE] = reduce_emit, [GPU_CONTRACT] = contract_emit, [GPU_PARTS] = parts_emit};
+        [GPU_MAP] = map_emit, [GPU_REDUCE] = reduce_emit, [GPU_COLUMNS] = columns_emit, [GPU_CONTRACT] = contract_emit, [GPU_PARTS] = parts_emit};
     emit[x->form](c, x);
 }
 
-/* Products hold many sums: they may have all registers that one block leaves them. */
+/* Products hold many sums: they may have all registers that one block leaves them, or two where copies are wide. */
 static void open_kernel(Code *c, const GpuLaunch *x, const char *entry)
 {
-    const char *blocks = x->body[0].form == GPU_CONTRACT ? ", 1" : "";
+    const Contract *p = x->body[0].form == GPU_CONTRACT ? x->body[0].contract : NULL;
+    bool two = p && p->products != PRECISION_F32 && contract_copy_bytes(p, &p->a_load) == 16 && contract_copy_bytes(p, &p->b_load) == 16;
+    const char *blocks = !p ? "" : two ? ", 2" : ", 1";
     cu_line(c, "__global__ void __launch_bounds__(%d%s) %s(", x->threads, blocks, entry);
     cu_parameters(c);
     cu_block(c);
@@ -197,6 +199,13 @@ static void print_texts(Texts *t, FILE *to)
     }
 }
 
+/* What the launch multiplies in. */
+static int32_t products_of(const GpuLaunch *x)
+{
+    static const CnncProducts names[] = {[PRECISION_F32] = CNNC_PRODUCTS_F32, [PRECISION_TF32] = CNNC_PRODUCTS_TF32, [PRECISION_BF16] = CNNC_PRODUCTS_BF16};
+    return x->body[0].form == GPU_CONTRACT ? (int32_t)names[x->body[0].contract->products] : CNNC_PRODUCTS_F32;
+}
+
 /* Bytes of every buffer in device memory that the launch touches, once. */
 static double bytes_of(Arena *a, const Function *f, const GpuLaunch *x)
 {
@@ -230,7 +239,8 @@ static CnncGpuFunction *launch_table(Arena *a, const Function *f)
         const GpuLaunch *x = &f->gpu->launches[i];
         t[i] = (CnncGpuLaunch){.entry = x->entry, .name = x->name, .places = x->places, .n_places = x->n_places, .grid = {x->grid[0], x->grid[1], x->grid[2]}, .block = x->threads,
                                .shared_bytes = x->shared_bytes, .sample_points = x->sample_points, .block_points = x->block_points,
-                               .first_layer = x->first_layer, .last_layer = x->last_layer, .flops = flops_of(f, x), .bytes = bytes_of(a, f, x)};
+                               .first_layer = x->first_layer, .last_layer = x->last_layer, .flops = flops_of(f, x), .bytes = bytes_of(a, f, x),
+                               .products = products_of(x)};
     }
     CnncGpuFunction *out = NEW(a, CnncGpuFunction);
     *out = (CnncGpuFunction){.launches = t, .n_launches = f->gpu->n_launches, .batch = f->batch, .work_bytes = f->work_bytes};
@@ -247,6 +257,8 @@ const CnncGpu *gpu_emit(Arena *a, Program *p)
     const Function *any = p->infer ? p->infer : p->step;
     fprintf(to, "// %s: CUDA C made by cnnc %s for sm_%d\n", p->symbol, CNNC_VERSION, any->gpu->target->sm);
     fputs(gpu_prelude, to);
+    if (any->gpu->precision != PRECISION_F32)
+        fputs(mma_prelude, to);
     Texts t = {.a = a};
     find_texts(&t, p->infer);
     find_texts(&t, p->eval);

@@ -15,6 +15,7 @@ typedef struct {
     int sm;                  /* 80, 90, 100 */
     int multiprocessors;     /* of its usual largest product */
     int32_t shared_bytes;    /* most dynamic shared memory of a block */
+    int32_t macs[PRECISION_BF16 + 1];   /* multiply-adds that a multiprocessor's tensor cores do in a cycle */
 } GpuTarget;
 
 /* The family that serves sm (86 -> 80, 120 -> 100); NULL: too old. */

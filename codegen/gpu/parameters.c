@@ -81,7 +81,7 @@ const char *cu_kernel_name(Arena *a, const KernelList *l, const Kernel *k)
 /* ---- parameters ---- */
 const char *cu_type(DType t)
 {
-    return t == DT_F32 ? "float" : t == DT_I32 ? "int" : t == DT_U8 ? "unsigned char" : "long long";
+    return t == DT_F32 ? "float" : t == DT_BF16 ? "bf16" : t == DT_I32 ? "int" : t == DT_U8 ? "unsigned char" : "long long";
 }
 
 static bool writes(const KernelList *l, const Kernel *k, BufId root)

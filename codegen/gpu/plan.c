@@ -13,9 +13,9 @@
 enum { ALIGN = 64 };
 
 static const GpuTarget targets[] = {
-    {.sm = 80, .multiprocessors = 108, .shared_bytes = 163 * 1024},
-    {.sm = 90, .multiprocessors = 132, .shared_bytes = 227 * 1024},
-    {.sm = 100, .multiprocessors = 148, .shared_bytes = 227 * 1024},
+    {.sm = 80, .multiprocessors = 108, .shared_bytes = 163 * 1024, .macs = {[PRECISION_TF32] = 512, [PRECISION_BF16] = 1024}},
+    {.sm = 90, .multiprocessors = 132, .shared_bytes = 227 * 1024, .macs = {[PRECISION_TF32] = 1024, [PRECISION_BF16] = 2048}},
+    {.sm = 100, .multiprocessors = 148, .shared_bytes = 227 * 1024, .macs = {[PRECISION_TF32] = 2048, [PRECISION_BF16] = 4096}},
 };
 
 const GpuTarget *gpu_target(int sm)
@@ -223,7 +223,7 @@ static void add_others(Planner *p)
     if (!n)
         BUG("no kernel is ready: the list is not in order");
     for (uint32_t i = 0; i < n; i++) {
-        GpuBody b = body_of(p->a, p->l, &p->l->kernels.at[now[i]], p->p->target);
+        GpuBody b = body_of(p->a, p->l, &p->l->kernels.at[now[i]], p->p);
         bool few = b.form != GPU_CONTRACT && b.grid[0] <= FEW_BLOCKS;
         if (few && beside && buffers_of(beside) + b.k->n_access > MOST_BUFFERS)
             beside = finish_beside(p, beside);
@@ -331,8 +331,15 @@ Function *gpu_plan(Arena *a, const char *name, KernelList *l, const PlanInput *i
     f->batch = (int32_t)l->graph->batch;
     f->gpu = NEW(a, GpuPlan);
     f->gpu->target = ctx;
+    f->gpu->precision = in->precision;
     Planner p = {.a = a, .name = name, .l = l, .p = f->gpu, .samples = small_slices(a, l, ctx)};
     f->gpu->samples = p.samples;
+    /* Values of slices stay in shared memory: nothing is gained there. */
+    f->gpu->channels_last = !p.samples && in->precision != PRECISION_F32;
+    if (f->gpu->channels_last && in->precision == PRECISION_BF16)
+        precision_narrow(l, &(NestTarget){0}, false);
+    if (f->gpu->channels_last)
+        layouts_channels_last(a, l, in->precision);
     make_launches(&p);
     place_buffers(a, l, in, f);
     const char *why = NULL;

@@ -8,19 +8,29 @@
 typedef enum {
     GPU_MAP,       /* a thread a point; reductions are serial loops */
     GPU_REDUCE,    /* a block a row; its threads share the reductions, partial results are added in a tree */
+    GPU_COLUMNS,   /* a block 32 neighbouring rows; its warps share their reductions */
     GPU_CONTRACT,  /* a block a tile of a matrix product, through shared memory */
     GPU_PARTS      /* a thread a point: adds what the slices of a split product left, in order, and goes on */
 } GpuForm;
 
 /* Axes taken together as one index of a matrix, outermost first. */
 typedef struct { int8_t axis[MAX_AXIS]; int n; int64_t extent; bool dynamic; } AxisGroup;   /* dynamic: the first one is the batch */
+/* How an operand's tile gets into shared memory and lies there. */
+typedef struct {
+    bool along_depth;      /* neighbouring threads copy along the reduced axes, else along rows or columns */
+    bool depth_inside;     /* a line of the tile runs along the depth, else along rows or columns */
+    int32_t vector;        /* elements of one asynchronous copy; 0: each passes a register, where it is rounded */
+    int32_t pitch;         /* elements from line to line: padded, so that what a warp reads at once lies in different banks */
+} TileLoad;
 /* SUM[depth](a * b) as a product of matrices: [row][depth] times [depth][col], for every point of `both`. */
 typedef struct {
     ExprId sum; AccessId a, b;
     AxisGroup row, col, depth, both;     /* axes of a alone, of b alone, reduced, of both */
-    bool a_along_depth, b_along_depth;   /* how neighbouring threads load: along the reduced axes, or along rows and columns */
+    TileLoad a_load, b_load;
+    Precision products;                  /* F32: multiply-adds of threads; else mma.c's, of operands rounded to it */
     int32_t rows, cols, steps;           /* the tile of a block; depth of one step */
-    int32_t thread_rows, thread_cols;    /* the tile of a thread */
+    int32_t unit_rows, unit_cols;        /* the tile of a thread, of a warp in mma.c */
+    int32_t threads;                     /* of a block */
     int32_t stages;                      /* tiles in shared memory */
     int32_t slices; int64_t slice_depth; /* > 1: grid[2] also cuts the depth; sums go to `partial` [slices][both][cols][rows] */
     BufId partial;
@@ -57,24 +67,35 @@ typedef struct {
 
 typedef struct GpuPlan {
     const GpuTarget *target;
+    Precision precision;     /* of products */
+    bool channels_last;      /* values have their channels innermost, where that can be */
     GpuLaunch *launches; int32_t n_launches;
     int64_t samples;         /* of a slice; 0: the function has no slices */
 } GpuPlan;
 
-/* contract_plan.c: k as a product of matrices for GPU t, or NULL when it is none, or too small to pay. */
-Contract *contract_find(Arena *a, const KernelList *l, const Kernel *k, const GpuTarget *t);
+/* contract_plan.c: k as a product of matrices in that precision for GPU t, or NULL when it is none, or too small to pay. */
+Contract *contract_find(Arena *a, const KernelList *l, const Kernel *k, const GpuTarget *t, Precision products);
 /* Not looking at sizes, and without a tile. */
 Contract *contract_as_product(Arena *a, const KernelList *l, const Kernel *k);
-/* Bytes of shared memory, and of one tile's row: padded, so that columns lie in different banks. */
+/* contract_tile.c: tiles, slices and loads of c. */
+void contract_choose_tile(Contract *c, const KernelList *l, const Kernel *k, const GpuTarget *t);
+/* Bytes of an element in shared memory; of all tiles; elements of one of a's tiles, of b's. */
+int32_t contract_element_bytes(const Contract *c);
 int32_t contract_shared_bytes(const Contract *c);
-enum { CONTRACT_PAD = 4 };
+int32_t contract_copy_bytes(const Contract *c, const TileLoad *x);   /* of one copy; 0: there are none */
+int32_t contract_tile_elements(const Contract *c, const TileLoad *x, int32_t size);
+/* Elements of an access between neighbours along an axis, with its sign. */
+int64_t access_step(const KernelList *l, const Kernel *k, AccessId at, int axis);
 /* Elements of an access between neighbours along an axis. */
 int64_t access_stride(const KernelList *l, const Kernel *k, AccessId at, int axis);
 /* The axes of the set with the batch first, then by their strides in output 0, the innermost last. */
 int axes_by_stride(const KernelList *l, const Kernel *k, uint32_t axes, int8_t *out);
 
-/* body.c: how one kernel runs alone on GPU t; in a slice of `samples`. A CONTRACT with slices is to be followed by its body_parts. */
-GpuBody body_of(Arena *a, const KernelList *l, const Kernel *k, const GpuTarget *t);
+/* layouts.c: channels innermost, and sums over the batch cut into slices. */
+void layouts_channels_last(Arena *a, KernelList *l, Precision precision);
+
+/* body.c: how one kernel runs alone in a plan; in a slice of `samples`. A CONTRACT with slices is to be followed by its body_parts. */
+GpuBody body_of(Arena *a, const KernelList *l, const Kernel *k, const GpuPlan *p);
 GpuBody body_parts(const KernelList *l, const Kernel *k, const Contract *c);
 GpuBody body_in_slice(Arena *a, const KernelList *l, const Kernel *k, int64_t samples);
 enum { GPU_THREADS = 256, GPU_SLICE_THREADS = 512, GPU_WARP = 32 };

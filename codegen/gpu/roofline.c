@@ -1,7 +1,7 @@
 /* Occupancy and roofline bounds of kernels.
  * In: launch tables, what ptxas says of each kernel. Out: how many blocks fit, the least time, a table.
  * Relies on the committed facts of a few products. Idea (roofline): a kernel takes at least the longer of its operations at the
- * peak and of the bytes that every access moves once at the memory's speed. */
+ * peak for their precision and of the bytes that every access moves once at the memory's speed. */
 #include "codegen/gpu/roofline.h"
 
 #include <string.h>
@@ -9,9 +9,9 @@
 enum { REGISTERS = 65536, WARP = 32, QUARTERS = 4, SYSTEM_SHARED = 1024, SHARED_STEP = 128, REGISTER_STEP = 256 };
 
 static const GpuFacts facts[] = {
-    {80, "A100 SXM 80 GB", 108, 2048, 32, 164 << 10, 19.5e12, 2.039e12},
-    {90, "H100 SXM", 132, 2048, 32, 228 << 10, 66.9e12, 3.35e12},
-    {100, "B200", 148, 2048, 32, 228 << 10, 75e12, 7.7e12},
+    {80, "A100 SXM 80 GB", 108, 2048, 32, 164 << 10, {19.5e12, 156e12, 312e12}, 2.039e12},
+    {90, "H100 SXM", 132, 2048, 32, 228 << 10, {66.9e12, 494.7e12, 989.4e12}, 3.35e12},
+    {100, "B200", 148, 2048, 32, 228 << 10, {75e12, 1.1e15, 2.25e15}, 7.7e12},
 };
 
 const GpuFacts *gpu_facts(int sm)
@@ -37,15 +37,17 @@ int gpu_resident_blocks(const GpuFacts *f, int registers, int threads, int share
     return least(least(by_registers, by_threads), least(by_shared, f->blocks));
 }
 
-double gpu_bound(const GpuFacts *f, double flops, double bytes)
+double gpu_bound(const GpuFacts *f, const CnncGpuLaunch *l)
 {
-    double compute = flops / f->flops, memory = bytes / f->bytes;
+    double compute = l->flops / f->flops[l->products], memory = l->bytes / f->bytes;
     return compute > memory ? compute : memory;
 }
 
 /* ---- the table ---- */
 
 typedef struct { FILE *to; const GpuFacts *facts; bool json; int rows; double bound; } Table;
+
+static const char *const products[] = {[CNNC_PRODUCTS_F32] = "f32", [CNNC_PRODUCTS_TF32] = "tf32", [CNNC_PRODUCTS_BF16] = "bf16"};
 
 static const GpuUse *use_of(const GpuUses *u, const char *entry)
 {
@@ -57,19 +59,19 @@ static const GpuUse *use_of(const GpuUses *u, const char *entry)
 
 static void print_kernel(Table *t, const CnncGpuLaunch *l, const GpuUse *u)
 {
-    double blocks = (double)l->grid[0] * l->grid[1] * l->grid[2], bound = gpu_bound(t->facts, l->flops, l->bytes);
+    double blocks = (double)l->grid[0] * l->grid[1] * l->grid[2], bound = gpu_bound(t->facts, l);
     int shared = l->shared_bytes + u->shared_bytes, resident = gpu_resident_blocks(t->facts, u->registers, l->block, shared);
     double occupancy = (double)resident * l->block / t->facts->threads;
     t->bound += bound;
     if (t->json) {
         fprintf(t->to, "%s\n  {\"kernel\": \"%s\", \"entry\": \"%s\", \"blocks\": %.0f, \"threads\": %d, \"registers\": %d, \"shared_bytes\": %d, "
-                "\"spill_bytes\": %d, \"stack_bytes\": %d, \"occupancy\": %.3f, \"flops\": %.0f, \"bytes\": %.0f, \"bound_us\": %.4f}",
+                "\"spill_bytes\": %d, \"stack_bytes\": %d, \"occupancy\": %.3f, \"products\": \"%s\", \"flops\": %.0f, \"bytes\": %.0f, \"bound_us\": %.4f}",
                 t->rows++ ? "," : "", l->name, l->entry, blocks, l->block, u->registers, shared, u->spill_stores + u->spill_loads,
-                u->stack_bytes, occupancy, l->flops, l->bytes, 1e6 * bound);
+                u->stack_bytes, occupancy, products[l->products], l->flops, l->bytes, 1e6 * bound);
         return;
     }
-    fprintf(t->to, "%9.0f %7d %9d %8d %7d %9.0f %% %10.3f %9.3f %9.3f  %s\n", blocks, l->block, u->registers, shared, u->spill_stores + u->spill_loads,
-            100 * occupancy, 1e-6 * l->flops, 1e-6 * l->bytes, 1e6 * bound, l->name);
+    fprintf(t->to, "%9.0f %7d %9d %8d %7d %9.0f %% %10.3f %9.3f %9.3f  %s%s%s\n", blocks, l->block, u->registers, shared, u->spill_stores + u->spill_loads,
+            100 * occupancy, 1e-6 * l->flops, 1e-6 * l->bytes, 1e6 * bound, l->name, l->products ? ", " : "", l->products ? products[l->products] : "");
 }
 
 static void print_function(Table *t, const CnncGpuFunction *f, const char *name, const GpuUses *uses)
@@ -79,8 +81,9 @@ static void print_function(Table *t, const CnncGpuFunction *f, const char *name,
         return;
     t->bound = 0;
     if (!t->json)
-        fprintf(t->to, "%s, batch %d, sm_%d (%s: %.1f TFLOP/s, %.2f TB/s)\n   blocks threads registers   shared  spills  occupancy      "
-                "MFLOP        MB  bound us  kernel\n", name, f->batch, uses->sm, t->facts->product, 1e-12 * t->facts->flops, 1e-12 * t->facts->bytes);
+        fprintf(t->to, "%s, batch %d, sm_%d (%s: %.1f TFLOP/s, %.0f in tf32, %.0f in bf16; %.2f TB/s)\n   blocks threads registers   shared  spills  occupancy      "
+                "MFLOP        MB  bound us  kernel\n", name, f->batch, uses->sm, t->facts->product, 1e-12 * t->facts->flops[CNNC_PRODUCTS_F32], 1e-12 * t->facts->flops[CNNC_PRODUCTS_TF32],
+                1e-12 * t->facts->flops[CNNC_PRODUCTS_BF16], 1e-12 * t->facts->bytes);
     for (int32_t i = 0; i < f->n_launches; i++) {
         const GpuUse *u = use_of(uses, f->launches[i].entry);
         print_kernel(t, &f->launches[i], u ? u : &unknown);

@@ -10,14 +10,14 @@ typedef struct {
     const char *product;
     int multiprocessors, threads, blocks;   /* threads, blocks: resident on a multiprocessor */
     int shared_bytes;                       /* of a multiprocessor; 1 KiB of each block is the system's */
-    double flops, bytes;                    /* per second: float32 multiply-adds count 2; memory */
+    double flops[CNNC_PRODUCTS], bytes;     /* per second: multiply-adds count 2, dense on tensor cores; memory */
 } GpuFacts;
 const GpuFacts *gpu_facts(int sm);          /* of the family that serves sm; NULL: too old */
 
 /* Blocks that a multiprocessor holds at once; 0: the kernel cannot run. shared_bytes: static and dynamic. */
 int gpu_resident_blocks(const GpuFacts *f, int registers, int threads, int shared_bytes);
-/* Seconds that operations at the f32 peak and bytes at the memory's speed take at least. */
-double gpu_bound(const GpuFacts *f, double flops, double bytes);
+/* Seconds that a launch's operations at the peak for their precision and its bytes at the memory's speed take at least. */
+double gpu_bound(const GpuFacts *f, const CnncGpuLaunch *l);
 
 /* What every kernel of the program takes, one table a GPU: text, or JSON. uses: from gpu_compile, for targets.n GPUs. */
 void gpu_print_static(FILE *to, const CnncModel *m, const GpuTargets *targets, const GpuUses *uses, bool json);

@@ -5,6 +5,7 @@
 #include "codegen/winograd.h"
 #include "runtime/bench.h"
 #include "runtime/cpu.h"
+#include "runtime/device.h"
 #include <math.h>
 
 /* A layer's largest error is above the net's: later layers average it. */
@@ -23,6 +24,15 @@ static const WinogradForm *worst_form(const Program *p)
     return worst;
 }
 
+bool accuracy_can_run(const CodeGen *c)
+{
+    RtError e = {0};
+    int sm = 0;
+    if (!c->backend)
+        return device_choose("cuda", NULL, &sm, NULL, &e);
+    return !c->cc->o->target && cpu_has_features(c->target.features, NULL, 0) && (!c->target.tiles || cpu_has_features(CPU_TILE_FEATURES, NULL, 0));
+}
+
 /* Runs the program on the samples that the reference interpreter answered. */
 static int measure(CodeGen *c, double *error)
 {
@@ -30,9 +40,10 @@ static int measure(CodeGen *c, double *error)
     Session s;
     SessionOptions so = {.threads = (int)c->cc->o->threads};
     const CnncModel *m = &c->program->model;
-    if (c->cc->o->target)
+    int sm = 0;
+    if (c->backend && c->cc->o->target)
         return driver_error(EXIT_USAGE, "--max-rel-err runs the program to measure its error: it cannot for another machine (--target)");
-    if (!cpu_check("the program", m->cpu, m->features, &e))
+    if (c->backend ? !cpu_check("the program", m->cpu, m->features, &e) : !device_choose("cuda", NULL, &sm, NULL, &e))
         return code_runtime_error(&e);
     int status = code_jit(c);
     if (!status && !session_open(&s, c->model, &so, &e))
@@ -61,11 +72,13 @@ static int compile_measured(CodeGen *c, double *error)
     return status;
 }
 
+static const char *device_word(const CodeGen *c) { return c->backend ? "" : "GPU, "; }
+
 static void tell(const CodeGen *c, double error, const WinogradForm *used)
 {
     if (!c->cc->o->quiet)
-        fprintf(stderr, "cnnc: largest error %.2g of the largest output, measured against double precision (%g allowed; %s%s)\n", error,
-                c->cc->o->max_rel_err, used ? "Winograd up to " : "direct convolutions", used ? used->name : "");
+        fprintf(stderr, "cnnc: largest error %.2g of the largest output, measured against double precision (%g allowed; %s%s%s)\n", error,
+                c->cc->o->max_rel_err, device_word(c), used ? "Winograd up to " : "direct convolutions", used ? used->name : "");
 }
 
 int accuracy_report(CodeGen *c)
@@ -74,8 +87,8 @@ int accuracy_report(CodeGen *c)
     int status = compile_measured(c, &error);
     if (status || !c->program)
         return status;
-    fprintf(stderr, "cnnc: largest error %.2g of the largest output, measured against double precision (precision %s)\n", error,
-            c->program->model.precision);
+    fprintf(stderr, "cnnc: largest error %.2g of the largest output, measured against double precision (%sprecision %s)\n", error,
+            device_word(c), c->program->model.precision);
     return EXIT_FINE;
 }
 
@@ -94,6 +107,6 @@ int accuracy_inference(CodeGen *c)
     tell(c, error, worst_form(c->program));
     if (!(error <= limit))
         return driver_error(EXIT_MODEL, "%s cannot do better than an error of %.2g here: --max-rel-err %g asks for more",
-                            c->options.precision == PRECISION_BF16 ? "bf16" : "float32", error, limit);
+                            c->options.precision == PRECISION_F32 ? "float32" : c->program->model.precision, error, limit);
     return EXIT_FINE;
 }

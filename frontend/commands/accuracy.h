@@ -7,6 +7,8 @@
 /* Compiles c->program with the fastest algorithms whose error, measured, is at most E; prints the error. Returns an exit status:
  * EXIT_MODEL when the plain program's error is larger still. */
 int accuracy_inference(CodeGen *c);
+/* Can the program be run here: on this CPU, on a GPU that is here? */
+bool accuracy_can_run(const CodeGen *c);
 /* Compiles c->program and tells its error on stderr, where it can run; returns an exit status. */
 int accuracy_report(CodeGen *c);
 #endif

@@ -263,7 +263,7 @@ static int make_gpu_program(Build *b)
         m->test_in = from->test_in;
         m->test_out = from->test_out;
         m->n_test = from->n_test;
-        m->test_tolerance = from->test_tolerance;
+        m->test_tolerance = from->test_tolerance / compile_tolerance(from) * compile_tolerance(m);
     }
     return make_gpu_code(b);
 }

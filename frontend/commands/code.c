@@ -31,7 +31,11 @@ void code_tell_initial(const CodeGen *c)
         fprintf(stderr, "cnnc: note: no --weights: using initial weights (seed %llu)\n", (unsigned long long)code_seed(c->cc));
 }
 
-static Precision precision_of(const char *option) { return option && !strcmp(option, "bf16") ? PRECISION_BF16 : PRECISION_F32; }
+static Precision precision_of(const char *option)
+{
+    bool given = option && strcmp(option, "f32") != 0;
+    return !given ? PRECISION_F32 : !strcmp(option, "tf32") ? PRECISION_TF32 : PRECISION_BF16;
+}
 
 static bool has_compiler(void *context, const char **why)
 {
@@ -48,6 +52,8 @@ int code_open(CodeGen *c, Compile *cc)
     int sm = 0;
     if (o->device && !device_choose(o->device, &needs, &sm, o->quiet ? NULL : stderr, &e))
         return code_runtime_error(&e);
+    if (!sm && precision_of(o->precision) == PRECISION_TF32)   /* --device auto, and there is no GPU */
+        return driver_error(EXIT_USAGE, "--precision tf32 belongs to GPUs");
     return sm ? code_open_gpu(c, cc, &(GpuTargets){.sm = {sm}, .n = 1, .in_parts = true}) : code_open_cpu(c, cc);
 }
 
@@ -57,12 +63,13 @@ int code_open_gpu(CodeGen *c, Compile *cc, const GpuTargets *gpus)
     const struct {
         const char *name;
         bool given;
-    } of_cpus[] = {{"--precision", o->precision && strcmp(o->precision, "f32") != 0}, {"--weights-precision", o->weights_precision && strcmp(o->weights_precision, "f32") != 0},
-                   {"--tune", o->tune > 0}, {"--max-rel-err", o->max_rel_err > 0}};
+    } of_cpus[] = {{"--weights-precision", o->weights_precision && strcmp(o->weights_precision, "f32") != 0},
+                   {"--tune", o->tune > 0}};
     for (size_t i = 0; i < ARRAY_LEN(of_cpus); i++)
         if (of_cpus[i].given)
             return driver_error(EXIT_USAGE, "%s is not implemented yet for GPUs", of_cpus[i].name);
-    *c = (CodeGen){.cc = cc, .gpus = *gpus, .options = {.dump = cc->o->dump, .dump_to = stdout, .name = cc->o->name}};
+    *c = (CodeGen){.cc = cc, .gpus = *gpus, 
+                   .options = {.precision = precision_of(o->precision), .dump = o->dump, .dump_to = stdout, .name = o->name}};
     gpu_options(&c->options, gpu_target(gpus->sm[0]));
     return EXIT_FINE;
 }
@@ -90,7 +97,8 @@ int code_open_cpu(CodeGen *c, Compile *cc)
         return driver_error(EXIT_DEVICE, "%s", why);
     if (!c->backend->target(cc->arena, o->target, o->cpu, &c->target, &why))
         return driver_error(EXIT_USAGE, "%s", why);
-    Precision precision = precision_of(o->precision);
+    /* tf32 is of GPUs: what a program for both does on a CPU is float32. */
+    Precision precision = precision_of(o->precision) == PRECISION_BF16 ? PRECISION_BF16 : PRECISION_F32;
     use_bf16(c, precision == PRECISION_BF16);
     c->options = (CompileOptions){
         .target = {.lanes = c->target.lanes, .registers = c->target.registers, .l1 = c->target.l1, .l2 = c->target.l2, .l3 = c->target.l3, .pairs = c->target.bf16,
@@ -215,9 +223,8 @@ int code_inference(CodeGen *c, bool selftest)
     c->options.selftest = selftest;
     if (c->cc->o->max_rel_err > 0)
         return accuracy_inference(c);
-    bool narrow = c->options.precision == PRECISION_BF16 || c->options.weights_precision == PRECISION_BF16;
-    bool here = cpu_has_features(c->target.features, NULL, 0) && (!c->target.tiles || cpu_has_features(CPU_TILE_FEATURES, NULL, 0));
-    if (narrow && c->cc->o->verbose && !c->cc->o->target && here)
+    bool narrow = c->options.precision != PRECISION_F32 || c->options.weights_precision == PRECISION_BF16;
+    if (narrow && c->cc->o->verbose && accuracy_can_run(c))
         return accuracy_report(c);
     return code_inference_once(c);
 }
@@ -314,7 +321,7 @@ enum { DUMP_SM = 90 };   /* --dump cuda shows the text for this GPU */
 
 static int dump_cuda(Compile *cc, bool training)
 {
-    CodeGen c = {.cc = cc, .options = {.name = cc->o->name}};
+    CodeGen c = {.cc = cc, .options = {.name = cc->o->name, .precision = precision_of(cc->o->precision)}};
     gpu_options(&c.options, gpu_target(DUMP_SM));
     int status = code_weights(&c);
     if (!status)

@@ -17,7 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { MOST_THREADS = 1024, WARP = 32, STACK = 64 << 10, SHARED_MOST = 227 << 10, GAP = 4096, MOST_SITES = 64 };
+enum { MOST_THREADS = 1024, WARP = 32, STACK = 64 << 10, SHARED_MOST = 227 << 10, GAP = 4096, MOST_SITES = 64, GRANULE = 2 };   /* GRANULE: bytes of the smallest element that neighbours may write */
 #define DEVICE_BYTES ((size_t)8 << 30)
 
 typedef struct { int x, y, z; } HostIndex;
@@ -25,7 +25,7 @@ HostIndex threadIdx, blockIdx, blockDim, gridDim;
 float shared[SHARED_MOST / sizeof(float)] __attribute__((aligned(1024)));
 
 typedef enum { READY, AT_BARRIER, IN_WARP, EXITED } State;
-typedef struct { float *to; const float *from; bool inside; int group; const void *code; } Copy;
+typedef struct { void *to; const void *from; size_t bytes; bool inside; int group; const void *code; } Copy;
 enum { MOST_COPIES = 128 };
 typedef struct { void *stack_pointer; State state; int line; Copy copy[MOST_COPIES]; int n_copies, group; } Fiber;   /* copies not waited for */
 typedef struct { uint32_t written, read; uint16_t writer, reader; } Granule;    /* threads count from 1; MANY: several */
@@ -47,7 +47,7 @@ static struct {
     uint32_t now, block_began, launch_began;
     char *device;                    /* the reserved range */
     size_t used;
-    uint8_t *valid;                  /* a byte for 4 bytes of the range: 1 inside an allocation */
+    uint8_t *valid;                  /* a byte for 2 bytes of the range: 1 inside an allocation */
     Granule *device_granules, *shared_granules;
     size_t shared_bytes;
     const void *site[MOST_SITES];    /* code that was reported */
@@ -119,9 +119,9 @@ static void reserve_all(void)
     if (h.device)
         return;
     h.device = reserve(DEVICE_BYTES);
-    h.valid = reserve(DEVICE_BYTES / 4);
-    h.device_granules = reserve(DEVICE_BYTES / 4 * sizeof(Granule));
-    h.shared_granules = reserve(SHARED_MOST / 2 * sizeof(Granule));
+    h.valid = reserve(DEVICE_BYTES / GRANULE);
+    h.device_granules = reserve(DEVICE_BYTES / GRANULE * sizeof(Granule));
+    h.shared_granules = reserve(SHARED_MOST / GRANULE * sizeof(Granule));
     h.stacks = reserve((size_t)STACK * MOST_THREADS);
 }
 
@@ -133,7 +133,7 @@ void *host_alloc(size_t bytes)
     if (h.used + GAP > DEVICE_BYTES)
         abort();
     memset(h.device + at, 0xff, bytes);
-    memset(h.valid + at / 4, 1, (bytes + 3) / 4);
+    memset(h.valid + at / GRANULE, 1, (bytes + GRANULE - 1) / GRANULE);
     return h.device + at;
 }
 
@@ -142,8 +142,8 @@ void host_free_all(void)
     if (!h.device)
         return;
     madvise(h.device, DEVICE_BYTES, MADV_DONTNEED);
-    madvise(h.valid, DEVICE_BYTES / 4, MADV_DONTNEED);
-    madvise(h.device_granules, DEVICE_BYTES / 4 * sizeof(Granule), MADV_DONTNEED);
+    madvise(h.valid, DEVICE_BYTES / GRANULE, MADV_DONTNEED);
+    madvise(h.device_granules, DEVICE_BYTES / GRANULE * sizeof(Granule), MADV_DONTNEED);
     h.used = 0;
 }
 
@@ -175,7 +175,7 @@ static bool touch(Granule *g, uint32_t since, bool write, const void *code, cons
 
 static void check_device(const char *p, size_t size, bool write, const void *code)
 {
-    size_t first = (size_t)(p - h.device) / 4, last = (size_t)(p + size - 1 - h.device) / 4;
+    size_t first = (size_t)(p - h.device) / GRANULE, last = (size_t)(p + size - 1 - h.device) / GRANULE;
     for (size_t i = first; i <= last; i++) {
         if (!h.valid[i]) {
             report_access(write ? "OUT OF BOUNDS: a write" : "OUT OF BOUNDS: a read", code, p, size);
@@ -193,7 +193,7 @@ static void check_shared(const char *p, size_t size, bool write, const void *cod
         report_access(write ? "OUT OF BOUNDS: a write" : "OUT OF BOUNDS: a read", code, p, size);
         return;
     }
-    for (size_t i = offset / 2; i <= (offset + size - 1) / 2; i++)
+    for (size_t i = offset / GRANULE; i <= (offset + size - 1) / GRANULE; i++)
         if (touch(&h.shared_granules[i], h.block_began, write, code, p, size))
             return;
 }
@@ -359,21 +359,91 @@ float host_shuffle_xor(float value, int lane_mask, int line)
     return s.result;
 }
 
-/* ---- asynchronous copies ---- */
-void host_copy(float *to, const float *from, int inside), host_copy_commit(void), host_copy_wait(int groups);
+/* ---- tensor cores ---- */
+typedef struct { unsigned *to; const uint16_t *line; int turned; } Matrices;
 
-void host_copy(float *to, const float *from, int inside)
+/* Of matrix m lane i gets elements 2 * (i % 4) and the next of line i / 4; turned: element i / 4 of lines 2 * (i % 4) and the next. */
+static void deal_all(Warp *w)
+{
+    for (int i = 0; i < WARP; i++)
+        for (int m = 0; m < 4; m++) {
+            const Matrices *me = w->argument[i];
+            uint16_t pair[2];
+            for (int e = 0; e < 2; e++) {
+                int line = me->turned ? 2 * (i % 4) + e : i / 4, element = me->turned ? i / 4 : 2 * (i % 4) + e;
+                pair[e] = ((const Matrices *)w->argument[8 * m + line])->line[element];
+            }
+            me->to[m] = pair[0] | (unsigned)pair[1] << 16;
+        }
+}
+
+void host_ldmatrix(unsigned *to, const uint16_t *line, int turned, int line_of_text);
+void host_ldmatrix(unsigned *to, const uint16_t *line, int turned, int line_of_text)
+{
+    Matrices m = {to, line, turned};
+    check_aligned(line, 16, false, HERE);
+    if ((size_t)((const char *)line - (char *)shared) >= SHARED_MOST) {
+        report("LDMATRIX: not from shared memory");
+        stop();
+    }
+    meet(&m, deal_all, line_of_text);
+}
+
+typedef struct { float *sums; const unsigned *a, *b; int bf16; } Fragments;
+
+static float float_of(uint32_t bits)
+{
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+/* Element `i` of two bf16 a register, or of one tf32. */
+static float part(const unsigned *registers, int i, int bf16)
+{
+    return bf16 ? float_of(registers[i / 2] >> i % 2 * 16 << 16) : float_of(registers[i] & ~0x1fffu);
+}
+
+/* sums[16][8] += a[16][depth] * b[depth][8]: PTX's layouts of fragments. A lane's a has depths (lane % 4) * per and on of two rows, then
+ * those 4 * per later; of both its b has the same of one column. */
+static void multiply_all(Warp *w)
+{
+    int bf16 = ((const Fragments *)w->argument[0])->bf16, per = bf16 ? 2 : 1;
+    for (int i = 0; i < WARP; i++)
+        for (int s = 0; s < 4; s++) {
+            int row = i / 4 + s / 2 * 8, col = i % 4 * 2 + s % 2;
+            float *sum = &((const Fragments *)w->argument[i])->sums[s];
+            for (int depth = 0; depth < 8 * per; depth++) {
+                int lane = depth % (4 * per) / per, half = depth / (4 * per);
+                const Fragments *a = w->argument[row % 8 * 4 + lane], *b = w->argument[col * 4 + lane];
+                *sum += part(a->a, (half * 2 + row / 8) * per + depth % per, bf16) * part(b->b, half * per + depth % per, bf16);
+            }
+        }
+}
+
+void host_mma(float *sums, const unsigned *a, const unsigned *b, int bf16, int line_of_text);
+void host_mma(float *sums, const unsigned *a, const unsigned *b, int bf16, int line_of_text)
+{
+    Fragments f = {sums, a, b, bf16};
+    meet(&f, multiply_all, line_of_text);
+}
+
+/* ---- asynchronous copies ---- */
+void host_copy(void *to, const void *from, int bytes, int inside), host_copy_commit(void), host_copy_wait(int groups);
+
+void host_copy(void *to, const void *from, int bytes, int inside)
 {
     Fiber *f = &h.fiber[h.current];
-    check(to, sizeof *to, true, HERE);
+    size_t size = (size_t)bytes;
+    check_aligned(to, size, true, HERE);
     if (inside)
-        check(from, sizeof *from, false, HERE);
+        check_aligned(from, size, false, HERE);
     if ((size_t)((char *)to - (char *)shared) >= SHARED_MOST || f->n_copies == MOST_COPIES) {
         report("COPY: %s", f->n_copies == MOST_COPIES ? "too many are under way" : "not into shared memory");
         stop();
     }
-    memset(to, 0xff, sizeof *to);
-    f->copy[f->n_copies++] = (Copy){to, from, inside != 0, f->group, HERE};
+    memset(to, 0xff, size);
+    f->copy[f->n_copies++] = (Copy){to, from, size, inside != 0, f->group, HERE};
 }
 
 void host_copy_commit(void) { h.fiber[h.current].group++; }
@@ -389,8 +459,11 @@ void host_copy_wait(int groups)
             f->copy[kept++] = *c;
             continue;
         }
-        check(c->to, sizeof *c->to, true, c->code);
-        *c->to = c->inside ? *c->from : 0;
+        check(c->to, c->bytes, true, c->code);
+        if (c->inside)
+            memcpy(c->to, c->from, c->bytes);
+        else
+            memset(c->to, 0, c->bytes);
     }
     f->n_copies = kept;
 }

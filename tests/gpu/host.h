@@ -29,10 +29,32 @@ float host_shuffle_xor(float value, int lane_mask, int line);
 #define __shfl_xor_sync(lanes, value, lane_mask) host_shuffle_xor(value, lane_mask, __LINE__)
 
 /* Asynchronous copies: the destination holds NaN until they are waited for. */
-void host_copy(float *to, const float *from, int inside);
+void host_copy(void *to, const void *from, int bytes, int inside);
 void host_copy_commit(void);
 void host_copy_wait(int groups);
-#define cp_async4(to, from, inside) host_copy(to, from, inside)
+#define cp_async4(to, from, inside) host_copy(to, from, 4, inside)
+#define cp_async8(to, from, inside) host_copy(to, from, 8, inside)
+#define cp_async16(to, from, inside) host_copy(to, from, 16, inside)
 #define CP_ASYNC_COMMIT() host_copy_commit()
 #define CP_ASYNC_WAIT(groups) host_copy_wait(groups)
+
+/* Tensor cores: operations of a warp, as PTX describes them. Sums are added in the order of the depth. */
+void host_ldmatrix(unsigned *to, const unsigned short *line, int turned, int line_of_text);
+void host_mma(float *sums, const unsigned *a, const unsigned *b, int bf16, int line_of_text);
+#define ldmatrix4(to, line) host_ldmatrix(to, line, 0, __LINE__)
+#define ldmatrix4_turned(to, line) host_ldmatrix(to, line, 1, __LINE__)
+#define mma_bf16(sums, a, b) host_mma(sums, a, b, 1, __LINE__)
+#define mma_tf32(sums, a, b) host_mma(sums, a, b, 0, __LINE__)
+
+/* To the nearest: bf16 ties to even, tf32 ties away from zero. */
+static inline unsigned short to_bf16(float x)
+{
+    unsigned bits = (unsigned)__float_as_int(x);
+    return x != x ? 0x7fff : (unsigned short)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+static inline unsigned to_tf32(float x)
+{
+    unsigned bits = (unsigned)__float_as_int(x);
+    return x != x ? bits : (bits + 0x1000) & ~0x1fffu;
+}
 #endif

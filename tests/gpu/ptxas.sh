@@ -35,11 +35,17 @@ if [ $all -eq 1 ]; then
         accepts "$(basename "$net"), a picture" "$net"
         accepts "$(basename "$net"), 32 pictures" "$net" --batch 32
         accepts "$(basename "$net"), a training step" "$net" --train --batch 32
+        for precision in tf32 bf16; do
+            accepts "$(basename "$net"), a picture in $precision" "$net" --precision $precision
+            accepts "$(basename "$net"), a training step in $precision" "$net" --train --batch 32 --precision $precision
+        done
     done
 else
     accepts "LeNet-5, 32 pictures" "$examples/lenet.cnn" --batch 32
     accepts "LeNet-5, a training step" "$examples/lenet.cnn" --train
     accepts "MobileNetV1, a picture" "$examples/mobilenet.cnn"
     accepts "ResNet-18, a picture" "$examples/resnet18.cnn"
+    accepts "ResNet-18, a picture in tf32" "$examples/resnet18.cnn" --precision tf32
+    accepts "CIFAR VGG, a training step in bf16" "$examples/cifar_vgg.cnn" --train --precision bf16
 fi
 [ $bad = 0 ]

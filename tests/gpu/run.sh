@@ -82,6 +82,33 @@ images=$data/t10k-images-idx3-ubyte.gz
 check "run on the CPU" "$cnnc" run net.cnn --weights g.safetensors --input "$images" -o c.npy
 status "run on a GPU, batches with a rest" 0 "largest absolute error" "$cnnc" verify net.cnn --weights g.safetensors --input "$images" --expect c.npy --batch 64 --device cuda
 
+# ---- tensor cores: wide enough a net to be products of matrices ----
+cat >wide.cnn <<END
+input(1, 28, 28)
+normalize("auto")
+Conv2d(_, 24, 5, stride=3), BatchNorm2d, ReLU, Conv2d(_, 200, 3), ReLU, Conv2d(_, 200, 3), ReLU, Conv2d(_, 200, 3), Flatten, Linear(_, 10)
+train {
+    data = MNIST("few")
+    epochs = 1
+    batch_size = 8
+    optimizer = SGD(lr=0.01, momentum=0.9)
+    seed = 4
+}
+END
+check "a wide net on the CPU" "$cnnc" train wide.cnn -q -o wide.safetensors --log wc.jsonl --steps 2
+for precision in tf32 bf16; do
+    check "train in $precision" "$cnnc" train wide.cnn -q -o w.safetensors --log wg.jsonl --steps 2 --device cuda --precision $precision
+    check "its losses" sh -c 'paste wc.jsonl wg.jsonl | head -n 2 | awk "{ split(\$0, f, \"\\\"loss\\\": \"); d = f[2] - f[3]; if (!(d * d < 0.0025)) exit 1 } END { exit NR < 2 }"'
+    status "run and measure" 0 "GPU, precision $precision" "$cnnc" predict wide.cnn -v --weights wide.safetensors --device cuda --precision $precision "$pictures"
+done
+status "an error that bf16 has not" 1 "bf16 cannot do better" "$cnnc" predict wide.cnn --weights wide.safetensors --device cuda --precision bf16 --max-rel-err 1e-7 "$pictures"
+check "a program in tf32" "$cnnc" build wide.cnn -q --weights wide.safetensors --device cuda --precision tf32 -o tf32
+status "passes its test" 0 "passed" ./tf32 --selftest
+status "tells its precision" 0 "^precision  f32, GPU tf32" ./tf32 --info
+status "tf32 on the CPU" 2 "belongs to GPUs" "$cnnc" run wide.cnn --input "$images" -o w.npy --precision tf32
+status "and when there is no GPU" 2 "belongs to GPUs" env CNNC_CUDA_DRIVER=/nonexistent.so "$cnnc" run wide.cnn --input "$images" -o w.npy --precision tf32 --device auto
+status "tensor cores have another peak" 0 "conv, bf16" "$cnnc" bench wide.cnn -q --device cuda --static --precision bf16
+
 # ---- programs: one file for both devices ----
 check "build a program" "$cnnc" build net.cnn -q --weights g.safetensors --device cuda -o app --inputs png,npy,idx --batch 3
 status "which runs on the GPU" 0 "GPU, test driver" ./app --selftest
@@ -111,7 +138,6 @@ check "the text of a trainer" "$cnnc" build net.cnn -q --trainer --emit cuda -o 
 check "has the step and the feed" grep -q "cnnc_feed(" step.cu
 status "a GPU too old" 2 "the oldest GPU is sm_80" "$cnnc" build net.cnn -q --gpu sm_70 -o x
 status "no GPU's name" 2 "not 'h100'" "$cnnc" build net.cnn -q --gpu h100 -o x
-status "a precision that GPUs have not yet" 2 "not implemented yet" "$cnnc" build net.cnn -q --device cuda --precision bf16 -o x
 status "a library for GPUs" 2 "for the CPU" "$cnnc" build net.cnn -q --device cuda --emit shared -o x.so
 
 # ---- bench ----

@@ -91,4 +91,14 @@ static inline EmitTarget gpu_emit_target(int sm)
     return t;
 }
 
+/* Tolerances follow from the format: operands keep 11 bits in tf32, 8 in bf16, of float32's 24. */
+static inline EmitTarget gpu_emit_target_in(int sm, Precision precision)
+{
+    static const double looser[] = {[PRECISION_F32] = 1, [PRECISION_TF32] = 50, [PRECISION_BF16] = 400};
+    EmitTarget t = gpu_emit_target(sm);
+    t.options.precision = precision;
+    t.looser = looser[precision];
+    return t;
+}
+
 #endif

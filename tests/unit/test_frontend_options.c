@@ -58,7 +58,7 @@ static void test_refusals(void **state)
         {"m --device gpu", CMD_CHECK, "--device cannot be 'gpu'", NULL},
         {"m --no-shape", CMD_CHECK, "unknown option '--no-shape'", NULL},
         {"m --precision bf61", CMD_RUN, "--precision cannot be 'bf61'", "did you mean bf16?"},
-        {"m --precision tf32", CMD_RUN, "--precision tf32 belongs to GPUs", "on a CPU: --precision bf16"},
+        {"m --precision tf32", CMD_RUN, "--precision tf32 belongs to GPUs", "--device cuda, or on a CPU --precision bf16"},
         {"m --weights-precision bf16", CMD_TRAIN, "--weights-precision is an option of another command", NULL},
         {"m -z", CMD_CHECK, "unknown option '-z'", NULL},
     };

@@ -41,6 +41,38 @@ static void test_products(void **unused)
     }
 }
 
+static void *count_and_load(Arena *a, Program *p, const EmitTarget *t, const char *net, const CnncModel **model)
+{
+    GpuLoaded *l = gpu_load(a, p, t, net, model);
+    for (int i = 0; i < l->text.gpu->step->n_launches; i++)
+        *(int *)(uintptr_t)t->ctx += l->text.gpu->step->launches[i].products != CNNC_PRODUCTS_F32;
+    return l;
+}
+
+/* By tensor cores, in all three directions. The nets are smooth: a rounding never turns a gradient off. */
+static void test_tensor_cores(void **unused)
+{
+    (void)unused;
+    static const struct { const char *net; int64_t c, h, w, batch; } wide[] = {
+        {"conv out=40 k=3 p=1; bn; act Tanh; conv out=36 k=3 s=2 p=1; bn; act SiLU; flatten; linear out=20", 17, 12, 11, 5},
+        {"conv out=48 k=5 p=2; res{conv out=48 k=1; act SiLU}{}; conv out=32 k=3 d=2 p=2 g=2; aavg; flatten; linear out=7", 8, 15, 19, 3},
+        {"conv out=24 k=1; bn; act Tanh; avgpool k=2; conv out=16 k=3; act SiLU; aavg; flatten; linear out=3", 2, 72, 74, 2},
+        {"flatten; linear out=200; act Tanh; linear out=70; act Sigmoid; linear out=10", 30, 13, 29, 37},
+        {"conv out=136 k=1; avgpool k=2; conv out=24 k=3 s=2; flatten; linear out=5", 144, 12, 9, 4},
+    };
+    for (size_t i = 0; i < 2 * ARRAY_LEN(wide); i++) {
+        Arena *a = arena_new();
+        EmitTarget t = gpu_emit_target_in(i % 3 ? 80 : 100, i % 2 ? PRECISION_BF16 : PRECISION_TF32);
+        Case c = {.net = wide[i / 2].net, .train = "train opt=sgd lr=0.05 momentum=0.9 wd=0.01", .input = shape_of(3, wide[i / 2].c, wide[i / 2].h, wide[i / 2].w)};
+        int products = 0;
+        t.load = count_and_load;
+        t.ctx = &products;
+        check_step(a, &c, &t, wide[i / 2].batch);
+        assert_true(products >= 3);
+        arena_free(a);
+    }
+}
+
 static void test_inference(void **unused)
 {
     (void)unused;
@@ -56,6 +88,6 @@ static void test_inference(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_inference), cmocka_unit_test(test_products), cmocka_unit_test(test_training)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_inference), cmocka_unit_test(test_products), cmocka_unit_test(test_tensor_cores), cmocka_unit_test(test_training)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,9 +5,10 @@
 
 #include "frontend/elaborate.h"
 
-static const struct { const char *name; bool step; } examples[] = {
-    {"lenet", true}, {"conv20", true}, {"simple_cnn", true}, {"tinyvgg", false}, {"cifar_vgg", false}, {"resnet18", false},
-    {"mobilenet", false}, {"mobilenetv2", false}, {"googlenet", false},
+static const struct { const char *name; bool step; Precision precision; } examples[] = {
+    {"lenet", true, PRECISION_F32}, {"conv20", true, PRECISION_F32}, {"simple_cnn", true, PRECISION_F32}, {"tinyvgg", false, PRECISION_F32},
+    {"cifar_vgg", false, PRECISION_F32}, {"cifar_vgg", false, PRECISION_BF16}, {"resnet18", false, PRECISION_F32}, {"resnet18", false, PRECISION_TF32},
+    {"mobilenet", false, PRECISION_F32}, {"mobilenetv2", false, PRECISION_F32}, {"googlenet", false, PRECISION_F32}, {"googlenet", false, PRECISION_BF16},
 };
 
 typedef struct { Arena *a; Source src; Diags diags; Module module; PassContext passes; } Net;
@@ -39,7 +40,8 @@ static void test_examples(void **unused)
         Net net = {.a = arena_new()};
         Case c = {.net = examples[i].name};
         load_net(&net, examples[i].name, 2);
-        check_eval_of(net.a, &c, passes_run(&net.passes, PIPELINE_EVAL), &t);
+        EmitTarget eval = gpu_emit_target_in(90, examples[i].precision);
+        check_eval_of(net.a, &c, passes_run(&net.passes, PIPELINE_EVAL), &eval);
         if (examples[i].step)
             check_steps_of(net.a, &c, &net.module.train, passes_run(&net.passes, PIPELINE_TRAIN), &t, 1);
         arena_free(net.a);

@@ -28,6 +28,17 @@ static const struct { const char *name, *body, *report; int blocks; } cases[] = 
      "if (threadIdx.x < 32) {\n __syncthreads();\n } else {\n __syncthreads();\n }", "DIVERGENT", 1},
     {"a warp operation that some lanes leave out", "float x = 1.0f; if (threadIdx.x % 2) x = __shfl_xor_sync(0xffffffffu, x, 1); out[threadIdx.x] = x;", "DIVERGENT", 1},
     {"a warp operation of all lanes", "out[threadIdx.x] = __shfl_xor_sync(0xffffffffu, in[threadIdx.x], 1);", NULL, 1},
+    {"a copy of four bytes to half a float", "cp_async4((char *)shared + 4 * threadIdx.x + 2, in + threadIdx.x, 1); CP_ASYNC_COMMIT(); CP_ASYNC_WAIT(0);", "MISALIGNED", 1},
+    {"a copy of sixteen bytes from any float", "cp_async16(shared + 4 * (threadIdx.x % 16), in + threadIdx.x, 1); CP_ASYNC_COMMIT(); CP_ASYNC_WAIT(0);", "MISALIGNED", 1},
+    {"lines of matrices",
+     "unsigned m[4]; ((unsigned *)shared)[threadIdx.x] = threadIdx.x; __syncthreads();\n"
+     "ldmatrix4(m, (unsigned short *)shared + threadIdx.x % 8 * 8); out[m[0] == threadIdx.x % 32 ? (int)threadIdx.x : -1000] = 1.0f;", NULL, 1},
+    {"a line of a matrix at any element",
+     "unsigned m[4]; shared[threadIdx.x] = 0; __syncthreads(); ldmatrix4(m, (unsigned short *)shared + threadIdx.x % 8 * 9); out[threadIdx.x] = m[0];", "MISALIGNED", 1},
+    {"matrices from device memory", "unsigned m[4]; ldmatrix4(m, (const unsigned short *)in); out[threadIdx.x] = m[0];", "LDMATRIX", 1},
+    {"a product of matrices that some lanes leave out",
+     "float s[4] = {0}; unsigned a[4] = {0}; if (threadIdx.x % 2) mma_bf16(s, a, a); out[threadIdx.x] = s[0];", "DIVERGENT", 1},
+    {"two halves of a word by two threads", "((unsigned short *)out)[threadIdx.x] = 1;", NULL, 1},
     {"four floats at an address for one", "*(float4 *)(out + 4 * threadIdx.x + 1) = *(const float4 *)(in + 4 * threadIdx.x);", "MISALIGNED", 1},
 };
 

@@ -121,7 +121,7 @@ static void occupancy_and_bounds(void **state)
     assert_int_equal(gpu_resident_blocks(h100, 32, 128, 100 << 10), 2);   /* shared memory */
     assert_int_equal(gpu_resident_blocks(a100, 32, 128, 100 << 10), 1);
     assert_int_equal(gpu_resident_blocks(h100, 16, 32, 0), 32);           /* blocks */
-    assert_true(gpu_bound(h100, 66.9e12, 0) == 1 && gpu_bound(h100, 1, 3.35e12) == 1);
+    assert_true(gpu_bound(h100, &(CnncGpuLaunch){.flops = 66.9e12}) == 1 && gpu_bound(h100, &(CnncGpuLaunch){.flops = 1, .bytes = 3.35e12}) == 1);
 }
 
 /* ---- the cache ---- */

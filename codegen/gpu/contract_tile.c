@@ -1,0 +1,209 @@
+/* The tile that a product of matrices is cut into, and how its operands get into shared memory.
+ * In: a Contract with its groups of axes and its precision. Out: tile, slices, loads, and the groups in the order that loads like best.
+ *
+ * The tile is the one of a fixed list with the least estimated time: what a step issues per thread, how many blocks a
+ * multiprocessor gets, what is computed past the edges. Products with few tiles and a long depth are cut along the depth as
+ * well; slices are fixed by the shape, and their sums are added in order.
+ *
+ * Loads. A copy takes up to 16 bytes where elements lie side by side along the innermost axis of a group, nothing guards that axis,
+ * and every other step through the buffer is a multiple of the copy. Which axis of a group is innermost is free, so the one is taken
+ * that allows the widest copies. Float32 products keep tiles [depth][row] whatever the load, mma.c reads both ways. */
+#include "codegen/gpu/code.h"
+
+#include <math.h>
+
+enum { STEPS_F32 = 8, STAGES = 4, LEAST_SLICE = 64, MOST_SLICES = 128, COPY_BYTES = 16, STEP_BYTES = 64 };
+/* Cycles of a thread: issuing four floats from shared memory, one asynchronous copy with its address; of a launch; per byte of
+ * partial sums for a multiprocessor. */
+#define COST_SHARED 4.0
+#define COST_COPY 18.0
+#define COST_LAUNCH 4000.0
+#define COST_BYTE 0.06
+/* Of a multiprocessor: float32 lanes, threads that hide latencies, bytes a cycle from shared memory. */
+enum { LANES = 128, BUSY_THREADS = 256, SHARED_BYTES = 128 };
+#define TENSOR_SHARE 0.6    /* of the tensor cores' peak, that mma.sync reaches */
+
+typedef struct { int32_t rows, cols, unit_rows, unit_cols; } TileShape;
+static const TileShape thread_shapes[] = {
+    {128, 128, 8, 8}, {128, 64, 8, 8}, {128, 64, 8, 4}, {64, 128, 8, 8}, {64, 64, 8, 4}, {64, 64, 4, 4}, {128, 32, 8, 4},
+    {128, 16, 4, 4}, {64, 32, 4, 4}, {32, 64, 4, 4}, {32, 128, 4, 8}, {64, 16, 4, 4}, {32, 32, 4, 4}, {128, 8, 4, 4}, {64, 8, 4, 4},
+};
+static const TileShape warp_shapes[] = {
+    {128, 128, 64, 32}, {128, 64, 32, 32}, {64, 128, 32, 32}, {64, 64, 32, 32}, {64, 64, 32, 16}, {128, 32, 32, 32}, {32, 128, 32, 32},
+    {64, 32, 32, 16}, {32, 64, 16, 32}, {32, 32, 16, 16}, {128, 16, 32, 16}, {64, 16, 16, 16}, {16, 64, 16, 16},
+};
+
+int32_t contract_element_bytes(const Contract *c) { return c->products == PRECISION_BF16 ? 2 : 4; }
+
+int32_t contract_copy_bytes(const Contract *c, const TileLoad *x) { return x->vector * contract_element_bytes(c); }
+
+int32_t contract_tile_elements(const Contract *c, const TileLoad *x, int32_t size) { return x->pitch * (x->depth_inside ? size : c->steps); }
+
+int32_t contract_shared_bytes(const Contract *c)
+{
+    return c->stages * contract_element_bytes(c) * (contract_tile_elements(c, &c->a_load, c->rows) + contract_tile_elements(c, &c->b_load, c->cols));
+}
+
+/* ---- loads ---- */
+static bool steps_by(const KernelList *l, const Kernel *k, AccessId at, int axis, int32_t vector)
+{
+    const Access *s = &k->access[at];
+    int64_t stride[MAX_RANK], offset = 0;
+    layout_strides(&l->buffers.at[s->buf], stride);
+    for (int d = 0; d < s->rank; d++) {
+        offset += stride[d] * s->dim[d].offset;
+        if (s->dim[d].coef[axis] && s->dim[d].guarded)
+            return false;
+    }
+    for (int a = 0; a < k->n_axes; a++)
+        if (a != axis && access_step(l, k, at, a) % vector)
+            return false;
+    return offset % vector == 0;
+}
+
+/* Elements of the widest copies of an operand along the group's innermost axis; 0: its elements must be rounded on the way. */
+static int32_t vector_along(const Contract *c, const KernelList *l, const Kernel *k, AccessId at, const AxisGroup *g)
+{
+    int32_t bytes = contract_element_bytes(c);
+    bool narrow = l->buffers.at[k->access[at].buf].dtype == DT_BF16;
+    if (narrow != (c->products == PRECISION_BF16))
+        return 0;
+    int axis = g->n ? g->axis[g->n - 1] : -1;
+    bool together = axis >= 0 && !k->axis[axis].batch && access_step(l, k, at, axis) == 1;
+    for (int32_t v = COPY_BYTES / bytes; together && v > 1; v /= 2)
+        if (k->axis[axis].extent % v == 0 && steps_by(l, k, at, axis, v))
+            return v;
+    return narrow ? 0 : 1;   /* a copy has four bytes at least */
+}
+
+/* How many elements lie together when threads walk along the group's innermost axis. */
+static double run_length(const KernelList *l, const Kernel *k, AccessId at, const AxisGroup *g)
+{
+    if (!g->n)
+        return 0;
+    int axis = g->axis[g->n - 1];
+    int64_t stride = access_stride(l, k, at, axis);
+    return stride ? (double)k->axis[axis].extent / (double)stride : 0;
+}
+
+/* The axis that lies side by side in `at` comes last. The batch stays first. */
+static AxisGroup turned(const KernelList *l, const Kernel *k, AccessId at, const AxisGroup *g)
+{
+    AxisGroup out = *g;
+    int n = 0, last = -1;
+    for (int i = 0; i < g->n; i++)
+        if (!k->axis[g->axis[i]].batch && access_step(l, k, at, g->axis[i]) == 1)
+            last = g->axis[i];
+    for (int i = 0; i < g->n && last >= 0; i++)
+        if (g->axis[i] != last)
+            out.axis[n++] = g->axis[i];
+    if (last >= 0)
+        out.axis[n] = (int8_t)last;
+    return out;
+}
+
+/* How at is best loaded, its own group of axes in the order that this needs. */
+static TileLoad best_load(const Contract *c, const KernelList *l, const Kernel *k, AccessId at, AxisGroup *own, const AxisGroup *depth)
+{
+    AxisGroup other = turned(l, k, at, own);
+    int32_t along = vector_along(c, l, k, at, depth), plain = vector_along(c, l, k, at, own), moved = vector_along(c, l, k, at, &other);
+    if (c->products == PRECISION_F32)
+        along = 1;
+    if (moved > plain && moved > along) {
+        *own = other;
+        plain = moved;
+    }
+    bool by_depth = along != plain ? along > plain : run_length(l, k, at, depth) > run_length(l, k, at, own);
+    return (TileLoad){.along_depth = by_depth, .depth_inside = by_depth && c->products != PRECISION_F32, .vector = by_depth ? along : plain};
+}
+
+static void choose_loads(Contract *c, const KernelList *l, const Kernel *k)
+{
+    const AxisGroup depths[] = {c->depth, turned(l, k, c->a, &c->depth), turned(l, k, c->b, &c->depth)};
+    Contract best = {0};
+    for (size_t i = 0; i < ARRAY_LEN(depths); i++) {
+        Contract now = *c;
+        now.depth = depths[i];
+        now.a_load = best_load(&now, l, k, now.a, &now.row, &now.depth);
+        now.b_load = best_load(&now, l, k, now.b, &now.col, &now.depth);
+        if (i == 0 || now.a_load.vector + now.b_load.vector > best.a_load.vector + best.b_load.vector)
+            best = now;
+    }
+    *c = best;
+}
+
+/* Float32: threads write and read neighbours. Fragments of bf16: eight lines of 16 bytes, which an odd number of them apart lie in all
+ * banks; of tf32: four lines of eight floats 8 or 24 apart, or eight lines of four floats 4 or 20 apart, modulo 32. */
+static void set_pitch(const Contract *c, TileLoad *x, int32_t size)
+{
+    int32_t pad = c->products == PRECISION_BF16 ? 8 : c->products == PRECISION_TF32 && !x->depth_inside ? 8 : 4;
+    x->pitch = (x->depth_inside ? c->steps : size) + pad;
+}
+
+/* ---- tiles ---- */
+static double up(double x, double to) { return ceil(x / to) * to; }
+
+static int32_t shape_threads(const Contract *c, const TileShape *s)
+{
+    return s->rows / s->unit_rows * (s->cols / s->unit_cols) * (c->products == PRECISION_F32 ? 1 : GPU_WARP);
+}
+
+static double copies(const TileLoad *x, double elements) { return elements / (x->vector ? x->vector : 1); }
+
+/* Cycles of a multiprocessor's threads for one step of a block. */
+static double step_cycles(const Contract *c, const TileShape *s, const GpuTarget *t)
+{
+    double loads = COST_COPY * (copies(&c->a_load, s->rows) + copies(&c->b_load, s->cols)) * c->steps;
+    if (c->products == PRECISION_F32)
+        return ((s->rows * s->cols + COST_SHARED * s->rows * s->cols / 4 * (1.0 / s->unit_rows + 1.0 / s->unit_cols)) * c->steps + loads) / LANES;
+    double macs = (double)s->rows * s->cols * c->steps / (TENSOR_SHARE * t->macs[c->products]);
+    double reads = (double)s->rows * s->cols * (1.0 / s->unit_rows + 1.0 / s->unit_cols) * c->steps * contract_element_bytes(c) / SHARED_BYTES;
+    return (macs > reads ? macs : reads) + loads / LANES;
+}
+
+/* Estimated cycles on t with `slices` slices. */
+static double cost(const Contract *c, const TileShape *s, int slices, const GpuTarget *t)
+{
+    double threads = shape_threads(c, s);
+    double blocks = up((double)c->row.extent, s->rows) / s->rows * up((double)c->col.extent, s->cols) / s->cols * (double)c->both.extent * slices;
+    double steps = up(ceil((double)c->depth.extent / slices), c->steps) / c->steps;
+    double per_processor = ceil(blocks / t->multiprocessors), busy = per_processor * threads;
+    double cycles = per_processor * steps * step_cycles(c, s, t) * (busy < BUSY_THREADS ? BUSY_THREADS / busy : 1);
+    double sums = (double)c->row.extent * (double)c->col.extent * (double)c->both.extent;
+    return cycles + (slices > 1 ? COST_LAUNCH + COST_BYTE * 8 * sums * slices / t->multiprocessors : 0);
+}
+
+static const TileShape *choose_shape(Contract *c, const GpuTarget *t)
+{
+    bool by_threads = c->products == PRECISION_F32;
+    const TileShape *shapes = by_threads ? thread_shapes : warp_shapes, *found = NULL;
+    size_t n = by_threads ? ARRAY_LEN(thread_shapes) : ARRAY_LEN(warp_shapes);
+    double best = INFINITY;
+    for (size_t i = 0; i < n; i++)
+        for (int slices = 1; slices <= MOST_SLICES; slices *= 2) {
+            double now = cost(c, &shapes[i], slices, t);
+            if (now >= best || (slices > 1 && c->depth.extent / slices < LEAST_SLICE))
+                continue;
+            best = now;
+            found = &shapes[i];
+            c->slices = slices;
+        }
+    return found;
+}
+
+void contract_choose_tile(Contract *c, const KernelList *l, const Kernel *k, const GpuTarget *t)
+{
+    c->stages = STAGES;
+    c->steps = c->products == PRECISION_F32 ? STEPS_F32 : STEP_BYTES / contract_element_bytes(c);
+    choose_loads(c, l, k);
+    const TileShape *s = choose_shape(c, t);
+    c->rows = s->rows;
+    c->cols = s->cols;
+    c->unit_rows = s->unit_rows;
+    c->unit_cols = s->unit_cols;
+    c->threads = shape_threads(c, s);
+    set_pitch(c, &c->a_load, c->rows);
+    set_pitch(c, &c->b_load, c->cols);
+    c->slice_depth = ((c->depth.extent + c->slices - 1) / c->slices + c->steps - 1) / c->steps * c->steps;
+    c->slices = (int32_t)((c->depth.extent + c->slice_depth - 1) / c->slice_depth);
+}

@@ -1,0 +1,167 @@
+/* All that is known of tensor cores: sums of products of tf32 and bf16 by mma.sync.
+ * In: tiles of both operands in shared memory, [row][depth] or [depth][row], of floats (tf32) or bf16. Out: float32 sums.
+ *
+ * A warp has a tile of unit_rows x unit_cols sums as fragments of 16 x 8, four sums a lane: rows lane / 4 and lane / 4 + 8, columns
+ * lane % 4 * 2 and the next. One instruction adds the products of 8 depths of tf32, or 16 of bf16:
+ *
+ *     tf32  m16n8k8    a: row lane / 4 (+ 8), depth lane % 4 (+ 4)      b: column lane / 4, depth lane % 4 (+ 4)
+ *     bf16  m16n8k16   the same with pairs of depths: lane % 4 * 2 and the next (+ 8)
+ *
+ * Fragments of bf16 come by ldmatrix: each lane names a line of 16 bytes, and 8 x 8 elements are dealt to the lanes, turned when
+ * lines run along rows. Lines lie an odd number of 16 bytes apart, so that eight of them fill all banks. Floats are read one by one,
+ * and rounded to tf32 (to the nearest) on the way; contract_tile.c pads their lines for that. */
+#include "codegen/gpu/contract.h"
+
+const char mma_prelude[] =
+    "\n"
+    "// Values stored in 16 bits: the upper half of a float, rounded to the nearest, ties to even.\n"
+    "typedef unsigned short bf16;\n"
+    "static __device__ __forceinline__ float from_bf16(bf16 x) { return __int_as_float((int)((unsigned)x << 16)); }\n"
+    "\n"
+    "#ifndef CNNC_HOST\n"
+    "static __device__ __forceinline__ bf16 to_bf16(float x)\n"
+    "{\n"
+    "    bf16 y;\n"
+    "    asm(\"cvt.rn.bf16.f32 %0, %1;\" : \"=h\"(y) : \"f\"(x));\n"
+    "    return y;\n"
+    "}\n"
+    "\n"
+    "// The bits of a float rounded to 10 bits of mantissa.\n"
+    "static __device__ __forceinline__ unsigned to_tf32(float x)\n"
+    "{\n"
+    "    unsigned y;\n"
+    "    asm(\"cvt.rna.tf32.f32 %0, %1;\" : \"=r\"(y) : \"f\"(x));\n"
+    "    return y;\n"
+    "}\n"
+    "\n"
+    "// Four matrices of 8 x 8 bf16: lane i names line i % 8 of matrix i / 8, and gets of each elements 2 * (i % 4) and the next of line i / 4.\n"
+    "static __device__ __forceinline__ void ldmatrix4(unsigned *to, const bf16 *line)\n"
+    "{\n"
+    "    asm volatile(\"ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\"\n"
+    "                 : \"=r\"(to[0]), \"=r\"(to[1]), \"=r\"(to[2]), \"=r\"(to[3]) : \"r\"((unsigned)__cvta_generic_to_shared(line)) : \"memory\");\n"
+    "}\n"
+    "\n"
+    "// The same turned: of each matrix element i / 4 of lines 2 * (i % 4) and the next.\n"
+    "static __device__ __forceinline__ void ldmatrix4_turned(unsigned *to, const bf16 *line)\n"
+    "{\n"
+    "    asm volatile(\"ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];\"\n"
+    "                 : \"=r\"(to[0]), \"=r\"(to[1]), \"=r\"(to[2]), \"=r\"(to[3]) : \"r\"((unsigned)__cvta_generic_to_shared(line)) : \"memory\");\n"
+    "}\n"
+    "\n"
+    "// sums[16][8] += a[16][16] * b[16][8], of bf16; a[16][8] * b[8][8], of tf32. All lanes together.\n"
+    "static __device__ __forceinline__ void mma_bf16(float *sums, const unsigned *a, const unsigned *b)\n"
+    "{\n"
+    "    asm volatile(\"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};\"\n"
+    "                 : \"+f\"(sums[0]), \"+f\"(sums[1]), \"+f\"(sums[2]), \"+f\"(sums[3])\n"
+    "                 : \"r\"(a[0]), \"r\"(a[1]), \"r\"(a[2]), \"r\"(a[3]), \"r\"(b[0]), \"r\"(b[1]));\n"
+    "}\n"
+    "\n"
+    "static __device__ __forceinline__ void mma_tf32(float *sums, const unsigned *a, const unsigned *b)\n"
+    "{\n"
+    "    asm volatile(\"mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};\"\n"
+    "                 : \"+f\"(sums[0]), \"+f\"(sums[1]), \"+f\"(sums[2]), \"+f\"(sums[3])\n"
+    "                 : \"r\"(a[0]), \"r\"(a[1]), \"r\"(a[2]), \"r\"(a[3]), \"r\"(b[0]), \"r\"(b[1]));\n"
+    "}\n"
+    "#endif\n"
+    "\n"
+    "// Fragments of a tile at its corner: of a 16 rows, of b 16 columns (two fragments); 16 depths of bf16, 8 of tf32. A line of the\n"
+    "// tile runs along the depth, or (turned) along rows or columns.\n"
+    "static __device__ __forceinline__ void bf16_a(unsigned *to, const bf16 *tile, int pitch)\n"
+    "{\n"
+    "    ldmatrix4(to, tile + threadIdx.x % 16 * pitch + threadIdx.x / 16 % 2 * 8);\n"
+    "}\n"
+    "static __device__ __forceinline__ void bf16_a_turned(unsigned *to, const bf16 *tile, int pitch)\n"
+    "{\n"
+    "    ldmatrix4_turned(to, tile + (threadIdx.x % 8 + threadIdx.x / 16 % 2 * 8) * pitch + threadIdx.x / 8 % 2 * 8);\n"
+    "}\n"
+    "static __device__ __forceinline__ void bf16_b(unsigned *to, const bf16 *tile, int pitch)\n"
+    "{\n"
+    "    ldmatrix4(to, tile + (threadIdx.x % 8 + threadIdx.x / 16 % 2 * 8) * pitch + threadIdx.x / 8 % 2 * 8);\n"
+    "}\n"
+    "static __device__ __forceinline__ void bf16_b_turned(unsigned *to, const bf16 *tile, int pitch)\n"
+    "{\n"
+    "    ldmatrix4_turned(to, tile + threadIdx.x % 16 * pitch + threadIdx.x / 16 % 2 * 8);\n"
+    "}\n"
+    "static __device__ __forceinline__ void tf32_a(unsigned *to, const float *tile, int pitch)\n"
+    "{\n"
+    "    const float *at = tile + threadIdx.x % 32 / 4 * pitch + threadIdx.x % 4;\n"
+    "    to[0] = to_tf32(at[0]);\n"
+    "    to[1] = to_tf32(at[8 * pitch]);\n"
+    "    to[2] = to_tf32(at[4]);\n"
+    "    to[3] = to_tf32(at[8 * pitch + 4]);\n"
+    "}\n"
+    "static __device__ __forceinline__ void tf32_a_turned(unsigned *to, const float *tile, int pitch)\n"
+    "{\n"
+    "    const float *at = tile + threadIdx.x % 4 * pitch + threadIdx.x % 32 / 4;\n"
+    "    to[0] = to_tf32(at[0]);\n"
+    "    to[1] = to_tf32(at[8]);\n"
+    "    to[2] = to_tf32(at[4 * pitch]);\n"
+    "    to[3] = to_tf32(at[4 * pitch + 8]);\n"
+    "}\n"
+    "static __device__ __forceinline__ void tf32_b(unsigned *to, const float *tile, int pitch)\n"
+    "{\n"
+    "    const float *at = tile + threadIdx.x % 32 / 4 * pitch + threadIdx.x % 4;\n"
+    "    to[0] = to_tf32(at[0]);\n"
+    "    to[1] = to_tf32(at[4]);\n"
+    "    to[2] = to_tf32(at[8 * pitch]);\n"
+    "    to[3] = to_tf32(at[8 * pitch + 4]);\n"
+    "}\n"
+    "static __device__ __forceinline__ void tf32_b_turned(unsigned *to, const float *tile, int pitch)\n"
+    "{\n"
+    "    const float *at = tile + threadIdx.x % 4 * pitch + threadIdx.x % 32 / 4;\n"
+    "    to[0] = to_tf32(at[0]);\n"
+    "    to[1] = to_tf32(at[4 * pitch]);\n"
+    "    to[2] = to_tf32(at[8]);\n"
+    "    to[3] = to_tf32(at[4 * pitch + 8]);\n"
+    "}\n";
+
+const char mma_row[] = "first_row + warp_row + row_at / 2 * 16 + row_at % 2 * 8 + threadIdx.x % 32 / 4";
+const char mma_col[] = "first_col + warp_col + col_at / 2 * 8 + threadIdx.x % 4 * 2 + col_at % 2";
+const char mma_sum[] = "sums[row_at / 2][col_at / 2][row_at % 2 * 2 + col_at % 2]";
+
+int32_t mma_thread_rows(const Contract *x) { return x->unit_rows / 8; }
+int32_t mma_thread_cols(const Contract *x) { return x->unit_cols / 4; }
+
+static int32_t depth_of_one(const Contract *x) { return x->products == PRECISION_BF16 ? 16 : 8; }
+
+void mma_begin(Code *c, const Contract *x)
+{
+    int32_t down = x->rows / x->unit_rows;
+    cu_line(c, "const int warp_row = threadIdx.x / 32 %% %d * %d, warp_col = threadIdx.x / %d * %d;", down, x->unit_rows, 32 * down, x->unit_cols);
+    cu_line(c, "float sums[%d][%d][4] = {{{0.0f}}};   // of a warp: fragments of 16 x 8", x->unit_rows / 16, x->unit_cols / 8);
+}
+
+/* `count` loads of 16 rows or columns each. */
+static void emit_fragments(Code *c, const Contract *x, const Operand *o, int32_t count)
+{
+    const char *kind = x->products == PRECISION_BF16 ? "bf16" : "tf32";
+    bool inside = o->load->depth_inside;
+    cu_line(c, "#pragma unroll");
+    cu_line(c, "for (int i = 0; i < %d; i++)", count);
+    cu_line(c, "    %s_%s%s(%s_part[i], %s_now + i * %d + depth%s, %d);", kind, o->name, inside ? "" : "_turned", o->name, o->name,
+            inside ? 16 * o->load->pitch : 16, inside ? "" : arena_printf(c->arena, " * %d", o->load->pitch), o->load->pitch);
+}
+
+static void emit_now(Code *c, const Contract *x, const Operand *o)
+{
+    cu_line(c, "const %s *%s_now = %s_tile + step %% %d * %d + warp_%s%s;", contract_element_type(x), o->name, o->name, x->stages,
+            contract_tile_elements(x, o->load, o->size), o->index, o->load->depth_inside ? arena_printf(c->arena, " * %d", o->load->pitch) : "");
+}
+
+void mma_sums(Code *c, const Contract *x)
+{
+    const Operand a = contract_operand(x, false), b = contract_operand(x, true);
+    emit_now(c, x, &a);
+    emit_now(c, x, &b);
+    cu_line(c, "#pragma unroll");
+    cu_open(c, "for (int depth = 0; depth < %d; depth += %d)", x->steps, depth_of_one(x));
+    cu_line(c, "unsigned a_part[%d][4], b_part[%d][4];", x->unit_rows / 16, x->unit_cols / 16);
+    emit_fragments(c, x, &a, x->unit_rows / 16);
+    emit_fragments(c, x, &b, x->unit_cols / 16);
+    cu_line(c, "#pragma unroll");
+    cu_line(c, "for (int i = 0; i < %d; i++)", x->unit_rows / 16);
+    cu_line(c, "#pragma unroll");
+    cu_line(c, "    for (int j = 0; j < %d; j++)", x->unit_cols / 8);
+    cu_line(c, "        mma_%s(sums[i][j], a_part[i], &b_part[j / 2][j %% 2 * 2]);", x->products == PRECISION_BF16 ? "bf16" : "tf32");
+    cu_close(c);
+}

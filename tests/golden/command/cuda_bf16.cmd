@@ -1,0 +1,1 @@
+build ../cuda/product.cnn -q --dump cuda --device cuda --precision bf16
