@@ -1,7 +1,7 @@
 /* artifacts.c: object + constants + runtime -> executable, library or one linked object.
  * In: ArtifactJob. Out: the file, or an ArtifactError.
- * Relies on: a C compiler driver for linking (`cc`), `ar` for archives, the runtime's archives. Leaves: the
- * file complete under its name, or nothing.
+ * Relies on: a C compiler driver for linking (`cc`; for another machine its cross compiler), `ar` for archives, the runtime's
+ * archives (artifacts_runtime.c). Leaves: the file complete under its name, or nothing.
  * Idea: the constants are an object of their own that defines SYMBOL_consts, aligned to 64 (artifacts_elf.c):
  *
  *   exe, trainer    cc  code.o weights.o main.a program.a [png jpeg] z m, cnnc_model = SYMBOL_model, unused sections dropped;
@@ -19,7 +19,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef struct {
     Arena *a;
@@ -41,8 +40,28 @@ static void arg_start(Linker *l, const char *program)
 
 static const char *compiler(const Linker *l)
 {
-    const char *env = getenv("CC");
-    return l->job->cc ? l->job->cc : env && *env && !strchr(env, ' ') ? env : "cc";
+    const char *env = getenv("CC"), *tools = l->job->tools;
+    return l->job->cc ? l->job->cc : env && *env && !strchr(env, ' ') ? env : tools ? arena_printf(l->a, "%s-gcc", tools) : "cc";
+}
+
+/* "ar", or that of another machine. */
+static const char *tool(const Linker *l, const char *name) { return l->job->tools ? arena_printf(l->a, "%s-%s", l->job->tools, name) : name; }
+
+/* Debian's package of a cross compiler: gcc-x86-64-linux-gnu. */
+static const char *compiler_package(const Linker *l)
+{
+    char *package = arena_printf(l->a, l->job->tools ? "gcc-%s" : "gcc", l->job->tools);
+    for (char *c = package; *c; c++)
+        *c = *c == '_' ? '-' : *c;
+    return package;
+}
+
+/* What may be wrong when the linker fails, by what it said. */
+static const char *link_help(const Linker *l, const char *output)
+{
+    if (strstr(output, "cannot find -l"))
+        return "\ninstall the static libraries (Debian: apt install libpng-dev libjpeg-dev zlib1g-dev) or leave readers out with --inputs";
+    return l->job->tools ? arena_printf(l->a, "\nthe compiler (%s-gcc, or what CC names) must be one for %s", l->job->tools, l->job->tools) : "";
 }
 
 static bool run(Linker *l)
@@ -54,10 +73,10 @@ static bool run(Linker *l)
     if (status == 0)
         return true;
     if (status < 0)
-        return artifact_fail(l->a, l->e, 3, "cannot run '%s', which makes '%s': %s; install a C compiler (Debian: apt install gcc)", program,
-                             l->job->out, strerror(errno));
-    const char *help = strstr(output, "cannot find -l") ? "\ninstall the static libraries (Debian: apt install libpng-dev libjpeg-dev zlib1g-dev) or leave readers out with --inputs" : "";
-    return artifact_fail(l->a, l->e, 70, "'%s' could not make '%s' (exit status %d):\n%s%s", program, l->job->out, status, output, help);
+        return artifact_fail(l->a, l->e, 3, "cannot run '%s', which makes '%s': %s; install a C compiler (Debian: apt install %s)", program,
+                             l->job->out, strerror(errno), compiler_package(l));
+    return artifact_fail(l->a, l->e, 70, "'%s' could not make '%s' (exit status %d):\n%s%s", program, l->job->out, status, output,
+                         link_help(l, output));
 }
 
 /* ---- one recipe each ---- */
@@ -74,49 +93,21 @@ static bool link_parts(Linker *l, const char *const *options, const char *result
     return run(l);
 }
 
-/* Where the runtime's archives are: beside this program (a build folder) or in ../lib/cnnc (an installation). */
-static const char *runtime_dir(Arena *a)
-{
-    char self[4096];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (n <= 0)
-        return NULL;
-    self[n] = '\0';
-    char *slash = strrchr(self, '/');
-    if (slash)
-        *slash = '\0';
-    static const char *const places[] = {"", "/../lib/cnnc"};
-    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
-        const char *dir = arena_printf(a, "%s%s", self, places[i]);
-        if (access(arena_printf(a, "%s/libcnnc_program.a", dir), R_OK) == 0)
-            return dir;
-    }
-    return NULL;
-}
-
-/* Where the runtime's archives are; NULL: nowhere, which is told. */
-static const char *find_runtime(Linker *l)
-{
-    const char *dir = l->job->runtime_dir ? l->job->runtime_dir : runtime_dir(l->a);
-    if (!dir)
-        artifact_fail(l->a, l->e, 3, "cannot find the runtime (libcnnc_program.a) beside cnnc or in ../lib/cnnc");
-    return dir;
-}
-
 /* The pool of threads becomes a part of l->code. */
 static bool join_pool(Linker *l)
 {
-    const char *dir = find_runtime(l), *joined = temp_file(l->a, &l->temp, arena_printf(l->a, "%s_threads.o", l->job->program->symbol));
-    if (!dir)
+    Runtime r;
+    const char *joined = temp_file(l->a, &l->temp, arena_printf(l->a, "%s_threads.o", l->job->program->symbol));
+    if (!runtime_find(l->a, l->job, &r, l->e))
         return false;
-    const char *const words[] = {compiler(l), "-r", "-nostdlib", "-o", joined, l->code, arena_printf(l->a, "%s/libcnnc_library_main.a", dir),
-                                 arena_printf(l->a, "%s/libcnnc_program.a", dir)};
+    const char *const words[] = {compiler(l), "-r", "-nostdlib", "-o", joined, l->code, arena_printf(l->a, "%s/libcnnc_library_main.a", r.dir),
+                                 arena_printf(l->a, "%s/libcnnc_program.a", r.dir)};
     l->argv.len = 0;
     for (size_t i = 0; i < ARRAY_LEN(words); i++)
         arg(l, words[i]);
     if (!run(l))
         return false;
-    arg_start(l, "objcopy");
+    arg_start(l, tool(l, "objcopy"));
     arg(l, "--localize-hidden");
     arg(l, joined);
     l->code = joined;
@@ -148,7 +139,7 @@ static bool link_shared(Linker *l, const char *result)
 
 static bool make_archive(Linker *l, const char *result)
 {
-    arg_start(l, "ar");
+    arg_start(l, tool(l, "ar"));
     arg(l, "rcs");
     arg(l, result);
     arg(l, l->code);
@@ -159,8 +150,8 @@ static bool make_archive(Linker *l, const char *result)
 
 static bool link_program(Linker *l, bool trainer, const char *result)
 {
-    const char *dir = find_runtime(l);
-    if (!dir)
+    Runtime r;
+    if (!runtime_find(l->a, l->job, &r, l->e))
         return false;
     arg_start(l, compiler(l));
     arg(l, "-o");
@@ -180,13 +171,15 @@ static bool link_program(Linker *l, bool trainer, const char *result)
         arg(l, "-Wl,-u,image_decode_png");
     if (l->job->inputs & INPUT_JPEG)
         arg(l, "-Wl,-u,image_decode_jpeg");
-    arg(l, arena_printf(l->a, "%s/libcnnc_%s_main.a", dir, trainer ? "train" : "infer"));
-    arg(l, arena_printf(l->a, "%s/libcnnc_program.a", dir));
+    arg(l, arena_printf(l->a, "%s/libcnnc_%s_main.a", r.dir, trainer ? "train" : "infer"));
+    arg(l, arena_printf(l->a, "%s/libcnnc_program.a", r.dir));
     if (l->job->inputs & INPUT_PNG)
         arg(l, "-l:libpng.a");
     if (l->job->inputs & INPUT_JPEG)
         arg(l, "-l:libjpeg.a");
-    static const char *const rest[] = {"-l:libz.a", "-lm", "-pthread", "-pie", "-Wl,--gc-sections", "-Wl,-s", "-Wl,--as-needed", "-ldl", "-Wl,-z,noexecstack"};
+    if (r.zlib)
+        arg(l, "-l:libz.a");
+    static const char *const rest[] = {"-lm", "-pthread", "-pie", "-Wl,--gc-sections", "-Wl,-s", "-Wl,--as-needed", "-ldl", "-Wl,-z,noexecstack"};
     for (size_t i = 0; i < ARRAY_LEN(rest); i++)
         arg(l, rest[i]);
     return run(l);
@@ -196,7 +189,7 @@ static bool link_program(Linker *l, bool trainer, const char *result)
 static bool put_program(Linker *l, const Program *p, const void *object, size_t size, const char **code, const char **weights)
 {
     return temp_put(l->a, &l->temp, arena_printf(l->a, "%s.o", p->symbol), object, size, code, l->e) &&
-           (p->model.consts_bytes <= 0 || temp_put_weights(l->a, &l->temp, p, weights, l->e));
+           (p->model.consts_bytes <= 0 || temp_put_weights(l->a, &l->temp, p, l->job->machine, weights, l->e));
 }
 
 bool artifact_link(Arena *a, ArtifactKind kind, const ArtifactJob *job, ArtifactError *e)

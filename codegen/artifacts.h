@@ -19,11 +19,15 @@ typedef struct {
     const char *out;                           /* path of the file to make */
     unsigned inputs;                           /* INPUT_...; executables only */
     const char *runtime_dir;                   /* where libcnnc_program.a is; NULL: looked for beside this program */
-    const char *cc;                            /* NULL: $CC or "cc" */
+    const char *cc;                            /* NULL: $CC, "cc", or TOOLS-gcc */
+    const char *tools; int machine;            /* of CpuTarget: the machine that the object is for */
 } ArtifactJob;
 
 /* Links code, constants and, for EXE and TRAINER, the runtime into job->out. */
 bool artifact_link(Arena *a, ArtifactKind kind, const ArtifactJob *job, ArtifactError *e);
+
+/* Which of `inputs` an executable can have: the runtime for another machine has no decoder whose library was missing when it was built. */
+unsigned artifact_inputs(Arena *a, const char *tools, unsigned inputs);
 
 /* Text files beside a library. library: its path; only the file name is used. */
 bool artifact_write_header(Arena *a, const Program *p, const char *out, ArtifactError *e);

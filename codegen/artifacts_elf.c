@@ -1,5 +1,5 @@
 /* artifacts_elf.c: the constants as an object file, without an assembler in between.
- * In: bytes and a symbol. Out: a relocatable ELF file (x86-64) in the temporary folder.
+ * In: bytes and a symbol. Out: a relocatable ELF file in the temporary folder.
  * Relies on: nothing but the format. Leaves: one read-only section, aligned to 64, and one hidden global symbol.
  * Idea: 700 MB of weights are written once and read once by the linker.
  *
@@ -17,14 +17,14 @@ typedef Elf64_Ehdr Head;
 _Static_assert(sizeof(Head) == 64, "the weights after the header start on a multiple of 64");
 typedef struct { Elf64_Sym none, consts; } Symbols;
 
-static void fill_header(Head *h, uint64_t sections_at)
+static void fill_header(Head *h, int machine, uint64_t sections_at)
 {
     memcpy(h->e_ident, ELFMAG, SELFMAG);
     h->e_ident[EI_CLASS] = ELFCLASS64;
     h->e_ident[EI_DATA] = ELFDATA2LSB;
     h->e_ident[EI_VERSION] = EV_CURRENT;
     h->e_type = ET_REL;
-    h->e_machine = EM_X86_64;
+    h->e_machine = (Elf64_Half)machine;
     h->e_version = EV_CURRENT;
     h->e_shoff = sections_at;
     h->e_ehsize = sizeof *h;
@@ -33,7 +33,7 @@ static void fill_header(Head *h, uint64_t sections_at)
     h->e_shstrndx = S_NAMES;
 }
 
-bool temp_put_weights(Arena *a, TempDir *t, const Program *p, const char **path, ArtifactError *e)
+bool temp_put_weights(Arena *a, TempDir *t, const Program *p, int machine, const char **path, ArtifactError *e)
 {
     size_t size = (size_t)p->model.consts_bytes;
     const char *names = arena_printf(a, "%c%s_consts", '.', p->symbol);
@@ -56,7 +56,7 @@ bool temp_put_weights(Arena *a, TempDir *t, const Program *p, const char **path,
         [S_STACK] = {.sh_name = N_STACK, .sh_type = SHT_PROGBITS, .sh_offset = end, .sh_addralign = 1},
     };
     Head head = {0};
-    fill_header(&head, sections_at);
+    fill_header(&head, machine, sections_at);
     static const char zeros[64];
     const TempPart parts[] = {{&head, sizeof head}, {p->model.consts, size}, {zeros, pad}, {&symbols, sizeof symbols}, {strings, names_size},
                               {section_names, sizeof section_names}, {zeros, (size_t)(sections_at - end)}, {s, sizeof s}};

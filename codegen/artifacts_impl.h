@@ -18,8 +18,11 @@ bool temp_put(Arena *a, TempDir *t, const char *name, const void *data, size_t s
 /* The same in pieces, one after the other. */
 typedef struct { const void *data; size_t size; } TempPart;
 bool temp_put_parts(Arena *a, TempDir *t, const char *name, const TempPart *parts, int n, const char **path, ArtifactError *e);
-/* artifacts_elf.c: an object that defines SYMBOL_consts. */
-bool temp_put_weights(Arena *a, TempDir *t, const Program *p, const char **path, ArtifactError *e);
+/* artifacts_elf.c: an object that defines SYMBOL_consts; machine: EM_... */
+bool temp_put_weights(Arena *a, TempDir *t, const Program *p, int machine, const char **path, ArtifactError *e);
+/* artifacts_runtime.c: what programs are linked with. */
+typedef struct { const char *dir; bool zlib; unsigned inputs; } Runtime;   /* inputs: pictures and arrays that it reads */
+bool runtime_find(Arena *a, const ArtifactJob *job, Runtime *out, ArtifactError *e);
 /* artifacts_text.c: C source of what makes `import NAME` find NAME.py although NAME.so lies beside it. */
 const char *python_entry_source(Arena *a, const Program *p);
 bool temp_move(Arena *a, const char *file, const char *out, ArtifactError *e);

@@ -385,31 +385,40 @@ static double tiles_cost(const Sched *s, Cut a, Cut b)
     return c;
 }
 
-/* Registers of one step: sums, the operand kept while the other one streams, one spare; a window of unrolled taps along a
- * tile axis keeps its neighbours too. */
-static bool fits(const Sched *s, int64_t ta, int64_t tb, int64_t taps_a, int64_t taps_b)
+/* Unrolled taps that slide along a tile axis, `stride` of them from one point to the next: neighbouring points share loads. */
+typedef struct { int64_t n, stride; } Taps;
+
+static Taps taps_along(const Sched *s, AccessId at, int axis)
 {
-    int64_t hold_a = ta + taps_a - 1, hold_b = tb + taps_b - 1;
-    int64_t hold = hold_a < hold_b ? hold_a : hold_b;
-    if (taps_a > 1)
-        hold = hold_a;
-    if (taps_b > 1)
-        hold = hold_b;
-    int64_t spare = s->t->registers > 16 ? 1 : 2;   /* LLVM loads a value or two before their turn */
-    return ta * tb + hold + spare <= s->t->registers;
+    for (int r = 0; r < s->k->n_axes && axis >= 0; r++)
+        if (s->n->unroll[r])
+            for (int d = 0; d < s->k->access[at].rank; d++) {
+                int32_t stride = s->k->access[at].dim[d].coef[axis];
+                if (s->k->access[at].dim[d].coef[r] && stride)
+                    return (Taps){s->k->axis[r].extent, stride < 0 ? -stride : stride};
+            }
+    return (Taps){1, 1};
 }
 
-/* Unrolled taps that slide along tile axis `axis` of access `at` (stride 1: neighbouring points share loads). */
-static int64_t taps_along(const Sched *s, AccessId at, int axis)
+/* Registers of t points of an operand and of the taps beside them. Where multiply-adds read memory, the points that strides leave out
+ * take no register. */
+static int64_t window(const Sched *s, int64_t t, Taps taps)
 {
-    if (axis < 0)
-        return 1;
-    for (int r = 0; r < s->k->n_axes; r++)
-        if (s->n->unroll[r])
-            for (int d = 0; d < s->k->access[at].rank; d++)
-                if (s->k->access[at].dim[d].coef[r] && s->k->access[at].dim[d].coef[axis])
-                    return s->k->axis[r].extent;
-    return 1;
+    return (t - 1) * ((s->t->load_store || s->t->products) && taps.stride < taps.n ? taps.stride : 1) + taps.n;
+}
+
+/* Registers of one step: sums, the operand kept while the other one streams, and spare ones; a window of unrolled taps along a
+ * tile axis keeps its neighbours too. */
+static bool fits(const Sched *s, int64_t ta, int64_t tb, Taps taps_a, Taps taps_b)
+{
+    int64_t hold_a = window(s, ta, taps_a), hold_b = window(s, tb, taps_b);
+    int64_t hold = hold_a < hold_b ? hold_a : hold_b;
+    if (taps_a.n > 1)
+        hold = hold_a;
+    if (taps_b.n > 1)
+        hold = hold_b;
+    int64_t spare = s->t->products ? 4 : s->t->load_store || s->t->registers <= 16 ? 2 : 1;   /* LLVM loads a value or two before their turn */
+    return ta * tb + hold + spare <= s->t->registers;
 }
 
 /* Does a tile of t points hold whole pairs, or a single point that is only read? */
@@ -443,7 +452,8 @@ static void tile_contraction(Sched *s)
     Nest *n = s->n;
     int aa = tile_axis(s, only(s, s->a, s->b), s->a), ab = tile_axis(s, only(s, s->b, s->a), s->b);
     int64_t ua = aa < 0 ? 1 : axis_units(s, aa), ub = ab < 0 ? 1 : axis_units(s, ab);
-    int64_t wa = taps_along(s, s->a, aa), wb = taps_along(s, s->b, ab), best_a = 1, best_b = 1;
+    Taps wa = taps_along(s, s->a, aa), wb = taps_along(s, s->b, ab);
+    int64_t best_a = 1, best_b = 1;
     int64_t fa = tiled_already(s, s->a), fb = tiled_already(s, s->b);
     double best = -1;
     int64_t max_a = most_points(s, s->a, aa, ub), max_b = most_points(s, s->b, ab, ua);

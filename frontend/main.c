@@ -65,7 +65,7 @@ static int print_version(void)
     const CpuBackend *backend = backend_open(a, &why);
     printf("cnnc %s\n", CNNC_VERSION);
     if (backend)
-        printf("CPU code: LLVM %s, x86-64\n", backend->llvm_version);
+        printf("CPU code: LLVM %s, x86-64 and aarch64\n", backend->llvm_version);
     else
         printf("CPU code: none (%s)\n", why);
     print_gpu_version(a);

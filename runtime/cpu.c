@@ -122,6 +122,41 @@ void cpu_name(char *out, size_t size)
     const char *start = text + strspn(text, " ");
     snprintf(out, size, "%s", *start ? start : "x86-64");
 }
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
+
+/* What Linux tells of an Arm CPU, by the names that LLVM gives the instructions. */
+static const struct { const char *name; unsigned long word, bit; } features_known[] = {
+    {"fp-armv8", AT_HWCAP, 1ul << 0}, {"neon", AT_HWCAP, 1ul << 1},      {"aes", AT_HWCAP, 1ul << 3},  {"crc", AT_HWCAP, 1ul << 7},
+    {"lse", AT_HWCAP, 1ul << 8},      {"fullfp16", AT_HWCAP, 1ul << 10}, {"rdm", AT_HWCAP, 1ul << 12}, {"dotprod", AT_HWCAP, 1ul << 20},
+    {"sve", AT_HWCAP, 1ul << 22},     {"i8mm", AT_HWCAP2, 1ul << 13},    {"bf16", AT_HWCAP2, 1ul << 14},
+};
+
+static bool has_feature(const char *name, size_t length)
+{
+    for (size_t i = 0; i < sizeof features_known / sizeof *features_known; i++)
+        if (strlen(features_known[i].name) == length && memcmp(features_known[i].name, name, length) == 0)
+            return (getauxval(features_known[i].word) & features_known[i].bit) != 0;
+    return true;
+}
+
+/* The part number that the cores' designers gave it: 0xd08 is a Cortex-A72. */
+void cpu_name(char *out, size_t size)
+{
+    FILE *f = fopen("/proc/cpuinfo", "re");
+    char line[256];
+    unsigned maker = 0, part = 0;
+    while (f && fgets(line, sizeof line, f)) {
+        const char *value = strchr(line, ':');
+        if (value && strncmp(line, "CPU implementer", 15) == 0)
+            sscanf(value + 1, "%x", &maker);
+        if (value && strncmp(line, "CPU part", 8) == 0)
+            sscanf(value + 1, "%x", &part);
+    }
+    if (f)
+        fclose(f);
+    snprintf(out, size, maker ? "aarch64, implementer 0x%02x, part 0x%03x" : "aarch64", maker, part);
+}
 #else
 static bool has_feature(const char *name, size_t length)
 {

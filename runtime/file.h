@@ -9,11 +9,7 @@
 typedef struct { uint8_t *at; size_t len; bool mapped; } FileBytes;
 
 bool file_read(const char *path, FileBytes *out, RtError *e);         /* maps regular files, reads pipes; refuses folders */
-#ifdef CNNC_WITHOUT_ZLIB
-#define file_read_gz file_read
-#else
 bool file_read_gz(const char *path, FileBytes *out, RtError *e);      /* the same, unpacking gzip when the bytes say so */
-#endif
 void file_free(FileBytes *f);                                         /* also of a zeroed FileBytes */
 bool file_exists(const char *path);                                   /* anything readable of that name */
 bool file_is_folder(const char *path);

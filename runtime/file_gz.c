@@ -1,9 +1,19 @@
 /* Reads files that may be gzipped.
  * In: a path. Out: the unpacked bytes.
  * Relies on zlib's own checks (CRC, length); leaves a complete file or an error, never a part.
- * Apart from file.c so that programs that read no gzip do not carry zlib. */
+ * Apart from file.c so that programs that read no gzip do not carry zlib. A runtime for a machine whose zlib was not at hand
+ * (CNNC_WITHOUT_ZLIB) says so instead. */
 #include "runtime/file.h"
 #include <stdlib.h>
+
+#ifdef CNNC_WITHOUT_ZLIB
+static bool unpack(const char *path, const FileBytes *in, FileBytes *out, RtError *e)
+{
+    (void)in;
+    (void)out;
+    return rt_error(e, RT_FILE, "'%s' is packed with gzip, which this program was built without: unpack it first (gunzip)", path);
+}
+#else
 #include <zlib.h>
 
 /* Far above any data set read here (CIFAR-100's largest is 160 MB), far below what a hostile file could ask for. */
@@ -56,6 +66,8 @@ static bool unpack(const char *path, const FileBytes *in, FileBytes *out, RtErro
     *out = (FileBytes){buf, len, false};
     return true;
 }
+
+#endif
 
 bool file_read_gz(const char *path, FileBytes *out, RtError *e)
 {

@@ -7,9 +7,27 @@
 #include "runtime/file.h"
 #include <stdlib.h>
 #include <string.h>
-#include <zlib.h>
 
 enum { END_SIZE = 22, LOCATOR_SIZE = 20, END64_SIZE = 56, ROW_SIZE = 46, LOCAL_SIZE = 30 };
+
+#ifdef CNNC_WITHOUT_ZLIB
+/* CRC-32 of zip and gzip, a byte at a time; its table is made on the way. */
+static uint32_t checksum(const uint8_t *bytes, size_t n)
+{
+    uint32_t table[256], crc = 0xffffffff;
+    for (uint32_t i = 0; i < 256; i++) {
+        table[i] = i;
+        for (int bit = 0; bit < 8; bit++)
+            table[i] = table[i] >> 1 ^ (table[i] & 1 ? 0xedb88320 : 0);
+    }
+    for (size_t i = 0; i < n; i++)
+        crc = crc >> 8 ^ table[(crc ^ bytes[i]) & 255];
+    return ~crc;
+}
+#else
+#include <zlib.h>
+static uint32_t checksum(const uint8_t *bytes, size_t n) { return (uint32_t)crc32_z(0, bytes, n); }
+#endif
 
 static bool damaged(const Zip *z, RtError *e)
 {
@@ -118,7 +136,7 @@ bool zip_bytes(const Zip *z, const ZipEntry *t, const uint8_t **at, size_t *len,
         return rt_error(e, RT_FILE, "'%s' is cut short: entry '%.*s' runs past its end", z->file, (int)t->name_len, t->name);
     *at = z->bytes + start;
     *len = (size_t)t->size;
-    if (crc32_z(0, *at, *len) != t->crc)
+    if (checksum(*at, *len) != t->crc)
         return rt_error(e, RT_FILE, "'%s' is damaged: the checksum of entry '%.*s' does not match", z->file, (int)t->name_len,
                         t->name);
     return true;

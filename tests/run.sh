@@ -55,13 +55,14 @@ unit() {
     rm -f "$log"/*.tap
 }
 
-sh .ci/setup build -DCMAKE_BUILD_TYPE=Release -DCNNC_WERROR=$werror || { echo "0 passed, 1 failed"; exit 1; }
+sh .ci/setup --cross build -DCMAKE_BUILD_TYPE=Release -DCNNC_WERROR=$werror || { echo "0 passed, 1 failed"; exit 1; }
 count "unit tests" unit build ""
 [ -f tests/golden/run.sh ] && count "golden texts" sh tests/golden/run.sh build/cnnc
 [ -f tests/diff/run_sample.sh ] && count "sample of random nets" sh tests/diff/run_sample.sh build/cnnc
 [ -f tests/meta/run.sh ] && count "the tree's own rules" sh tests/meta/run.sh
 [ -f tests/programs.sh ] && count "training and programs" sh tests/programs.sh build/cnnc
 [ -f tests/memory.sh ] && count "memory of training" sh tests/memory.sh build/cnnc
+[ -f tests/cross.sh ] && count "programs for other CPUs" sh tests/cross.sh build
 [ -f tests/gpu/run.sh ] && count "GPU programs, without a GPU" sh tests/gpu/run.sh build/cnnc
 [ -f tests/gpu/ptxas.sh ] && count "kernels, as ptxas sees them" sh tests/gpu/ptxas.sh $([ $long -eq 1 ] && echo --all) build/cnnc
 [ -f tests/examples.sh ] && count "examples and README" sh tests/examples.sh build

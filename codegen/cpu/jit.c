@@ -8,7 +8,6 @@
 #include <llvm-c/Error.h>
 #include <llvm-c/LLJIT.h>
 #include <llvm-c/Orc.h>
-#include <llvm-c/Target.h>
 #include <stdlib.h>
 
 struct CpuJit { LLVMOrcLLJITRef jit; };
@@ -31,9 +30,7 @@ static LLVMErrorRef define_consts(LLVMOrcLLJITRef jit, LLVMOrcJITDylibRef lib, c
 
 CpuJit *jit_load(Arena *a, const Program *p, Bytes object, const CnncModel **model, const char **why)
 {
-    LLVMInitializeX86TargetInfo();
-    LLVMInitializeX86Target();
-    LLVMInitializeX86TargetMC();
+    target_init();
     LLVMOrcLLJITRef jit;
     if (failed(a, LLVMOrcCreateLLJIT(&jit, NULL), why))
         return NULL;

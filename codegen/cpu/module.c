@@ -27,11 +27,7 @@ static bool fail(Emit *e, const char **why, const char *what, char *message)
 
 static LLVMTargetMachineRef make_machine(Emit *e, const char **why)
 {
-    LLVMInitializeX86TargetInfo();
-    LLVMInitializeX86Target();
-    LLVMInitializeX86TargetMC();
-    LLVMInitializeX86AsmPrinter();
-    LLVMInitializeX86AsmParser();   /* of the one instruction that is written as text (library.c) */
+    target_init();
     LLVMTargetRef target;
     char *message = NULL;
     if (LLVMGetTargetFromTriple(e->target->triple, &target, &message)) {

@@ -8,6 +8,8 @@
 /* target.c */
 bool target_find(Arena *a, const char *triple, const char *cpu, CpuTarget *out, const char **why);
 
+void target_init(void);   /* LLVM's code generators for all that target_find finds */
+
 /* module.c */
 bool module_compile(Arena *a, const Program *p, const CpuTarget *t, CpuOutput kind, bool library, Bytes *out, const char **why);
 /* Does some nest of f (or NULL) run in tile registers? */

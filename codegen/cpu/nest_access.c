@@ -410,13 +410,20 @@ static LLVMValueRef load_lanes(Ctx *c, AccessId at, LLVMValueRef ok)
     LLVMTypeRef type = emit_vec(c->e, s->elem, c->nest->lanes);
     LLVMValueRef tail = tail_mask(c, at);
     LLVMValueRef mask = tail ? and_mixed(c, ok, tail) : ok;
-    if (mask && !is_vector(mask))
-        mask = emit_splat(c->e, mask, c->nest->lanes);
     LLVMValueRef fill = emit_splat(c->e, fill_value(c, at), c->nest->lanes);
     int64_t stride = s->fast ? access_lane_stride(&s->lin, c->nest->vector_axis) : 0;
+    if (stride != 2)
+        fetch_ahead(c, at);
+    if (mask && !is_vector(mask)) {
+        if (stride == 1)
+            return access_load_if(c, at, access_pointer(c, at), mask, fill);
+        mask = emit_splat(c->e, mask, c->nest->lanes);
+    }
     if (stride == 2)
         return load_alternate(c, at, mask, fill);
-    fetch_ahead(c, at);
+    LLVMValueRef moved = stride == 1 && mask ? access_load_moved(c, at, mask, fill) : NULL;
+    if (moved)
+        return moved;
     if (stride == 1)
         return mask ? emit_masked_load(c->e, type, access_pointer(c, at), mask, fill, s->align)
                     : emit_load(c->e, type, access_pointer(c, at), s->align);
@@ -429,7 +436,7 @@ static LLVMValueRef load_scalar(Ctx *c, AccessId at, LLVMValueRef ok)
     LLVMValueRef p = s->fast ? access_pointer(c, at) : emit_gep(c->e, s->elem, s->base, slow_offset(c, at));
     if (!ok)
         return emit_load(c->e, s->elem, p, s->align > 8 ? 4 : s->align);
-    p = LLVMBuildSelect(c->e->b, ok, p, s->base, "");
+    p = LLVMBuildSelect(c->e->b, ok, p, access_harmless_pointer(c, at), "");
     LLVMValueRef v = emit_load(c->e, s->elem, p, s->align > 8 ? 4 : s->align);
     return LLVMBuildSelect(c->e->b, ok, v, fill_value(c, at), "");
 }
@@ -475,7 +482,7 @@ void access_load_transposed(Ctx *c, AccessId at, LLVMValueRef *out)
         }
         LLVMValueRef exists = and_mixed(c, ok, LLVMBuildICmp(c->e->b, LLVMIntSGT, left, emit_i64(c->e, i), ""));
         LLVMValueRef p = emit_gep(c->e, s->elem, first, emit_i64(c->e, i * s->lin.unit[v]));
-        out[i] = emit_masked_load(c->e, type, p, emit_splat(c->e, exists, lanes), LLVMConstNull(type), 4);
+        out[i] = access_load_if(c, at, p, exists, LLVMConstNull(type));
     }
     for (int by = 1; by < lanes; by *= 2)
         exchange(c, out, by);
@@ -512,11 +519,11 @@ static LLVMValueRef scalar_pointer(Ctx *c, AccessId at)
     return s->fast ? access_pointer(c, at) : emit_gep(c->e, s->elem, s->base, slow_offset(c, at));
 }
 
-/* Guards and existing lanes together; NULL: all lanes. */
+/* Guards and existing lanes together, or one for all lanes; NULL: all lanes. */
 static LLVMValueRef store_mask(Ctx *c, AccessId at, LLVMValueRef ok)
 {
-    LLVMValueRef tail = tail_mask(c, at), mask = tail ? and_mixed(c, ok, tail) : ok;
-    return mask && !is_vector(mask) ? emit_splat(c->e, mask, c->nest->lanes) : mask;
+    LLVMValueRef tail = tail_mask(c, at);
+    return tail ? and_mixed(c, ok, tail) : ok;
 }
 
 /* Lanes past the batch are zero where gradients rely on it. */
@@ -535,7 +542,17 @@ static void store_lanes(Ctx *c, AccessId at, LLVMValueRef value, LLVMValueRef ma
 {
     AccessState *s = &c->acc[at];
     fetch_ahead(c, at);
-    if (!s->fast || access_lane_stride(&s->lin, c->nest->vector_axis) != 1)
+    bool contiguous = s->fast && access_lane_stride(&s->lin, c->nest->vector_axis) == 1;
+    if (mask && !is_vector(mask)) {
+        if (contiguous && !c->e->target->masks) {   /* there a masked store is a branch a lane */
+            If all = emit_if_begin(c->e, mask);
+            emit_store(c->e, value, access_pointer(c, at), s->align);
+            emit_if_end(c->e, &all);
+            return;
+        }
+        mask = emit_splat(c->e, mask, c->nest->lanes);
+    }
+    if (!contiguous)
         scatter(c, at, mask ? mask : all_lanes(c), value);
     else if (mask)
         emit_masked_store(c->e, value, access_pointer(c, at), mask, s->align);

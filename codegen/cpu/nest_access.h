@@ -12,4 +12,15 @@ LLVMValueRef scale_mixed(Ctx *c, LLVMValueRef a, int64_t k);
 LLVMValueRef and_mixed(Ctx *c, LLVMValueRef a, LLVMValueRef b);
 /* All guards of an access together: NULL when surely inside; *outside when surely out. */
 LLVMValueRef access_condition(Ctx *c, AccessId at, bool *outside);
+/* How far the nearest vector that lies in range whole is from the lanes at the current point, in elements along a plain dim; false when it
+ * is not known now, or there is none. */
+bool access_lanes_shift(Ctx *c, AccessId at, int *shift);
+
+/* nest_masks.c: loads of vectors that happen in part, or not. */
+/* Where a load may go whose value is not used. */
+LLVMValueRef access_harmless_pointer(Ctx *c, AccessId at);
+/* All lanes from p, or `fill` when `ok` (i1) is false. */
+LLVMValueRef access_load_if(Ctx *c, AccessId at, LLVMValueRef p, LLVMValueRef ok, LLVMValueRef fill);
+/* Contiguous lanes of which some are out of range, where that is known now: `mask` is constant. NULL: not this case. */
+LLVMValueRef access_load_moved(Ctx *c, AccessId at, LLVMValueRef mask, LLVMValueRef fill);
 #endif

@@ -205,6 +205,34 @@ static Verdict lanes_verdict(const Ctx *c, const Affine *f)
     return hi < f->lo || lo >= f->hi ? OUTSIDE : UNKNOWN;
 }
 
+bool access_lanes_shift(Ctx *c, AccessId at, int *shift)
+{
+    const Access *x = &c->k->access[at];
+    int v = c->nest->vector_axis, along = -1, lanes = c->nest->lanes;
+    for (int d = 0; d < x->rank; d++)
+        if (x->dim[d].coef[v]) {
+            if (along >= 0)
+                return false;
+            along = d;
+        }
+    if (along < 0 || x->dim[along].coef[v] != 1 || x->dim[along].table || x->dim[along].div > 1)
+        return false;
+    const Affine *f = &x->dim[along];
+    int64_t first = f->offset, lo = f->guarded ? f->lo : 0, hi = f->guarded ? f->hi : c->l->buffers.at[x->buf].shape.dim[along];
+    if (hi - lo < lanes)
+        return false;
+    for (int a = 0; a < c->k->n_axes; a++) {
+        int64_t i = 0;
+        if (!f->coef[a])
+            continue;
+        if (!axis_static_index(c, a, &i))
+            return false;
+        first += f->coef[a] * i;
+    }
+    *shift = (int)(first < lo ? lo - first : first + lanes > hi ? hi - lanes - first : 0);
+    return true;
+}
+
 /* i1 (scalar or lanes): lo <= index < hi, and divisible. */
 static LLVMValueRef guard_condition(Ctx *c, const Affine *f)
 {

@@ -121,6 +121,20 @@ static const char *beside(const Build *b, const char *path, const char *ending)
     return arena_printf(b->cc->arena, "%.*s%s%s", slash ? (int)(slash - path + 1) : 0, path, b->code.options.name, ending);
 }
 
+/* Which pictures and arrays a program reads: what --inputs says, or all that the runtime can. */
+static unsigned chosen_inputs(const Build *b)
+{
+    const char *tools = b->code.target.tools;
+    if (b->cc->o->inputs)
+        return b->inputs;
+    unsigned inputs = artifact_inputs(b->cc->arena, tools, INPUT_ALL);
+    if (!(inputs & INPUT_PNG) || !(inputs & INPUT_JPEG))
+        if (!b->cc->o->quiet)
+            fprintf(stderr, "cnnc: note: without readers of%s%s%s pictures: the runtime for %s lacks them\n", inputs & INPUT_PNG ? "" : " PNG",
+                    (inputs & INPUT_PNG) || (inputs & INPUT_JPEG) ? "" : " and", inputs & INPUT_JPEG ? "" : " JPEG", tools);
+    return inputs;
+}
+
 static int link_artifact(Build *b, Emit kind)
 {
     static const ArtifactKind kinds[] = {
@@ -133,7 +147,8 @@ static int link_artifact(Build *b, Emit kind)
     int status = object_of(b, kind != EMIT_EXE, &object);
     if (status)
         return status;
-    ArtifactJob job = {.program = p, .object = object.data, .object_size = object.size, .out = out, .inputs = b->inputs};
+    ArtifactJob job = {.program = p, .object = object.data, .object_size = object.size, .out = out, .inputs = kind == EMIT_EXE ? chosen_inputs(b) : 0,
+                       .tools = b->code.target.tools, .machine = b->code.target.machine};
     if (kind == EMIT_EXE && b->any_gpu) {
         job.gpu_program = b->gpu.program;
         job.gpu_object = b->tables.data;
@@ -278,7 +293,7 @@ static int make_tables(Build *b)
     return EXIT_FINE;
 }
 
-/* --threads of a library: a pool, which is code of this machine. */
+/* --threads of a library: a pool. */
 static int choose_pool(const Build *b, int32_t *threads)
 {
     enum { MOST = 1024 };
@@ -287,8 +302,6 @@ static int choose_pool(const Build *b, int32_t *threads)
     *threads = o->threads > 1 ? (int32_t)o->threads : 0;
     if (library && o->threads > MOST)
         return driver_error(EXIT_USAGE, "a library has at most %d threads", MOST);
-    if (library && o->threads > 1 && o->target)
-        return driver_error(EXIT_USAGE, "--threads adds this machine's pool to a library: it cannot for another machine (--target)");
     return EXIT_FINE;
 }
 

@@ -101,8 +101,7 @@ int code_open_cpu(CodeGen *c, Compile *cc)
     Precision precision = precision_of(o->precision) == PRECISION_BF16 ? PRECISION_BF16 : PRECISION_F32;
     use_bf16(c, precision == PRECISION_BF16);
     c->options = (CompileOptions){
-        .target = {.lanes = c->target.lanes, .registers = c->target.registers, .l1 = c->target.l1, .l2 = c->target.l2, .l3 = c->target.l3, .pairs = c->target.bf16,
-                   .tiles = c->target.tiles},
+        .target = target_nest(&c->target),
         .precision = precision,
         .weights_precision = precision_of(o->weights_precision),
         .dump = o->dump,
@@ -275,6 +274,8 @@ int code_jit(CodeGen *c)
     c->model = &c->program->model;
     if (!c->backend)
         return code_images(c);
+    if (c->target.tools)
+        return driver_error(EXIT_USAGE, "code for %s does not run on this machine: --target is for build", c->target.tools);
     int status = code_object(c, CPU_OBJECT, false, &object);
     if (status)
         return status;

@@ -5,15 +5,17 @@
 #include "frontend/commands/memory.h"
 #include "codegen/compile.h"
 
-/* As the rows x86-64-v2, -v3 and -v4 of codegen/cpu/target.c. */
+/* As the rows x86-64-v2, -v3, -v4, and generic of aarch64, of codegen/cpu/target.c. */
 static NestTarget host_level(void)
 {
-    NestTarget t = {.lanes = 4, .registers = 16, .l1 = 32 << 10, .l2 = 256 << 10, .l3 = 8 << 20};
+    NestTarget t = {.lanes = 4, .registers = 16, .l1 = 32 << 10, .l2 = 256 << 10, .l3 = 8 << 20, .products = true};
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
         t = (NestTarget){.lanes = 16, .registers = 32, .l1 = 32 << 10, .l2 = 1 << 20, .l3 = 16 << 20};
     else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         t = (NestTarget){.lanes = 8, .registers = 16, .l1 = 32 << 10, .l2 = 512 << 10, .l3 = 16 << 20};
+#elif defined(__aarch64__)
+    t = (NestTarget){.lanes = 4, .registers = 32, .l1 = 32 << 10, .l2 = 512 << 10, .l3 = 2 << 20, .load_store = true};
 #endif
     return t;
 }

@@ -1,4 +1,4 @@
-/* Reading the assembly of compiled nets: lines, and the innermost loops among them. LLVM's comments tell which labels head innermost
+/* Reading the assembly of compiled nets, x86-64's and aarch64's: lines, and the innermost loops among them. LLVM's comments tell which labels head innermost
  * loops. */
 #ifndef CNNC_TESTS_UNIT_ASSEMBLY_H
 #define CNNC_TESTS_UNIT_ASSEMBLY_H
@@ -28,10 +28,16 @@ static inline Lines split_lines(Arena *a, char *text)
 
 static inline bool is_label(const char *line, const char *name, size_t n) { return strncmp(line, name, n) == 0 && line[n] == ':'; }
 
+static inline bool is_comment(const char *line)
+{
+    line += strspn(line, "\t ");
+    return *line == '#' || strncmp(line, "//", 2) == 0;
+}
+
 /* Is the label on line i the head of an innermost loop? LLVM says so in the comments after it. */
 static inline bool heads_inner_loop(const Lines *l, int i)
 {
-    for (int k = i; k < l->n && (k == i || l->at[k][strspn(l->at[k], "\t ")] == '#'); k++)
+    for (int k = i; k < l->n && (k == i || is_comment(l->at[k])); k++)
         if (strstr(l->at[k], "This Inner Loop Header"))
             return true;
     return false;
@@ -41,8 +47,9 @@ static inline bool heads_inner_loop(const Lines *l, int i)
 static inline int loop_start(const Lines *l, int i, int function)
 {
     const char *j = l->at[i] + strspn(l->at[i], "\t ");
-    const char *target = *j == 'j' ? strstr(j, ".LBB") : NULL;
-    size_t n = target ? strcspn(target, " \t#") : 0;
+    bool jumps = *j == 'j' || strncmp(j, "b.", 2) == 0 || strncmp(j, "cbnz", 4) == 0 || strncmp(j, "tbnz", 4) == 0;
+    const char *target = jumps ? strstr(j, ".LBB") : NULL;
+    size_t n = target ? strcspn(target, " \t#/") : 0;
     for (int k = i; target && k >= function; k--)
         if (is_label(l->at[k], target, n))
             return heads_inner_loop(l, k) ? k : -1;

@@ -44,7 +44,7 @@ static Function infer_function = {.name = "infer", .stages = plan, .n_stages = 1
 static const float consts[16] __attribute__((aligned(64))) = {100, 200, 300};
 static const char *const classes[] = {"a", "b", "c"};
 
-typedef struct { Arena *a; char dir[64]; Program program; Bytes object; } Work;
+typedef struct { Arena *a; char dir[64]; Program program; Bytes object; int machine; } Work;
 
 static int setup(void **state)
 {
@@ -58,6 +58,7 @@ static int setup(void **state)
     CpuTarget t;
     const char *why = "";
     assert_true(target_find(w->a, NULL, "x86-64", &t, &why));
+    w->machine = t.machine;
     if (!module_compile(w->a, &w->program, &t, CPU_OBJECT, true, &w->object, &why))
         fail_msg("%s", why);
     *state = w;
@@ -91,7 +92,8 @@ static int files_in(const char *dir)
 static void make(Work *w, ArtifactKind kind, const char *name)
 {
     ArtifactError e = {0};
-    ArtifactJob job = {.program = &w->program, .object = w->object.data, .object_size = w->object.size, .out = in_dir(w, name), .runtime_dir = w->dir};
+    ArtifactJob job = {.program = &w->program, .object = w->object.data, .object_size = w->object.size, .out = in_dir(w, name), .runtime_dir = w->dir,
+                       .machine = w->machine};
     if (!artifact_link(w->a, kind, &job, &e))
         fail_msg("%s", e.text);
 }

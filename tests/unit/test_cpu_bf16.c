@@ -31,7 +31,7 @@ static bool machine(Arena *a, const char *name, EmitTarget *m)
     if (x->t.bf16)
         x->t.features = arena_printf(a, "%s,+avx512bf16", x->t.features);
     *m = (EmitTarget){.load = load, .run = cpu_run, .unload = cpu_unload, .ctx = x, .looser = 400};
-    m->options = (CompileOptions){.target = {.lanes = x->t.lanes, .registers = x->t.registers, .l1 = x->t.l1, .l2 = x->t.l2, .pairs = x->t.bf16},
+    m->options = (CompileOptions){.target = target_nest(&x->t),
                                   .precision = PRECISION_BF16, .name = "test"};
     if (x->t.bf16)
         return __builtin_cpu_supports("avx512bf16");

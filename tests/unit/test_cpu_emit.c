@@ -15,7 +15,7 @@ static bool machine(Arena *a, const char *name, EmitTarget *m)
     if (!target_find(a, NULL, name, t, &why))
         fail_msg("%s: %s", name, why);
     *m = (EmitTarget){.load = load, .run = cpu_run, .unload = cpu_unload, .ctx = t};
-    m->options = (CompileOptions){.target = {.lanes = t->lanes, .registers = t->registers, .l1 = t->l1, .l2 = t->l2, .l3 = t->l3}, .name = "test"};
+    m->options = (CompileOptions){.target = target_nest(t), .name = "test"};
     return cpu_has_lanes(t->lanes);
 }
 

@@ -308,16 +308,44 @@ static void test_targets(void **state)
     assert_false(target_find(a, NULL, "x86-64-v5", &t, &why));
     assert_false(target_find(a, NULL, "qqqqqqqqqqqqqqq", &t, &why));
     assert_non_null(strstr(why, "unknown CPU"));
-    assert_false(target_find(a, "aarch64-linux-gnu", NULL, &t, &why));
-    assert_non_null(strstr(why, "not written yet"));
+    assert_false(target_find(a, "riscv64-linux-gnu", NULL, &t, &why));
+    assert_non_null(strstr(why, "makes code for x86_64-linux-gnu and aarch64-linux-gnu"));
     assert_false(target_find(a, "x86_65-linux-gnu", NULL, &t, &why));
     assert_non_null(strstr(why, "did you mean"));
+    arena_free(a);
+}
+
+static void test_aarch64(void **state)
+{
+    (void)state;
+    Arena *a = arena_new();
+    CpuTarget t;
+    const char *why = NULL;
+    assert_true(target_find(a, "aarch64-unknown-linux-gnu", "cortex-a72", &t, &why));
+    assert_true(t.lanes == 4 && t.registers == 32 && t.fma && !t.masks && !t.bf16 && t.load_store && t.l2 == 1 << 20);
+    assert_string_equal(t.cpu, "generic");
+    assert_string_equal(t.features, "+fp-armv8,+neon");
+    assert_true(target_find(a, "arm64", "apple-m1", &t, &why));
+    assert_string_equal(t.tune, "apple-a14");
+    assert_false(target_find(a, "aarch64-linux-gnu", "znver4", &t, &why));
+    assert_string_equal(why, "\"znver4\" is a CPU of x86-64: add --target x86_64-linux-gnu");
+    assert_false(target_find(a, "aarch64-linux-gnu", "cortex-a722", &t, &why));
+    assert_string_equal(why, "unknown CPU \"cortex-a722\"; did you mean \"cortex-a72\"?");
+#if defined(__x86_64__)
+    assert_true(target_find(a, "aarch64-linux-gnu", NULL, &t, &why));
+    assert_string_equal(t.name, "generic");
+    assert_string_equal(t.tools, "aarch64-linux-gnu");
+    assert_false(target_find(a, "aarch64-linux-gnu", "native", &t, &why));
+    assert_non_null(strstr(why, "name it"));
+    assert_true(target_find(a, "x86_64-linux-gnu", NULL, &t, &why) && !t.tools);
+#endif
     arena_free(a);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_model_survives), cmocka_unit_test(test_library),
-                                       cmocka_unit_test(test_same_bytes_each_time), cmocka_unit_test(test_targets)};
+                                       cmocka_unit_test(test_same_bytes_each_time), cmocka_unit_test(test_targets),
+                                       cmocka_unit_test(test_aarch64)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
