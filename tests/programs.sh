@@ -145,7 +145,6 @@ assert len(out) == 200 and "5 threads" in pooled.info and len(set(out)) > 100'
 else
     echo "SKIPPED the pooled library in Python: there is none"
 fi
-status "a pool for another machine" 2 "$cnnc" build "$lenet" --threads 2 --emit lib --target aarch64-linux-gnu -o other.a
 status "too many threads" 2 "$cnnc" build "$lenet" --threads 1025 --emit lib -o many.a
 
 echo 'input(32, 32, 32); Conv2d(_, 32, 5, padding=2); ReLU; Conv2d(_, 32, 3)' >wide.cnn
