@@ -110,7 +110,8 @@ static int64_t count_params(const CnncModel *m)
 static void put_images(const CnncGpu *g, FILE *to)
 {
     for (int32_t i = 0; i < g->n_images; i++)
-        fprintf(to, "%s%ssm_%d%s", i ? ", " : "", g->images[i].ptx ? "PTX from " : "", g->images[i].sm, g->images[i].ptx ? " on" : "");
+        if (!i || g->images[i].sm != g->images[i - 1].sm || g->images[i].ptx != g->images[i - 1].ptx)   /* parts follow each other */
+            fprintf(to, "%s%ssm_%d%s", i ? ", " : "", g->images[i].ptx ? "PTX from " : "", g->images[i].sm, g->images[i].ptx ? " on" : "");
 }
 
 static void info_json(const CnncModel *m, const CnncModel *gpu, FILE *to, const char *cpu, const char *missing)

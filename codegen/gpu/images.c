@@ -1,12 +1,13 @@
 /* A program's text, compiled.
  * In: a Program with its CUDA text, the GPUs wanted. Out: the same with an image for each of them.
  * Relies on gpu_emit having run. Leaves: NVRTC closed, results in the cache.
- * Idea: a text is compiled once for each GPU, in threads of their own; what the cache has needs no NVRTC beyond its version. */
+ * Idea: a text is compiled once for each GPU, its parts by a thread a core; what the cache has needs no NVRTC beyond its version. */
 #include "codegen/gpu/images.h"
 #include "codegen/gpu/cache.h"
 #include "codegen/gpu/nvrtc.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -47,14 +48,14 @@ bool gpu_targets_parse(Arena *a, const char *text, GpuTargets *out, const char *
 }
 
 /* ---- one compilation ---- */
+enum { MOST_THREADS = 64 };
 
 typedef struct {
-    pthread_t thread;
     Arena *arena;                   /* of its own: the job may run in a thread */
     Nvrtc *nvrtc;
     const char *text, *key;
     int sm;
-    bool ptx, started, fine;
+    bool ptx, fine;
     NvrtcCode code;
 } Job;
 
@@ -81,16 +82,33 @@ static void *run_job(void *context)
     return NULL;
 }
 
+typedef struct { Job *jobs; int n; atomic_int next; } Work;
+
+static void *run_some(void *context)
+{
+    Work *w = context;
+    for (int i; (i = atomic_fetch_add(&w->next, 1)) < w->n;)
+        run_job(&w->jobs[i]);
+    return NULL;
+}
+
+static int cores(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > MOST_THREADS ? MOST_THREADS : (int)n;
+}
+
+/* A thread a core; this one is the first. */
 static void run_jobs(Job *jobs, int n)
 {
-    for (int i = 1; i < n; i++)
-        jobs[i].started = pthread_create(&jobs[i].thread, NULL, run_job, &jobs[i]) == 0;
-    for (int i = 0; i < n; i++) {
-        if (jobs[i].started)
-            pthread_join(jobs[i].thread, NULL);
-        else
-            run_job(&jobs[i]);
-    }
+    Work w = {.jobs = jobs, .n = n};
+    pthread_t thread[MOST_THREADS];
+    int threads = n < cores() ? n : cores(), started = 1;
+    while (started < threads && pthread_create(&thread[started], NULL, run_some, &w) == 0)
+        started++;
+    run_some(&w);
+    for (int i = 1; i < started; i++)
+        pthread_join(thread[i], NULL);
 }
 
 /* ---- all of them ---- */
@@ -105,15 +123,22 @@ static Job new_job(Nvrtc *n, const char *text, int sm, bool ptx)
     return j;
 }
 
+static int cut(Arena *a, GpuParts how, const char *text, const char *parts[CNNC_GPU_PARTS])
+{
+    enum { FEW = 4, MANY = 16 };   /* kernels of a part: each part costs a module of the driver */
+    parts[0] = text;
+    return how == GPU_WHOLE ? 1 : how == GPU_PARTS_BY_CORES ? gpu_text_parts(a, text, cores(), FEW, parts) : gpu_text_parts(a, text, CNNC_GPU_PARTS, MANY, parts);
+}
+
 static int fill_jobs(Arena *a, Job *jobs, const GpuTargets *t, Nvrtc *n, const char *text)
 {
-    const char *parts[CNNC_GPU_PARTS] = {text};
-    int count = 0, n_parts = t->in_parts ? gpu_text_parts(a, text, (int)sysconf(_SC_NPROCESSORS_ONLN), parts) : 1;
+    const char *parts[CNNC_GPU_PARTS];
+    int count = 0, n_parts = cut(a, t->parts, text, parts);
     for (int i = 0; i < t->n; i++)
         for (int k = 0; k < n_parts; k++)
             jobs[count++] = new_job(n, parts[k], t->sm[i], false);
-    if (t->ptx)
-        jobs[count++] = new_job(n, text, t->ptx, true);
+    for (int k = 0; t->ptx && k < n_parts; k++)
+        jobs[count++] = new_job(n, parts[k], t->ptx, true);
     return count;
 }
 
@@ -151,7 +176,7 @@ static void keep_images(Arena *a, Program *p, const Job *jobs, int n, int n_gpus
 
 static ImagesStatus compile_with(Arena *a, Program *p, const GpuTargets *targets, Nvrtc *nvrtc, GpuUses *uses, const char **why)
 {
-    Job jobs[MAX_GPU_TARGETS * CNNC_GPU_PARTS + 1];
+    Job jobs[(MAX_GPU_TARGETS + 1) * CNNC_GPU_PARTS];
     int n = fill_jobs(a, jobs, targets, nvrtc, p->model.gpu->text);
     ImagesStatus status = IMAGES_FINE;
     run_jobs(jobs, n);

@@ -32,12 +32,11 @@ static Cuts find_ends(Arena *a, const char *text)
     return ends;
 }
 
-int gpu_text_parts(Arena *a, const char *text, int most, const char *parts[CNNC_GPU_PARTS])
+int gpu_text_parts(Arena *a, const char *text, int most, int kernels, const char *parts[CNNC_GPU_PARTS])
 {
-    enum { KERNELS_OF_A_PART = 4 };
     static const char close[] = "#ifdef __cplusplus\n}\n#endif\n";
     Cuts ends = find_ends(a, text);
-    int n = (int)ends.len / KERNELS_OF_A_PART;
+    int n = (int)ends.len / kernels;
     n = n < most ? n : most;
     n = n < CNNC_GPU_PARTS ? n : CNNC_GPU_PARTS;
     const char *first = n > 1 ? next_kernel(text) : NULL;

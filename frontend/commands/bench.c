@@ -147,7 +147,7 @@ static int run_static(Compile *cc)
     if (!gpu_targets_parse(cc->arena, o->gpu, &gpus, &why))
         return driver_error(EXIT_USAGE, "%s", why);
     gpus.ptx = 0;
-    gpus.in_parts = gpus.n == 1;
+    gpus.parts = GPU_PARTS_BY_CORES;
     int status = code_open_gpu(&c, cc, &gpus);
     if (!status)
         status = o->train_bench ? EXIT_FINE : code_weights(&c);

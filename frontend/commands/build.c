@@ -232,6 +232,20 @@ static int make_cpu_program(Build *b)
     return status ? status : code_inference(c, b->want[EMIT_EXE]);
 }
 
+/* A GPU that NVRTC does not know yet gets PTX, which is no cubin. */
+static int check_cubins(const Build *b)
+{
+    const CnncGpu *g = b->gpu.program->model.gpu;
+    for (int i = 0; b->want[EMIT_CUBIN] && i < b->gpu.gpus.n; i++) {
+        bool found = false;
+        for (int32_t j = 0; j < g->n_images; j++)
+            found = found || (!g->images[j].ptx && g->images[j].sm == b->gpu.gpus.sm[i]);
+        if (!found)
+            return driver_error(EXIT_DEVICE, "this NVRTC makes no machine code for sm_%d: a newer CUDA toolkit does, or --emit ptx", b->gpu.gpus.sm[i]);
+    }
+    return EXIT_FINE;
+}
+
 /* The compiled text, or the text alone when no more is asked for. */
 static int make_gpu_code(Build *b)
 {
@@ -244,7 +258,9 @@ static int make_gpu_code(Build *b)
     }
     g->gpus.ptx = exe ? g->gpus.ptx : b->want[EMIT_PTX] ? g->gpus.sm[0] : 0;
     g->gpus.n = exe || b->want[EMIT_CUBIN] ? g->gpus.n : 0;
-    return code_images(g);
+    g->gpus.parts = b->want[EMIT_PTX] || b->want[EMIT_CUBIN] ? GPU_WHOLE : GPU_PARTS_BY_KERNELS;
+    int status = code_images(g);
+    return status ? status : check_cubins(b);
 }
 
 /* With the weights and the self-test of the CPU's program, when there is one. */

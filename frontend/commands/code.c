@@ -54,7 +54,7 @@ int code_open(CodeGen *c, Compile *cc)
         return code_runtime_error(&e);
     if (!sm && precision_of(o->precision) == PRECISION_TF32)   /* --device auto, and there is no GPU */
         return driver_error(EXIT_USAGE, "--precision tf32 belongs to GPUs");
-    return sm ? code_open_gpu(c, cc, &(GpuTargets){.sm = {sm}, .n = 1, .in_parts = true}) : code_open_cpu(c, cc);
+    return sm ? code_open_gpu(c, cc, &(GpuTargets){.sm = {sm}, .n = 1, .parts = GPU_PARTS_BY_CORES}) : code_open_cpu(c, cc);
 }
 
 int code_open_gpu(CodeGen *c, Compile *cc, const GpuTargets *gpus)

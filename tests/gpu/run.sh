@@ -126,6 +126,13 @@ check "it trains" ./trainer -q -o t.safetensors
 check "to the same bits" cmp g.safetensors t.safetensors
 status "a trainer without a driver takes the CPU" 0 "CPU; there is no GPU driver" env CNNC_CUDA_DRIVER=/nonexistent.so ./trainer -o u.safetensors --steps 2
 status "but not when a GPU is asked for" 4 "no GPU driver" env CNNC_CUDA_DRIVER=/nonexistent.so ./trainer -q -o u.safetensors --steps 2 --device cuda
+{   # 21 layers that are all different: kernels enough for two parts
+    echo "input(8, 24, 24)"
+    for i in 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29; do echo "Conv2d(_, $i, 3, padding=1), Tanh"; done
+} >deep.cnn
+check "build a program in parts" "$cnnc" build deep.cnn -q --device cuda --gpu sm_90 --inputs npy -o deep
+status "which runs on the GPU" 0 "GPU, test driver" ./deep --selftest
+check "its GPUs are named once" sh -c './deep --info | grep "sm_90, PTX from sm_80 on" | grep -v "sm_90.*sm_90"'
 check "a program for the CPU" "$cnnc" build net.cnn -q -o plain --inputs npy
 status "has no GPU code" 4 "built without GPU code" ./plain --selftest --device cuda
 check "emit" "$cnnc" build net.cnn -q --emit cuda,ptx,cubin --gpu sm_90,sm_80 -o out
@@ -137,6 +144,9 @@ check "its files" test -x sole -a -s sole.o -a -s sole.cubin
 check "the text of a trainer" "$cnnc" build net.cnn -q --trainer --emit cuda -o step.cu
 check "has the step and the feed" grep -q "cnnc_feed(" step.cu
 status "a GPU too old" 2 "the oldest GPU is sm_80" "$cnnc" build net.cnn -q --gpu sm_70 -o x
+status "a GPU newer than NVRTC has no cubin" 4 "no machine code for sm_120" "$cnnc" build net.cnn -q --emit cubin --gpu sm_90,sm_120 -o x
+check "but its PTX in a program" "$cnnc" build net.cnn -q --gpu sm_120 --inputs npy -o newer
+status "which says so" 0 "PTX from sm_100 on, PTX from sm_80 on" ./newer --info
 status "no GPU's name" 2 "not 'h100'" "$cnnc" build net.cnn -q --gpu h100 -o x
 status "a library for GPUs" 2 "for the CPU" "$cnnc" build net.cnn -q --device cuda --emit shared -o x.so
 

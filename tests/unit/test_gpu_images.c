@@ -77,14 +77,15 @@ static void texts_in_parts(void **state)
     for (int i = 0; i < 9; i++)
         whole = arena_printf(a, "%s\n// kernel %d\n__global__ void k%d(int samples)\n{\n    if (samples) {\n    }\n}\n", whole, i, i);
     whole = arena_printf(a, "%s// the end\n", whole);
-    assert_true(gpu_text_parts(a, whole, 1, parts) == 1 && parts[0] == whole);
-    assert_int_equal(gpu_text_parts(a, whole, 8, parts), 2);   /* four kernels a part at least */
+    assert_true(gpu_text_parts(a, whole, 1, 4, parts) == 1 && parts[0] == whole);
+    assert_int_equal(gpu_text_parts(a, whole, 8, 16, parts), 1);
+    assert_int_equal(gpu_text_parts(a, whole, 8, 4, parts), 2);   /* four kernels a part at least */
     for (int i = 0; i < 9; i++) {
         const char *name = arena_printf(a, " k%d(", i);
         assert_true(strstr(parts[i % 2], name) && !strstr(parts[1 - i % 2], name));   /* dealt out in turn */
     }
     assert_true(strstr(parts[0], "typedef") && strstr(parts[1], "typedef") && strstr(parts[1], "// the end"));
-    assert_int_equal(gpu_text_parts(a, "no kernel\n", 8, parts), 1);
+    assert_int_equal(gpu_text_parts(a, "no kernel\n", 8, 4, parts), 1);
     arena_free(a);
 }
 
