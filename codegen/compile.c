@@ -309,6 +309,8 @@ Program *compile_inference(Arena *a, PassContext *pc, const RefNamed *weights, i
         return NULL;
     fill_model(a, p, pc->module, p->infer->kernels, o);
     p->model.infer = function_table(a, p->infer);
+    if (o->interface_only)
+        return p;
     if (o->always_selftest || (o->selftest && selftest_is_quick(&p->model)))
         record_selftest(a, &p->model, written, weights, n_weights);
     ConstsInput in = {.graph = g, .weights = weights, .n_weights = n_weights, .weights_once = o->weights_once};

@@ -26,6 +26,7 @@ typedef struct {
     int winograd_layers;            /* set: convolutions of the last function that Winograd could do */
     Apart apart;                    /* slower, to see where time goes */
     bool weights_once;              /* the weights are not read after compile_inference: see ConstsInput */
+    bool interface_only;            /* no constants: for what is said about a program, not for its code */
     bool selftest;                  /* record inputs and outputs of the reference interpreter, unless that takes seconds */
     bool always_selftest;           /* ... however long it takes */
     uint64_t weights_checksum;

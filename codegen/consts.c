@@ -125,6 +125,21 @@ static bool slot_values(const Consts *c, Arena *scratch, const Buffer *b, const 
     return out->doubles != NULL;
 }
 
+/* The weight that only the slot's value is made of: as it was given, or folded; NULL: there is none, or somebody else reads it. */
+static const RefNamed *sole_weight(const Consts *c, const Buffer *b, const ConstsInput *in)
+{
+    const Node *n = b->value ? graph_def(in->graph, b->value) : NULL;
+    if (!n || !is_packed_once(c, b->value) || (n->op != OP_PARAM && n->op != OP_FOLD_WEIGHT))
+        return NULL;
+    ValueId v = n->op == OP_PARAM ? b->value : n->in[0];
+    int readers = 0;
+    for (NodeId id = 1; id < in->graph->nodes.len; id++)
+        for (int i = 0; i < graph_node(in->graph, id)->n_in; i++)
+            readers += graph_node(in->graph, id)->in[i] == v;
+    const RefNamed *w = v && readers <= 1 ? find_weight(in, graph_value(in->graph, v)->name) : NULL;
+    return w && w->floats && !w->data ? w : NULL;
+}
+
 bool consts_fill(Consts *c, const ConstsInput *in, const char **data, int64_t *bytes)
 {
     char *block = arena_alloc(c->a, (size_t)c->bytes + 2 * ALIGN);
@@ -139,6 +154,9 @@ bool consts_fill(Consts *c, const ConstsInput *in, const char **data, int64_t *b
         if (fine)
             pack(b, &v, block + s->offset);
         arena_free(scratch);
+        const RefNamed *gone = in->weights_once ? sole_weight(c, b, in) : NULL;
+        if (gone)
+            forget(gone->floats, (size_t)gone->count * sizeof *gone->floats);
     }
     *data = block;
     *bytes = c->bytes;

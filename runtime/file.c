@@ -76,6 +76,13 @@ void file_free(FileBytes *f)
     *f = (FileBytes){0};
 }
 
+void file_forget(const FileBytes *f, const void *at, size_t bytes)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)at + page - 1) & ~(page - 1), to = ((uintptr_t)at + bytes) & ~(page - 1);
+    if (f->mapped && from < to)
+        madvise((void *)from, to - from, MADV_DONTNEED);
+}
+
 bool file_exists(const char *path) { return access(path, R_OK) == 0; }
 
 bool file_is_folder(const char *path)

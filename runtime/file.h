@@ -11,6 +11,8 @@ typedef struct { uint8_t *at; size_t len; bool mapped; } FileBytes;
 bool file_read(const char *path, FileBytes *out, RtError *e);         /* maps regular files, reads pipes; refuses folders */
 bool file_read_gz(const char *path, FileBytes *out, RtError *e);      /* the same, unpacking gzip when the bytes say so */
 void file_free(FileBytes *f);                                         /* also of a zeroed FileBytes */
+/* Memory of a mapped file's bytes that have been read goes back; reading them again brings them back. */
+void file_forget(const FileBytes *f, const void *at, size_t bytes);
 bool file_exists(const char *path);                                   /* anything readable of that name */
 bool file_is_folder(const char *path);
 

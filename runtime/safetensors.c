@@ -264,14 +264,19 @@ static void convert(StType type, const uint8_t *p, int64_t n, WeightsTensor *t)
     }
 }
 
-static bool take_tensors(const Entries *list, const uint8_t *data, WeightsFile *out, RtError *e)
+static bool take_tensors(const Entries *list, const uint8_t *data, bool lend, WeightsFile *out, RtError *e)
 {
     for (int i = 0; i < list->n; i++) {
         const Entry *t = &list->at[i];
-        WeightsTensor *to = weights_add(out, t->name, t->rank, t->shape, t->type <= ST_BF16 ? CNNC_F32 : CNNC_I64, e);
+        const uint8_t *from = data + t->begin;
+        bool lent = lend && t->type == ST_F32 && (uintptr_t)from % _Alignof(float) == 0;
+        WeightsTensor *to = lent ? weights_lend(out, t->name, t->rank, t->shape, (const float *)(const void *)from, e)
+                                 : weights_add(out, t->name, t->rank, t->shape, t->type <= ST_BF16 ? CNNC_F32 : CNNC_I64, e);
         if (!to)
             return false;
         to->stored = types[t->type].name;
+        if (lent)
+            continue;
         if (t->type == ST_F32)
             memcpy(to->data, data + t->begin, (size_t)(t->end - t->begin));
         else
@@ -280,7 +285,7 @@ static bool take_tensors(const Entries *list, const uint8_t *data, WeightsFile *
     return true;
 }
 
-bool safetensors_parse(const uint8_t *bytes, size_t len, const char *name, WeightsFile *out, RtError *e)
+bool safetensors_parse(const uint8_t *bytes, size_t len, const char *name, bool lend, WeightsFile *out, RtError *e)
 {
     *out = (WeightsFile){.format = "safetensors"};
     Where w = {name, e};
@@ -299,7 +304,7 @@ bool safetensors_parse(const uint8_t *bytes, size_t len, const char *name, Weigh
         parse_header((Json){(const char *)bytes + 8, (const char *)bytes + 8 + header}, &list, out, w) && check_names(&list, w);
     if (ok && list.n)
         qsort(list.at, (size_t)list.n, sizeof *list.at, by_begin);
-    ok = ok && check_tiling(&list, len - 8 - header, w) && take_tensors(&list, bytes + 8 + header, out, e);
+    ok = ok && check_tiling(&list, len - 8 - header, w) && take_tensors(&list, bytes + 8 + header, lend, out, e);
     for (int i = 0; i < list.n; i++)
         free(list.at[i].name);
     free(list.at);

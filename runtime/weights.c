@@ -2,9 +2,9 @@
  * In: a path, a tensor table. Out: a list of tensors; values in a state block.
  * Relies on the format readers for valid lists (unique names, n = product of the shape); leaves the state untouched when a
  * file does not fit.
- * Idea: formats differ in safetensors.c and pt.c only; what is missing, extra or misshapen is decided here, once. */
+ * Idea: float32 values of a safetensors file are used where the file is mapped, and its pages are given back as they have been read: a
+ * large net's weights are in memory once. Formats differ in safetensors.c and pt.c only; what is missing, extra or misshapen is decided here, once. */
 #include "runtime/weights.h"
-#include "runtime/file.h"
 #include "runtime/init.h"
 #include "runtime/json_read.h"
 #include "runtime/pt.h"
@@ -14,9 +14,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { PIECE = 4 << 20 };   /* of a lent tensor that is read at a time */
+
 /* ---- the list ---- */
 
-WeightsTensor *weights_add(WeightsFile *w, const char *name, int rank, const int64_t *shape, int32_t dtype, RtError *e)
+static WeightsTensor *add(WeightsFile *w, const char *name, int rank, const int64_t *shape, int32_t dtype, const float *lent, RtError *e)
 {
     if (w->n == w->cap) {
         int cap = w->cap ? w->cap * 2 : 64;
@@ -28,22 +30,33 @@ WeightsTensor *weights_add(WeightsFile *w, const char *name, int rank, const int
         w->at = more;
         w->cap = cap;
     }
-    WeightsTensor t = {.rank = rank, .n = 1, .dtype = dtype, .stored = ""};
+    WeightsTensor t = {.rank = rank, .n = 1, .dtype = dtype, .stored = "", .lent = lent != NULL};
     for (int d = 0; d < rank; d++) {
         t.shape[d] = shape[d];
         t.n *= shape[d];
     }
     size_t bytes = (size_t)t.n * (dtype == CNNC_I64 ? 8 : 4);
     t.name = strdup(name);
-    t.data = malloc(bytes + 1);
+    t.data = lent ? (void *)(uintptr_t)lent : malloc(bytes + 1);
     if (!t.name || !t.data) {
         free(t.name);
-        free(t.data);
+        if (!lent)
+            free(t.data);
         rt_error_memory(e, bytes);
         return NULL;
     }
     w->at[w->n] = t;
     return &w->at[w->n++];
+}
+
+WeightsTensor *weights_add(WeightsFile *w, const char *name, int rank, const int64_t *shape, int32_t dtype, RtError *e)
+{
+    return add(w, name, rank, shape, dtype, NULL, e);
+}
+
+WeightsTensor *weights_lend(WeightsFile *w, const char *name, int rank, const int64_t *shape, const float *values, RtError *e)
+{
+    return add(w, name, rank, shape, CNNC_F32, values, e);
 }
 
 bool weights_add_meta(WeightsFile *w, const char *key, const char *value, RtError *e)
@@ -65,7 +78,8 @@ void weights_free(WeightsFile *w)
 {
     for (int i = 0; i < w->n; i++) {
         free(w->at[i].name);
-        free(w->at[i].data);
+        if (!w->at[i].lent)
+            free(w->at[i].data);
     }
     for (int i = 0; i < w->n_meta; i++) {
         free(w->meta[i].key);
@@ -73,6 +87,7 @@ void weights_free(WeightsFile *w)
     }
     free(w->at);
     free(w->meta);
+    file_free(&w->bytes);
     *w = (WeightsFile){0};
 }
 
@@ -139,7 +154,15 @@ static uint64_t checksum(const WeightsFile *w)
         const WeightsTensor *t = &w->at[i];
         uint64_t h = hash_bytes(UINT64_C(0xcbf29ce484222325), t->name, strlen(t->name));
         h = hash_bytes(h, t->shape, (size_t)t->rank * sizeof *t->shape);
-        sum += hash_bytes(h, t->data, (size_t)t->n * (t->dtype == CNNC_I64 ? 8 : 4));
+        size_t bytes = (size_t)t->n * (t->dtype == CNNC_I64 ? 8 : 4);
+        for (size_t at = 0; at < bytes; at += PIECE) {
+            const char *piece = (const char *)t->data + at;
+            size_t n = bytes - at < PIECE ? bytes - at : PIECE;
+            h = hash_bytes(h, piece, n);
+            if (t->lent)
+                file_forget(&w->bytes, piece, n);
+        }
+        sum += h;
     }
     return sum ? sum : 1;
 }
@@ -156,7 +179,11 @@ bool weights_read(const char *path, WeightsFile *out, RtError *e)
     else if (f.len > 8 && f.at[8] != '{')
         ok = rt_error(e, RT_FILE, "'%s' is neither a safetensors file nor a PyTorch state_dict", path);
     else
-        ok = safetensors_parse(f.at, f.len, path, out, e);
+        ok = safetensors_parse(f.at, f.len, path, f.mapped, out, e);
+    if (ok && f.mapped) {
+        out->bytes = f;
+        f = (FileBytes){0};
+    }
     file_free(&f);
     if (ok)
         out->checksum = checksum(out);
@@ -280,6 +307,17 @@ bool weights_match(const WeightsFile *w, const char *path, const CnncTensor *ten
     return match(w, path, tensors, n, partial, false, m ? m : &unused, e);
 }
 
+/* The file's pages go as the state's come. */
+static void copy_lent(const WeightsFile *w, const WeightsTensor *f, char *to)
+{
+    size_t bytes = (size_t)f->n * sizeof *f->f32;
+    for (size_t at = 0; at < bytes; at += PIECE) {
+        size_t n = bytes - at < PIECE ? bytes - at : PIECE;
+        memcpy(to + at, (const char *)f->data + at, n);
+        file_forget(&w->bytes, (const char *)f->data + at, n);
+    }
+}
+
 static void copy_values(const WeightsTensor *f, const CnncTensor *t, char *to)
 {
     for (int64_t i = 0; i < f->n; i++) {
@@ -310,7 +348,11 @@ bool weights_load(const WeightsFile *w, const char *path, const CnncTensor *tens
     for (int i = 0; i < n; i++) {
         const CnncTensor *t = &tensors[i];
         const WeightsTensor *f = t->role == CNNC_ROLE_OPTIMIZER && !optimizer ? NULL : weights_find(w, t->name);
-        if (f && same_shape(f, t))
+        if (!f || !same_shape(f, t))
+            continue;
+        if (f->lent && t->dtype == CNNC_F32)
+            copy_lent(w, f, state + t->offset);
+        else
             copy_values(f, t, state + t->offset);
     }
     return true;

@@ -4,6 +4,7 @@
 #define CNNC_RUNTIME_WEIGHTS_H
 #include "runtime/abi.h"
 #include "runtime/error.h"
+#include "runtime/file.h"
 #include <stddef.h>
 
 enum { WEIGHTS_MAX_RANK = 8 };
@@ -14,12 +15,14 @@ typedef struct {
     int64_t n;                           /* elements */
     int32_t dtype;                       /* CNNC_F32; CNNC_I64 for whole numbers of any width */
     union { float *f32; int64_t *i64; void *data; };
+    bool lent;                           /* the values lie in the file's bytes: read only */
 } WeightsTensor;
 typedef struct { char *key, *value; } WeightsMeta;
 typedef struct {
     WeightsTensor *at; int n, cap;
     WeightsMeta *meta; int n_meta, cap_meta;
     const char *format;                  /* "safetensors", "PyTorch" */
+    FileBytes bytes;                     /* of the file, where tensors lie in them */
     uint64_t checksum;                   /* of names, shapes and values, whatever the format: CnncModel.weights_checksum */
 } WeightsFile;
 
@@ -39,6 +42,7 @@ bool weights_load(const WeightsFile *w, const char *path, const CnncTensor *tens
 
 /* for the format readers */
 WeightsTensor *weights_add(WeightsFile *w, const char *name, int rank, const int64_t *shape, int32_t dtype, RtError *e);   /* data allocated */
+WeightsTensor *weights_lend(WeightsFile *w, const char *name, int rank, const int64_t *shape, const float *values, RtError *e); /* values stay */
 bool weights_add_meta(WeightsFile *w, const char *key, const char *value, RtError *e);
 float half_to_float(uint16_t h);
 float bfloat_to_float(uint16_t b);

@@ -88,6 +88,8 @@ gunzip -c "$data/t10k-images-idx3-ubyte.gz" | head -c 7856 >ten   # 16 bytes of 
 printf '\000\000\010\003\000\000\000\012' >t10k-idx3-ubyte
 tail -c +9 ten >>t10k-idx3-ubyte
 { printf 'P5 28 28 255\n'; tail -c +17 ten | head -c 784; } >one.pgm
+status "a header needs no weights" 0 "$cnnc" build net.cnn --emit header --name app -o header.h
+check "is the library's" sh -c '"$1" build net.cnn --emit lib --name app -o libapp.a && cmp app.h header.h' sh "$cnnc"
 status "program on a picture" 0 ./app one.pgm
 cp out app.txt
 status "predict on a picture" 0 "$cnnc" predict net.cnn --weights a.safetensors one.pgm

@@ -227,6 +227,7 @@ static int make_cpu_program(Build *b)
         return code_training(c);
     /* One program is made of them, unless several are compared or a GPU wants them too. */
     const Options *o = b->cc->o;
+    c->options.interface_only = b->want[EMIT_HEADER] && b->n == 1;
     c->options.weights_once = !b->any_gpu && o->tune <= 0 && o->max_rel_err <= 0 && !o->verbose;
     status = code_weights(c);
     return status ? status : code_inference(c, b->want[EMIT_EXE]);

@@ -135,7 +135,7 @@ static void keep_names(Arena *a, Module *m, const StoredFacts *f)
     }
 }
 
-/* Reads the file's tensors into the state block. */
+/* Reads the file's tensors into the state block; state NULL: only what the file says about them. */
 static int load_weights(CodeGen *c, const CnncTensor *tensors, int32_t n, char *state)
 {
     const Options *o = c->cc->o;
@@ -145,8 +145,9 @@ static int load_weights(CodeGen *c, const CnncTensor *tensors, int32_t n, char *
     RtError e = {0};
     if (!weights_read(o->weights, &file, &e))
         return code_runtime_error(&e);
-    bool fine =
-        weights_load(&file, o->weights, tensors, n, o->partial, false, state, &match, &e) && stored_facts_read(&file, &facts, &e);
+    bool fine = state ? weights_load(&file, o->weights, tensors, n, o->partial, false, state, &match, &e)
+                      : weights_match(&file, o->weights, tensors, n, o->partial, &match, &e);
+    fine = fine && stored_facts_read(&file, &facts, &e);
     if (fine) {
         keep_names(c->cc->arena, &c->cc->module, &facts);
         c->options.weights_checksum = file.checksum;
@@ -184,13 +185,15 @@ int code_weights(CodeGen *c)
     Arena *a = c->cc->arena;
     const Options *o = c->cc->o;
     CnncTensor *tensors = compile_tensors(a, c->cc->module.graph, NULL, &n, &bytes);
-    char *state = arena_alloc(a, (size_t)bytes);
-    Rng rng;
-    rng_seed(&rng, code_seed(c->cc));
-    init_state(tensors, n, &rng, state, bytes);
+    char *state = c->options.interface_only ? NULL : arena_alloc(a, (size_t)bytes);
     c->initial = !o->weights;
+    if (state && (c->initial || o->partial)) {
+        Rng rng;
+        rng_seed(&rng, code_seed(c->cc));
+        init_state(tensors, n, &rng, state, bytes);
+    }
     int status = o->weights ? load_weights(c, tensors, n, state) : EXIT_FINE;
-    if (status == EXIT_FINE)
+    if (status == EXIT_FINE && state)
         name_weights(c, tensors, n, state);
     return status;
 }

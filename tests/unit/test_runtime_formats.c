@@ -174,7 +174,7 @@ static bool parse_text(const char *header, size_t data)
     for (int i = 0; i < 8; i++)
         bytes[i] = (uint8_t)((uint64_t)n >> 8 * i);
     memcpy(bytes + 8, header, n);
-    bool ok = safetensors_parse(bytes, 8 + n + data, "t", &w, &error);
+    bool ok = safetensors_parse(bytes, 8 + n + data, "t", false, &w, &error);
     free(bytes);
     weights_free(&w);
     return ok;
@@ -210,8 +210,8 @@ static void safetensors_is_strict(void **state)
     refused(parse_text("{} x", 0), "text after");
     uint8_t huge[16] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, '{', '}'};
     WeightsFile w;
-    refused(safetensors_parse(huge, sizeof huge, "t", &w, &error), "header should have");
-    refused(safetensors_parse(huge, 3, "t", &w, &error), "shorter than 8");
+    refused(safetensors_parse(huge, sizeof huge, "t", false, &w, &error), "header should have");
+    refused(safetensors_parse(huge, 3, "t", false, &w, &error), "shorter than 8");
 }
 
 static const CnncTensor net[] = {
@@ -342,6 +342,38 @@ static void image_refusals(void **state)
     }
 }
 
+/* Large safetensors are used where they are mapped, unless their bytes do not lie on multiples of four. */
+static void large_weights_are_lent(void **state)
+{
+    (void)state;
+    enum { MANY = 3 << 20 };
+    float *values = malloc(sizeof *values * MANY), *loaded = calloc(MANY, sizeof *loaded);
+    const CnncTensor want = {.name = "w", .dtype = CNNC_F32, .rank = 1, .shape = {MANY}};
+    for (int i = 0; i < MANY; i++)
+        values[i] = (float)(i % 1000003) * 0.5f;
+    for (int odd = 0; odd < 2; odd++) {
+        char path[] = "/tmp/cnnc-lent-XXXXXX";
+        WeightsFile w;
+        int fd = mkstemp(path);
+        assert_true(fd >= 0);
+        char text[128] = {0};
+        int n = snprintf(text, sizeof text, "{\"w\":{\"dtype\":\"F32\",\"shape\":[%d],\"data_offsets\":[0,%d]}}", MANY, 4 * MANY);
+        uint64_t header = (uint64_t)(n + (8 - n % 8) % 8 + odd);   /* padded with blanks, as the format says; or one more */
+        memset(text + n, ' ', sizeof text - (size_t)n);
+        assert_true(write(fd, &header, 8) == 8 && write(fd, text, header) == (ssize_t)header && write(fd, values, 4 * MANY) == 4 * MANY);
+        close(fd);
+        fine(weights_read(path, &w, &error));
+        assert_int_equal(w.at[0].lent, !odd);
+        fine(weights_load(&w, path, &want, 1, false, false, (char *)loaded, NULL, &error));
+        assert_memory_equal(loaded, values, sizeof *values * MANY);
+        assert_memory_equal(w.at[0].data, values, sizeof *values * MANY);   /* pages that went come back */
+        weights_free(&w);
+        unlink(path);
+    }
+    free(values);
+    free(loaded);
+}
+
 /* ---- broken files: any answer but a crash ---- */
 
 static uint32_t dice(uint32_t *s) { return (*s = *s * 1664525u + 1013904223u) >> 8; }
@@ -358,7 +390,7 @@ static void try_reader(const char *name, const uint8_t *bytes, size_t len)
         if (pt_parse(bytes, len, name, &w, &error))
             weights_free(&w);
     } else if (strstr(name, ".safetensors")) {
-        if (safetensors_parse(bytes, len, name, &w, &error))
+        if (safetensors_parse(bytes, len, name, false, &w, &error))
             weights_free(&w);
     } else if (image_decode(bytes, len, name, 3, &i, &error)) {
         image_free(&i);
@@ -402,7 +434,8 @@ int main(void)
         cmocka_unit_test(npy_as_numpy),         cmocka_unit_test(npy_refusals),       cmocka_unit_test(npy_writes_what_it_reads),
         cmocka_unit_test(weights_as_pytorch),   cmocka_unit_test(weights_refusals),   cmocka_unit_test(safetensors_is_strict),
         cmocka_unit_test(weights_meet_a_model), cmocka_unit_test(weights_round_trip), cmocka_unit_test(images_as_pillow),
-        cmocka_unit_test(image_refusals),       cmocka_unit_test(mutated_files),
+        cmocka_unit_test(image_refusals),       cmocka_unit_test(large_weights_are_lent),
+        cmocka_unit_test(mutated_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
