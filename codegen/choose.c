@@ -153,7 +153,17 @@ typedef struct {
     Vec(CopyOf) copies;
 } Chooser;
 
-/* A buffer with the contents of `from` under another layout, made just before kernel for_. */
+/* The first images that a kernel reads of those made by others; 0: none. */
+static BufId images_read(const KernelList *l, const Kernel *k)
+{
+    for (AccessId i = 0; i < k->n_access; i++)
+        if (!kernel_writes(k, i) && l->buffers.at[k->access[i].buf].batched && l->buffers.at[k->access[i].buf].kind == BUF_WORK)
+            return k->access[i].buf;
+    return 0;
+}
+
+/* A buffer with the contents of `from` under another layout, made just before kernel for_; of weights not before there is what they
+ * are used on: made as soon as they could be, the copies of all layers would lie in memory together. */
 static BufId copy_as(Chooser *c, BufId from, Layout layout, const Kernel *for_)
 {
     for (uint32_t i = 0; i < c->copies.len; i++)
@@ -166,7 +176,10 @@ static BufId copy_as(Chooser *c, BufId from, Layout layout, const Kernel *for_)
     b.name = arena_printf(c->l->arena, "%s'", b.name);
     BufId to = kernels_add_buffer(c->l, &b);
     const char *name = arena_printf(c->l->arena, "%s.as%s", c->l->buffers.at[from].name, layout.block_dim < 0 ? ".rows" : ".lanes");
-    vec_push(c->l->arena, &c->out, *kernel_copy(c->l, from, to, name, for_));
+    Kernel *k = kernel_copy(c->l, from, to, name, for_);
+    if (c->l->buffers.at[from].kind == BUF_STATE && images_read(c->l, for_))
+        k->after = images_read(c->l, for_);
+    vec_push(c->l->arena, &c->out, *k);
     vec_push(c->l->arena, &c->copies, (CopyOf){from, layout, to});
     return to;
 }
