@@ -6,7 +6,7 @@ The nets are those that are trained in the table of run.py, with their batch siz
 trainer's whole process while it times steps on random samples, its code included. PyTorch: the most bytes of tensors that its
 allocator held at once during two steps (parameters, gradients, optimizer, values, what its operations take for themselves through
 that allocator), in the smaller of its two layouts; the process around them is several times that and not counted. Each net in a
-process of its own. Rows are kept in tests/bench/results/ as MACHINE-memory.json, and the table beside it.
+process of its own. Rows are kept in tests/bench/results/ as MACHINE.memory.json, and the table beside it.
 """
 import argparse
 import json
@@ -104,7 +104,7 @@ def measure(cnnc, net):
 
 
 def table(rows):
-    lines = ["Memory of a training step, MiB; one thread, float32. PyTorch: peak of its tensors. cnnc: the report's figure and the whole process.", "",
+    lines = ["", "**Memory of a training step**, MiB; one thread, float32. PyTorch: the peak of its tensors; cnnc: the report's figure, and the whole process", "",
              "| net | batch | PyTorch | cnnc, report | process | `--recompute`, report | process |",
              "|---|---|---|---|---|---|---|"]
     for net in NETS:
@@ -124,7 +124,7 @@ def main():
     o = p.parse_args()
     if o.torch:
         return torch_row(o.torch)
-    path = os.path.join(HERE, "results", o.machine + "-memory.json")
+    path = os.path.join(HERE, "results", o.machine + ".memory.json")
     rows = json.load(open(path)) if os.path.exists(path) else {}
     for net in NETS:
         if net.train_batch and (not o.net or net.name in o.net.split(",")):
