@@ -129,7 +129,7 @@ int32_t nest_slices(const Nest *n)
 int32_t nest_passes(const Nest *n)
 {
     int32_t count = 1;
-    for (int i = n->n_inner - n->n_passes + 1; i <= n->n_inner; i++)
+    for (int i = n->n_inner - n->n_passes + 1; i <= n->n_inner && !n->own_passes; i++)
         count *= nest_parts(n, i);
     return count;
 }

@@ -19,6 +19,7 @@ typedef struct Nest {
     int32_t slice_size;            /* indices of slice_axis per slice (a multiple of its vector width) */
     int n_inner; int8_t inner_axis[2]; int32_t inner_size[2];   /* slices are also cut along these; the last one runs fastest */
     int n_passes;                  /* the last so many of these cuts make no slices: one slice takes them in order, adding up outputs that lack their axes */
+    bool own_passes;               /* ... by itself, not together with the other nests of its stage */
     AccessId transposed; int transpose_axis;   /* a copy into batch lanes: tiles of lanes x lanes of this load are transposed in registers; -1 */
     AccessId ahead; int ahead_axis; int64_t ahead_by;   /* fetched into L2 meanwhile; -1. With an axis: as tiles along it read a panel (a tile of
                                       vectors) of this load, the next panel; else beside each vector of its buffer, the one so many elements on */

@@ -604,6 +604,42 @@ static void fetch_ahead(Sched *s)
     }
 }
 
+/* The axis that the main sum runs over beside v and inner; -1: none, or several. */
+static int other_sum(const Sched *s, int v, int inner)
+{
+    int found = -1;
+    for (int a = 0; a < s->k->n_axes; a++) {
+        if (!(s->reduced >> a & 1) || a == v || a == inner)
+            continue;
+        if (found >= 0)
+            return -1;
+        found = a;
+    }
+    return found;
+}
+
+/* A weight gradient of images in the lanes sweeps whole planes for every tile of weights. Where those of one tile fill half of L2, it
+ * takes as many of their rows as L1 holds, for all weights, before the next ones; sums add up in memory. */
+static void visit_rows(Sched *s)
+{
+    const Kernel *k = s->k;
+    Nest *n = s->n;
+    int v = n->vector_axis, column = innermost_red(s), row = v < 0 || column < 0 ? -1 : other_sum(s, v, column);
+    if (row < 0 || !k->axis[v].batch || k->axis[v].kind != AXIS_RED || k->n_strip || k->n_out != 1 || k->out[0].value != s->main || !s->t->samples)
+        return;
+    int64_t bytes = 4 * n->lanes * k->axis[column].extent * tiled_already(s, s->a);
+    if (k->axis[v].extent != n->lanes || bytes * k->axis[row].extent < s->t->l2 / 2)
+        return;
+    int64_t rows = s->t->l1 * 9 / 10 / bytes;
+    n->own_passes = true;
+    n->n_inner = n->n_passes = 1;
+    n->inner_axis[0] = (int8_t)row;
+    n->inner_size[0] = rows > 1 ? (int32_t)rows : 1;
+    for (int a = 0; a < k->n_axes; a++)   /* the rows of a tile of filters meet all channels */
+        if (n->tile[a] > 1 && (only(s, s->a, s->b) >> a & 1))
+            move_to(n, a, k->axis[n->par[0]].batch ? 1 : 0);
+}
+
 /* A transform of images in the lanes takes a few columns of tiles of every channel: planes lie far apart, in L3 or memory. Neighbouring
  * tiles follow each other, for they share lines, and meanwhile the next plane's come. */
 static void fetch_planes(Sched *s)
@@ -699,6 +735,7 @@ static void tile_vectors(Sched *s)
         tile_contraction(s);
         order_contraction(s);
         fetch_ahead(s);
+        visit_rows(s);
     } else if (s->main) {
         tile_reduction(s);
     } else {

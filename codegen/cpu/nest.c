@@ -579,6 +579,12 @@ void emit_nest(Emit *e, const Function *f, const Stage *s, const Nest *nest)
     for (int a = 0; a < MAX_AXIS; a++)
         c.axis[a].points = 1;
     find_expression_axes(&c);
+    Loop pass;
+    if (nest->own_passes) {
+        LLVMValueRef passes = emit_i64(e, nest_parts(nest, 1));
+        pass = emit_loop_begin(e, emit_i64(e, 0), passes, 1, "pass");
+        c.slice = emit_add(e, LLVMBuildMul(e->b, c.slice, passes, ""), pass.iv);
+    }
     find_parts(&c);
     access_init(&c);
     int level = 0;
@@ -587,4 +593,6 @@ void emit_nest(Emit *e, const Function *f, const Stage *s, const Nest *nest)
     par_level(&c, &level);
     if (nest->rows_axis >= 0)
         tiles_end(&c);
+    if (nest->own_passes)
+        emit_loop_end(e, &pass);
 }

@@ -34,7 +34,8 @@ static LLVMValueRef slice_start(Ctx *c, AccessId at)
     int64_t stride[MAX_RANK], size = (int64_t)dtype_size(b->dtype);
     layout_strides(b, stride);
     LLVMValueRef bytes = emit_i64(e, 0);
-    for (int i = 0; i <= c->nest->n_inner && c->nest->slice_axis >= 0; i++) {
+    int cuts = c->nest->n_inner - (c->nest->own_passes ? c->nest->n_passes : 0);   /* a nest's own passes share the slice's values */
+    for (int i = 0; i <= cuts && c->nest->slice_axis >= 0; i++) {
         int axis = i == 0 ? c->nest->slice_axis : c->nest->inner_axis[i - 1];
         int64_t indices = i == 0 ? c->nest->slice_size : c->nest->inner_size[i - 1];
         for (int d = 0; d < x->rank; d++) {

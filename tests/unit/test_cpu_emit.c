@@ -144,6 +144,25 @@ static void test_large_values(void **unused)
     }
 }
 
+/* Weight gradients whose planes do not stay in L2 take a few rows at a time: borders, the last rows, fewer images than lanes. */
+static void test_large_planes(void **unused)
+{
+    (void)unused;
+    static const int64_t batches[] = {5, 21};
+    for (size_t i = 0; i < ARRAY_LEN(batches) * 2; i++) {
+        Arena *a = arena_new();
+        EmitTarget m;
+        Case c = {.net = "conv out=10 k=3; act ReLU; conv out=6 k=5 p=2; act ReLU; conv out=7 k=3 s=2 p=1; flatten; linear out=3",
+                  .train = "train opt=sgd lr=0.05 momentum=0.9", .input = shape_of(3, 3, 15, 13)};
+        if (machine(a, levels[1 + i / 2], &m)) {
+            m.options.target.l1 = i % 2 ? 16 << 10 : 1 << 10;
+            m.options.target.l2 = 4 << 10;
+            check_step(a, &c, &m, batches[i % 2]);
+        }
+        arena_free(a);
+    }
+}
+
 static void test_inference(void **unused)
 {
     (void)unused;
@@ -183,6 +202,6 @@ static void test_dropout(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_wide_training), cmocka_unit_test(test_channel_training), cmocka_unit_test(test_programs), cmocka_unit_test(test_training), cmocka_unit_test(test_large_values), cmocka_unit_test(test_inference), cmocka_unit_test(test_dropout)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_wide_training), cmocka_unit_test(test_channel_training), cmocka_unit_test(test_programs), cmocka_unit_test(test_training), cmocka_unit_test(test_large_values), cmocka_unit_test(test_large_planes), cmocka_unit_test(test_inference), cmocka_unit_test(test_dropout)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
