@@ -17,7 +17,10 @@
 
 #include <string.h>
 
-enum { MIN_CHANNELS = 32, MIN_TILED = 6, PANEL_TILES = 16, STRIP_TILES = 28, WHOLE_TILES = 49, GROUP_TILES = 96, IMAGE_TILES = 2 };
+enum {
+    MIN_CHANNELS = 32, MIN_TILED = 6, PANEL_TILES = 16, STRIP_TILES = 28, FEWEST_TILES = 12, WHOLE_TILES = 49, GROUP_TILES = 96,
+    IMAGE_TILES = 2
+};
 typedef struct {
     KernelList *l;
     const NestTarget *t;
@@ -198,7 +201,24 @@ static bool pays(Wino *w)
     return true;
 }
 
-/* Channels in the lanes: rows and images of a slice; strip: tiles of a strip, about. */
+/* The largest divisor of th, at most `rows`, whose strips have about so many tiles. */
+static int64_t strip_rows(const Wino *w, int64_t rows, int64_t tiles)
+{
+    while (rows > 1 && (rows * w->tw > tiles || w->th % rows))
+        rows--;
+    return rows;
+}
+
+/* Few strips of an odd number, as the seven of a 56x56 plane, leave one of two threads idle for a while: half as large ones are as
+ * fast, unless they would have too few tiles for a panel of filters, or for two of AMX's tiles. */
+static int64_t even_rows(const Wino *w, int64_t rows)
+{
+    enum { FEW = 16 };
+    int64_t strips = w->batch * (w->th / rows), smaller = strip_rows(w, rows - 1, STRIP_TILES);
+    return rows > 1 && !(w->narrow && w->t->tiles) && strips < FEW && strips % 2 && smaller * w->tw >= FEWEST_TILES ? smaller : rows;
+}
+
+/* Channels in the lanes: rows and images of a slice; strip: tiles of a strip, about, or 0. */
 static void cut(Wino *w, int64_t strip)
 {
     int64_t tiles = w->th * w->tw;
@@ -207,8 +227,7 @@ static void cut(Wino *w, int64_t strip)
     if (w->images) {
         w->rows = 1;
     } else if (tiles > WHOLE_TILES) {
-        while (w->rows > 1 && (w->rows * w->tw > strip || w->th % w->rows))
-            w->rows--;
+        w->rows = strip ? strip_rows(w, w->th, strip) : even_rows(w, strip_rows(w, w->th, STRIP_TILES));
     } else {
         int64_t most = (GROUP_TILES + tiles - 1) / tiles, slices = (w->batch + most - 1) / most;
         w->group = (w->batch + slices - 1) / slices;
@@ -497,7 +516,7 @@ int winograd(KernelList *l, const NestTarget *t, bool images, double error, cons
             vec_push(l->arena, &out, k);
             continue;
         }
-        cut(&w, choices->strip > 0 ? choices->strip : STRIP_TILES);
+        cut(&w, choices->strip);
         make_buffers(&w);
         if (l->buffers.at[w.u].kind == BUF_WORK)
             vec_push(l->arena, &out, *weights_kernel(&w));

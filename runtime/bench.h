@@ -31,6 +31,8 @@ bool bench_table_print(const StageTimes *t, const CpuPeak *peak, FILE *to, bool 
 bool bench_print_layers(Session *s, const CpuPeak *peak, FILE *to, bool json, RtError *e);
 /* The same for a training step of model->step on random samples, and a line "N images/s". */
 bool bench_print_training(const CnncModel *m, int threads, const CpuPeak *peak, FILE *to, bool json, RtError *e);
+/* So many steps one by one: their median, what nine of ten are within, and the longest. On a CPU. */
+bool bench_print_steps(const CnncModel *m, int threads, int64_t steps, FILE *to, bool json, RtError *e);
 /* Times training steps on random samples; runs is not filled in. */
 bool bench_training(const CnncModel *m, int threads, BenchResult *out, RtError *e);
 void info_print(const CnncModel *m, const CnncModel *gpu, FILE *to, bool json);          /* gpu: NULL without GPU code */

@@ -18,6 +18,8 @@ static const double BLOCK_SECONDS = 0.005;
 typedef struct {
     StageTimes stages;
     double *seconds, best, median; /* of each stage the least of the blocks; of whole calls */
+    double *each;                  /* instead: of so many calls one by one, ascending */
+    int64_t n_each;
 } Times;
 
 static int by_value(const void *a, const void *b)
@@ -68,6 +70,24 @@ static bool time_stages(Times *t, Exec *x, CnncArgs *args, RtError *e)
     free(x->stage_ticks);
     x->stage_ticks = NULL;
     return fine || rt_error_memory(e, n * sizeof *t->seconds);
+}
+
+/* After a few for the caches. */
+static void time_each(Times *t, Exec *x, CnncArgs *args)
+{
+    enum { WARM = 10 };
+    for (int i = 0; i < WARM; i++)
+        exec_run(x, t->stages.function, args);
+    double start = exec_seconds(), start_ticks = stages_ticks();
+    for (int64_t i = 0; i < t->n_each; i++) {
+        double at = stages_ticks();
+        exec_run(x, t->stages.function, args);
+        t->each[i] = stages_ticks() - at;
+    }
+    double tick = (exec_seconds() - start) / (stages_ticks() - start_ticks);
+    for (int64_t i = 0; i < t->n_each; i++)
+        t->each[i] *= tick;
+    qsort(t->each, (size_t)t->n_each, sizeof *t->each, by_value);
 }
 
 static bool print_times(const Times *t, const CpuPeak *peak, FILE *to, bool json, RtError *e)
@@ -130,7 +150,11 @@ static bool time_training(Times *t, Exec *x, RtError *e)
     char *memory = training_buffers(m, &args);
     if (!memory)
         return rt_error_memory(e, (unsigned long long)(m->step->batch * model_in_size(m)) * 4);
-    bool fine = time_stages(t, x, &args, e);
+    bool fine = true;
+    if (t->each)
+        time_each(t, x, &args);
+    else
+        fine = time_stages(t, x, &args, e);
     free(memory);
     return fine;
 }
@@ -208,6 +232,28 @@ bool bench_print_training(const CnncModel *m, int threads, const CpuPeak *peak, 
     Times t = training_times(x);
     bool fine = m->gpu ? bench_gpu_training(x, to, json, e) : train_on_cpu(&t, peak, x, to, json, e);
     free(t.seconds);
+    close_training(x);
+    return fine;
+}
+
+bool bench_print_steps(const CnncModel *m, int threads, int64_t steps, FILE *to, bool json, RtError *e)
+{
+    if (m->gpu)
+        return rt_error(e, RT_USAGE, "--bench --steps times steps of the CPU alone (--device cpu)");
+    Exec *x = open_training(m, threads, e);
+    if (!x)
+        return false;
+    Times t = training_times(x);
+    t.n_each = steps;
+    t.each = calloc((size_t)steps, sizeof *t.each);
+    bool fine = t.each ? time_training(&t, x, e) : rt_error_memory(e, (unsigned long long)steps * sizeof *t.each);
+    if (fine)
+        fprintf(to,
+                json ? "{\"batch\": %lld, \"threads\": %d, \"steps\": %lld, \"median_ms\": %.6g, \"nine_tenths_ms\": %.6g, \"longest_ms\": %.6g}\n"
+                     : "batch %lld, threads %d: of %lld steps the median takes %.4f ms, nine of ten at most %.4f, the longest %.4f\n",
+                (long long)t.stages.n, t.stages.threads, (long long)steps, 1e3 * t.each[steps / 2], 1e3 * t.each[steps * 9 / 10],
+                1e3 * t.each[steps - 1]);
+    free(t.each);
     close_training(x);
     return fine;
 }

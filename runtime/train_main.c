@@ -65,7 +65,7 @@ int main(int argc, char **argv)
         {"--threads", NULL, ARG_INT, &o.threads, 1, "N", "threads (all cores)"},
         {"--quiet", "-q", ARG_FLAG, &o.quiet, 0, NULL, "no progress"},
         {"--info", NULL, ARG_FLAG, &o.info, 0, NULL, "the model, its sizes, what it was built with"},
-        {"--bench", NULL, ARG_FLAG, &o.bench, 0, NULL, "time of a step, on random samples"},
+        {"--bench", NULL, ARG_FLAG, &o.bench, 0, NULL, "time of a step, on random samples; with --steps N of N steps"},
         {"--json", NULL, ARG_FLAG, &o.json, 0, NULL, "--info, --bench as JSON"},
         {"--help", "-h", ARG_FLAG, &o.help, 0, NULL, "this text"},
     };
@@ -82,7 +82,8 @@ int main(int argc, char **argv)
         info_print(&cnnc_model, &cnnc_gpu_model, stdout, o.json);
     } else if (fine && o.bench) {
         const CnncModel *m = choose_model(&o, program, &e);
-        fine = m && bench_print_training(m, (int)o.threads, NULL, stdout, o.json, &e);
+        fine = m && (o.train.steps > 0 ? bench_print_steps(m, (int)o.threads, o.train.steps, stdout, o.json, &e)
+                                       : bench_print_training(m, (int)o.threads, NULL, stdout, o.json, &e));
     } else if (fine) {
         fine = run(&o, program, &e);
     }

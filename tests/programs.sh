@@ -78,6 +78,9 @@ status "a trainer's batch" 2 ./trainer --batch 101 -o n.safetensors
 status "a trainer's bench" 0 ./trainer --bench --json --threads 1
 check "is an object" json "{" "}"
 check "of times" says best_ms
+status "a trainer's bench, step by step" 0 ./trainer --bench --steps 20 --json --threads 3
+check "is an object" json "{" "}"
+check "of times of each" says '"threads": 3, "steps": 20, "median_ms": '
 check "no file is left behind" test ! -e n.safetensors
 
 # ---- programs ----

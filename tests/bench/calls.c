@@ -1,6 +1,11 @@
-/* What the benchmark times without Python in between: calls of a compiled net's infer function and of OpenVINO's, and the
- * machine's peak of float32 multiply-adds. Built by run.py as a shared library for the host.
+/* What the benchmark times without Python in between: calls of a compiled net's infer function and of OpenVINO's, the
+ * machine's peak of float32 multiply-adds, and the way between two cores. Built by run.py and threads.py as a shared library for
+ * the host.
  * Every function returns seconds. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -66,4 +71,52 @@ double time_peak(int64_t n, float *sink)
 double peak_flops(int64_t n)
 {
     return 2.0 * LANES * SUMS * (double)n;
+}
+
+enum { TRIPS = 1000 };
+typedef struct { _Alignas(128) atomic_int turn; int core, rounds; } Ball;
+
+static void stay_on(int core)
+{
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(core, &one);
+    sched_setaffinity(0, sizeof one, &one);
+}
+
+static void *return_ball(void *context)
+{
+    Ball *b = context;
+    stay_on(b->core);
+    for (int i = 0; i < b->rounds * TRIPS; i++) {
+        while (atomic_load(&b->turn) != 2 * i + 1) {
+        }
+        atomic_store(&b->turn, 2 * i + 2);
+    }
+    return 0;
+}
+
+/* Seconds that a cache line takes from one core to the other and back, in the best of so many rounds; below zero: no thread. */
+double time_round_trip(int core, int other, int rounds)
+{
+    Ball b = {.core = other, .rounds = rounds};
+    cpu_set_t before;
+    pthread_t thread;
+    double best = 1, start = now();
+    sched_getaffinity(0, sizeof before, &before);
+    stay_on(core);
+    if (pthread_create(&thread, 0, return_ball, &b) != 0)
+        return -1;
+    for (int i = 0; i < rounds * TRIPS; i++) {
+        if (i % TRIPS == 0)
+            start = now();
+        atomic_store(&b.turn, 2 * i + 1);
+        while (atomic_load(&b.turn) != 2 * i + 2) {
+        }
+        double seconds = i % TRIPS == TRIPS - 1 ? (now() - start) / TRIPS : 1;
+        best = seconds < best ? seconds : best;
+    }
+    pthread_join(thread, 0);
+    sched_setaffinity(0, sizeof before, &before);
+    return best;
 }

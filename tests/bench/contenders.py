@@ -54,7 +54,7 @@ class Calls:
     @classmethod
     def load(cls, folder):
         path = os.path.join(folder, "calls.so")
-        subprocess.run(["cc", "-O2", "-march=native", "-shared", "-fPIC", os.path.join(HERE, "calls.c"), "-o", path], check=True)
+        subprocess.run(["cc", "-O2", "-march=native", "-shared", "-fPIC", "-pthread", os.path.join(HERE, "calls.c"), "-o", path], check=True)
         cls.lib = ctypes.CDLL(path)
         for f in [cls.lib.time_calls, cls.lib.time_requests, cls.lib.time_peak, cls.lib.peak_flops]:
             f.restype = ctypes.c_double
@@ -90,8 +90,8 @@ def library(made, batch, options):
 
 
 def cnnc(made, batch, threads, options=()):
-    """A shared library, called from C. It runs on the calling thread: no row for several."""
-    path = library(made, batch, options) if threads == 1 else None
+    """A shared library, called from C, with a pool when there are several threads."""
+    path = library(made, batch, [*options, "--threads", str(threads)])
     if not path:
         return None
     lib = ctypes.CDLL(path)

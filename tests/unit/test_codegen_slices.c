@@ -4,6 +4,7 @@
 #include "codegen/choose.h"
 #include "codegen/lower.h"
 #include "codegen/slices.h"
+#include "codegen/winograd.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -84,8 +85,38 @@ static void small_kernels_stay_whole(void **state)
     arena_free(a);
 }
 
+/* A slice of the first stage of a Winograd convolution is a strip of rows of tiles: how many there are. */
+static int64_t strips(Arena *a, Shape input)
+{
+    Graph *g = net_build(a, "conv out=64 k=3 p=1", 1, input);
+    Fusion f = fuse(a, g);
+    KernelList *l = lower(a, g, &f, PARAMS_CONST);
+    winograd(l, &target, false, 1e-4, &(Choices){0});
+    int64_t n = 0;
+    for (uint32_t i = 0; i < l->kernels.len; i++) {
+        const Kernel *k = &l->kernels.at[i];
+        if (k->part != WINOGRAD_INPUT)
+            continue;
+        n = 1;
+        for (int s = 0; s < k->n_strip; s++)
+            n *= (k->axis[k->strip_axis[s]].extent + k->strip_size[s] - 1) / k->strip_size[s];
+    }
+    return n;
+}
+
+/* 56 rows are 14 of tiles: two a strip would be seven strips, of which one of two threads did four. */
+static void strips_are_even(void **state)
+{
+    (void)state;
+    Arena *a = arena_new();
+    assert_int_equal(strips(a, shape_of(3, 64, 56, 56)), 14);
+    assert_int_equal(strips(a, shape_of(3, 64, 32, 32)), 4);
+    arena_free(a);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(threads_share_evenly), cmocka_unit_test(small_kernels_stay_whole)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(threads_share_evenly), cmocka_unit_test(small_kernels_stay_whole),
+                                       cmocka_unit_test(strips_are_even)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
