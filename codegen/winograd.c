@@ -234,7 +234,8 @@ static void cut(Wino *w, int64_t strip)
     }
 }
 
-static bool in_slices(const Wino *w) { return w->images || w->batch > 1 || w->rows < w->th; }
+/* A single slice of all images would be one thread's: its kernels are cut on their own instead, along channels, filters or points. */
+static bool in_slices(const Wino *w) { return w->images || w->group < w->batch || w->rows < w->th; }
 
 /* ---- buffers ---- */
 /* Tiles across of one slice of images. */
