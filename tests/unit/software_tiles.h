@@ -67,12 +67,16 @@ static void software_store(int32_t tile, void *to, int64_t stride)
         memcpy((char *)to + i * stride, t->data[tile][i], (size_t)t->bytes[tile]);
 }
 
-static float software_bf16(const unsigned char *p)
+/* A tile of bf16 as float32, `values` in each row. */
+static void software_widen(int32_t tile, int values, float to[SOFTWARE_ROWS][SOFTWARE_BYTES / 2])
 {
-    uint32_t bits = (uint32_t)(p[0] | p[1] << 8) << 16;
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    return f;
+    for (int i = 0; i < software_tiles.rows[tile]; i++)
+        for (int k = 0; k < values; k++) {
+            uint16_t half;
+            memcpy(&half, &software_tiles.data[tile][i][2 * k], sizeof half);
+            uint32_t bits = (uint32_t)half << 16;
+            memcpy(&to[i][k], &bits, sizeof bits);
+        }
 }
 
 static void software_dot(int32_t sum, int32_t a, int32_t b)
@@ -82,13 +86,17 @@ static void software_dot(int32_t sum, int32_t a, int32_t b)
     assert_int_equal(t->rows[sum], t->rows[a]);
     assert_int_equal(t->bytes[sum], t->bytes[b]);
     assert_int_equal(t->bytes[a], 4 * t->rows[b]);
+    float x[SOFTWARE_ROWS][SOFTWARE_BYTES / 2], y[SOFTWARE_ROWS][SOFTWARE_BYTES / 2];
+    software_widen(a, t->bytes[a] / 2, x);
+    software_widen(b, t->bytes[b] / 2, y);
     for (int m = 0; m < t->rows[sum]; m++)
         for (int n = 0; n < t->bytes[sum] / 4; n++) {
             float s;
             memcpy(&s, &t->data[sum][m][4 * n], sizeof s);
-            for (int k = 0; k < t->rows[b]; k++)
-                for (int half = 0; half < 2; half++)
-                    s += software_bf16(&t->data[a][m][4 * k + 2 * half]) * software_bf16(&t->data[b][k][4 * n + 2 * half]);
+            for (int k = 0; k < t->rows[b]; k++) {
+                s += x[m][2 * k] * y[k][2 * n];
+                s += x[m][2 * k + 1] * y[k][2 * n + 1];
+            }
             memcpy(&t->data[sum][m][4 * n], &s, sizeof s);
         }
     t->dots++;
