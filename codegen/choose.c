@@ -361,7 +361,7 @@ static bool prefer_channels(const Chooser *c, const Kernel *k, const ConvShape *
 static void block_channels(Chooser *c, BufId b)
 {
     Buffer *x = &c->l->buffers.at[b];
-    if (x->kind == BUF_WORK && !x->alias_of && x->batched && x->shape.rank >= 3)
+    if (x->kind == BUF_WORK && !x->alias_of && x->batched && x->shape.rank >= 3 && !channels_inside(x))
         x->layout = channels_layout(x, c->t);
 }
 
@@ -502,9 +502,9 @@ static void choose_channels_kernel(Chooser *c, Kernel *k)
         if (channels && !is_written_before(c, y) && boxes_agree(c, y))
             block_channels(c, y);
     }
-    /* Other images read point by point get the layout of the output. */
+    /* Other images read point by point get the layout of the output; what only copies reads any. */
     bool inside = channels_inside(&c->l->buffers.at[k->access[k->out[0].at].buf]);
-    for (AccessId i = 0; i < k->n_access; i++) {
+    for (AccessId i = 0; i < k->n_access && !(c->t->tiles && is_copy(k)); i++) {
         const Buffer *b = &c->l->buffers.at[k->access[i].buf];
         if (kernel_writes(k, i) || !b->batched || b->alias_of || b->kind != BUF_WORK || channels_inside(b) == inside ||
             !reads_through_channel(k, &k->access[i]) || b->shape.rank < 3)

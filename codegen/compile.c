@@ -237,7 +237,7 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
     choose(l, layouts, t, images || in_state ? t->samples : 0);
     precision_pair(l);
     if (t->tiles)
-        tiles_flatten(l);
+        tiles_merge(l);
     PlanInput in = {.target = t, .apart = c->o->apart, .state_offset = state_offset, .const_offset = const_offset, .ctx = c};
     Function *fn = plan(c->a, name, l, &in);
     const char *why = NULL;

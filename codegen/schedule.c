@@ -760,13 +760,14 @@ Nest *schedule_kernel(Arena *arena, const KernelList *l, const Kernel *k, const 
         s.lin[at] = access_linear(l, k, at);
     classify(&s);
     find_pairs(&s);
-    pick_vector_axis(&s);
     order_par(&s);
     order_red(&s);
-    if (tiles_schedule(l, t, n))
+    if (tiles_schedule(l, t, n)) {
         order_contraction(&s);
-    else
+    } else {
+        pick_vector_axis(&s);
         tile_vectors(&s);
+    }
     for (int i = 0; i < n->n_par; i++)
         n->block[n->par[i]] = (uint8_t)block_along(&s, n->par[i]);
     return n;

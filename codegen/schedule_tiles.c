@@ -1,5 +1,6 @@
 /* Schedules of tiles (see tiles.h).
- * In: a nest with its vector axis. Out: which axis is in the rows of tiles, which in their depth, and how many of each.
+ * In: a nest with the order of its axes. Out: which axis is in the columns of tiles, which in the rows, which in their depth, and how
+ * many of each.
  * Idea: a step loads m tiles of rows and n of columns and multiplies each with each, so m x n sums stay in registers: 2 x 2 of 8, where
  * a tile is loaded per product, or 1 x 4. The time of a product goes with its rows, so an axis is cut evenly: 56 into 4 times 14, and
  * 17 into two times 9 that share a row. */
@@ -14,8 +15,8 @@ typedef struct {
     Nest *n;
     Linear *lin;         /* by access */
     ExprId sum;
-    AccessId a, b;       /* the operands: b has the lanes */
-    int depth;           /* the summed axis along which pairs lie */
+    AccessId a, b;       /* the operands: b has the columns */
+    int columns, depth;  /* the axis in the lanes; the summed axis along which pairs lie */
     uint32_t blocked;    /* axes along blocks or pairs of some buffer, or that guard a or b */
 } Tiles;
 
@@ -28,17 +29,26 @@ static bool find_sum(Tiles *t)
         if (x->op == EX_SUM)
             t->sum = e;
     }
-    const Expr *m = t->sum ? &t->k->expr[t->k->expr[t->sum].a] : NULL;
-    if (!m || m->op != EX_DOT)
-        return false;
-    t->a = t->k->expr[m->a].at;
-    t->b = t->k->expr[m->b].at;
-    if (access_axes(t->k, t->a) >> t->n->vector_axis & 1) {
-        AccessId swap = t->a;
-        t->a = t->b;
-        t->b = swap;
-    }
-    return !(access_axes(t->k, t->a) >> t->n->vector_axis & 1);
+    return t->sum && t->k->expr[t->k->expr[t->sum].a].op == EX_DOT;
+}
+
+/* The operand with 16 neighbours of an axis side by side, which the other one does not depend on: these are the columns. */
+static bool find_columns(Tiles *t)
+{
+    const Expr *m = &t->k->expr[t->k->expr[t->sum].a];
+    const AccessId at[2] = {t->k->expr[m->a].at, t->k->expr[m->b].at};
+    for (int i = 0; i < 2; i++)
+        for (int v = 0; v < t->k->n_axes; v++) {
+            const Linear *b = &t->lin[at[i]];
+            if (!b->linear || !b->block[v] || b->lanes != TILE_COLUMNS || t->k->axis[v].kind != AXIS_PAR || t->k->axis[v].batch ||
+                (access_axes(t->k, at[1 - i]) >> v & 1))
+                continue;
+            t->a = at[1 - i];
+            t->b = at[i];
+            t->columns = v;
+            return true;
+        }
+    return false;
 }
 
 static void find_blocked(Tiles *t)
@@ -46,7 +56,7 @@ static void find_blocked(Tiles *t)
     const Kernel *k = t->k;
     for (AccessId at = 0; at < k->n_access; at++)
         for (int a = 0; a < k->n_axes; a++) {
-            if (a != t->n->vector_axis && (t->lin[at].block[a] || t->lin[at].half[a]))
+            if (a != t->columns && (t->lin[at].block[a] || t->lin[at].half[a]))
                 t->blocked |= 1u << a;
             for (int d = 0; d < k->access[at].rank && (at == t->a || at == t->b); d++)
                 if (k->access[at].dim[d].guarded && k->access[at].dim[d].coef[a])
@@ -60,7 +70,7 @@ static bool find_depth(Tiles *t)
     const Linear *a = &t->lin[t->a], *b = &t->lin[t->b];
     uint32_t summed = t->k->expr[t->sum].axes;
     t->depth = -1;
-    if (!a->linear || !b->linear || !b->block[t->n->vector_axis] || b->lanes != TILE_COLUMNS || (summed & t->blocked))
+    if (!a->linear || (summed & t->blocked))
         return false;
     for (int i = 0; i < t->k->n_axes; i++)
         if ((summed >> i & 1) && a->unit[i] == 1 && b->unit[i] && !t->k->axis[i].batch)
@@ -94,7 +104,7 @@ static bool can_be_rows(const Tiles *t, int i)
 {
     uint32_t a = access_axes(t->k, t->a), b = access_axes(t->k, t->b);
     const Axis *x = &t->k->axis[i];
-    return x->kind == AXIS_PAR && (a >> i & 1) && !(b >> i & 1) && !(t->blocked >> i & 1) && i != t->n->vector_axis && !is_cut(t->k, i) && !x->batch_div &&
+    return x->kind == AXIS_PAR && (a >> i & 1) && !(b >> i & 1) && !(t->blocked >> i & 1) && i != t->columns && !is_cut(t->k, i) && !x->batch_div &&
            !x->batch_step;
 }
 
@@ -119,14 +129,14 @@ static int find_rows(const Tiles *t)
 static void tile_sums(Tiles *t)
 {
     Nest *n = t->n;
-    int vectors = (t->k->axis[n->vector_axis].extent + TILE_COLUMNS - 1) / TILE_COLUMNS, m = tiles_along_rows(n);
+    int vectors = (t->k->axis[t->columns].extent + TILE_COLUMNS - 1) / TILE_COLUMNS, m = tiles_along_rows(n);
     for (int i = t->k->n_axes; i-- > 0 && m == 1;)
         if (i != n->rows_axis && can_be_rows(t, i) && !t->k->axis[i].batch && t->k->axis[i].extent > 1) {
             n->tile[i] = 2;
             m = 2;
         }
     int most = TILE_SUMS / m;
-    n->tile[n->vector_axis] = vectors < most ? vectors : most;
+    n->tile[t->columns] = vectors < most ? vectors : most;
 }
 
 static void depth_last(Nest *n)
@@ -142,15 +152,19 @@ bool tiles_schedule(const KernelList *l, const NestTarget *t, Nest *n)
 {
     const Kernel *k = n->k;
     Tiles x = {.k = k, .n = n};
-    if (!t->tiles || n->lanes != TILE_COLUMNS || n->vector_axis < 0 || k->axis[n->vector_axis].kind == AXIS_RED || !find_sum(&x))
+    if (!t->tiles || t->lanes != TILE_COLUMNS || !find_sum(&x))
         return false;
     x.lin = NEWN(l->arena, Linear, k->n_access);
     for (AccessId at = 0; at < k->n_access; at++)
         x.lin[at] = access_linear(l, k, at);
+    if (!find_columns(&x))
+        return false;
     find_blocked(&x);
     int rows = find_depth(&x) && tiles_pairs(k->axis[x.depth].extent) >= LEAST_PAIRS ? find_rows(&x) : -1;
     if (rows < 0)
         return false;
+    n->lanes = TILE_COLUMNS;
+    n->vector_axis = x.columns;
     n->rows_axis = rows;
     n->depth_axis = x.depth;
     n->depth = tiles_pairs(k->axis[x.depth].extent);

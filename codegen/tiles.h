@@ -14,7 +14,7 @@
 #include "codegen/precision.h"
 
 enum { TILE_ROWS = 16, TILE_PAIRS = 16, TILE_COLUMNS = 16, TILE_SUMS = 4 };   /* sums: tiles of them a step adds to, at most */
-enum { LEAST_ROWS = 4, LEAST_PAIRS = 8 };                                     /* smaller tiles are not worth it */
+enum { LEAST_ROWS = 4, LEAST_PAIRS = 6 };                                     /* smaller tiles are not worth it */
 
 /* Pairs of one tile: the most that divide all of them. */
 int tiles_pairs(int64_t pairs);
@@ -24,12 +24,14 @@ bool tiles_fit(const KernelList *l, const Kernel *k, Product *p);
 /* The share of the multiply-adds of a function whose kernels fit, before anything is narrowed or laid out. */
 double tiles_share(const KernelList *l);
 /* Before `choose`: a convolution that reaches past the border of its image reads a copy that has the zeros, since a tile has no
- * guards. */
+ * guards. So does one of few channels (a first layer), whose copy has them side by side: a row of its tiles is a row of its filter, all
+ * channels of all taps. */
 void tiles_pad(KernelList *l);
 /* After precision_pair: where rows and columns of an image are read one after the other they become one axis, so that the last tile
- * of a row need not be a small one. */
-void tiles_flatten(KernelList *l);
-/* Of schedule_kernel, when vector axis and order are known: rows, pairs and sums of the tiles of n. False: n does not run in tiles. */
+ * of a row need not be a small one; and so do the taps of a row and few channels, which then fill the depth of a tile. */
+void tiles_merge(KernelList *l);
+/* Of schedule_kernel, when the order of axes is known: vector axis, rows, pairs and sums of the tiles of n. False: n does not run in
+ * tiles. */
 bool tiles_schedule(const KernelList *l, const NestTarget *t, Nest *n);
 /* Rows of one tile of n, and how many tiles lie along its rows' axis in a step. */
 int tiles_rows(const Nest *n);
