@@ -13,10 +13,11 @@ set -e
 mkdir -p "$folder/cases" "$folder/parser"
 folder=$(cd "$folder" && pwd)
 if [ $quick -eq 0 ]; then
-    cmake -S "$root" -B "$folder/build" -DCNNC_PORTABLE=ON -DCMAKE_BUILD_TYPE=Release >/dev/null
-    cmake --build "$folder/build" -j "$(nproc)" --target cnnc cnnc_cpu >"$folder/build.log" 2>&1 || { tail -n 20 "$folder/build.log"; exit 1; }
-    cnnc=$folder/build/cnnc
-    cp "$folder"/build/parser.[ch] "$folder"/build/lexer.[ch] "$folder/parser"
+    build=$root/build-portable   # not carried
+    cmake -S "$root" -B "$build" -DCNNC_PORTABLE=ON -DCMAKE_BUILD_TYPE=Release >/dev/null
+    cmake --build "$build" -j "$(nproc)" --target cnnc cnnc_cpu >"$build/build.log" 2>&1 || { tail -n 20 "$build/build.log"; exit 1; }
+    cnnc=$build/cnnc
+    cp "$build"/parser.[ch] "$build"/lexer.[ch] "$folder/parser"
 fi
 strip -o "$folder/cnnc" "$cnnc"
 

@@ -164,6 +164,17 @@ status "versions" 0 "NVRTC 0.1" "$cnnc" --version
 if command -v python3 >/dev/null; then
     check "what is carried to a GPU machine" sh "$root/tests/gpu/carry.sh" --quick "$cnnc" carry
     check "runs there" sh "$root/tests/gpu/device.sh" --quick carry
+    take_times() { python3 -B "$root/tests/gpu/device.py" carry/cnnc carry --net lenet --batch 1 --no-training --precision f32 --results times --torch-device cpu "$@"; }
+    check "is timed there" take_times
+    check "with a table" grep -q '^| LeNet-5, inference, batch 1 | cnnc | f32 | [0-9.]* ms | [0-9.]* ms |' times/gpu-test-driver-0.md
+    check "and the time of each kernel" grep -q '"stage": "0.conv .. 11.linear"' times/kernels.jsonl
+    check "once" sh -c 'test $(wc -l <times/kernels.jsonl) = 1'
+    check "goes on" take_times
+    check "with what is missing" sh -c 'test $(wc -l <times/kernels.jsonl) = 1'
+    status "says what there was no time for" 1 "none for 1 of 1 parts" sh -c 'rm carry/times.jsonl && "$@"' sh python3 -B "$root/tests/gpu/device.py" carry/cnnc carry --net lenet --batch 1 \
+        --no-training --precision f32 --results times --within 1
+    status "and whose kernels cannot be compiled" 0 "| cnnc: .*NVRTC" env CNNC_NVRTC=/nonexistent.so XDG_CACHE_HOME="$tmp/none" python3 -B "$root/tests/gpu/device.py" carry/cnnc carry \
+        --net lenet --batch 1 --no-training --precision f32 --results times --torch-device cpu
 else
     echo "SKIPPED: tests/gpu/carry.sh makes its pictures with Python 3"
 fi
