@@ -107,7 +107,8 @@ static void plan_map(GpuBody *x, const KernelList *l)
     x->form = GPU_MAP;
     set_rows(x, l, out_axes(x->k, 0));
     x->threads = GPU_THREADS;
-    set_grid(x, x->threads);
+    x->wide = x->n_rows && wide_map_pays(l, x->k, x->row[x->n_rows - 1]);
+    set_grid(x, x->wide ? WIDE * x->threads : x->threads);
 }
 
 static void plan_reduce(GpuBody *x, const KernelList *l)
@@ -174,74 +175,7 @@ GpuBody body_parts(const KernelList *l, const Kernel *k, const Contract *c)
     plan_map(&x, l);
     x.form = GPU_PARTS;
     x.contract = c;
-    return x;
-}
-
-/* ---- in a slice ---- */
-/* Cycles of a multiprocessor's threads: an element of a serial reduction, also when one load serves several sums; a step of a
- * warp's, and adding its lanes. */
-#define COST_SERIAL 6.0
-#define COST_UNROLLED 3.5
-#define COST_LANES 8.0
-#define COST_SHUFFLES 15.0
-
-static int64_t longest_reduction(const Kernel *k, int64_t samples)
-{
-    int64_t longest = 1;
-    for (int e = 1; e < k->n_expr; e++) {
-        int64_t n = 1;
-        for (int x = 0; x < k->n_axes; x++)
-            if (k->expr[e].axes >> x & 1)
-                n *= k->axis[x].batch_step ? samples : k->axis[x].extent;
-        longest = n > longest ? n : longest;
-    }
-    return longest;
-}
-
-static bool has_argmax(const Kernel *k)
-{
-    for (int e = 1; e < k->n_expr; e++)
-        if (k->expr[e].op == EX_ARGMAX)
-            return true;
-    return false;
-}
-
-/* An output axis that one operand of a product does not have: a thread takes several of its points for one load. */
-static void find_unroll(GpuBody *x, const Contract *c, int rounds)
-{
-    enum { MOST = 8 };
-    for (int i = 0; i < x->n_rows; i++) {
-        int axis = x->row[i], extent = x->k->axis[axis].extent;
-        bool only_b = false;   /* the batch is not cut: a slice has few samples */
-        for (int j = 0; j < c->col.n; j++)
-            only_b = only_b || (c->col.axis[j] == axis && !x->k->axis[axis].batch);
-        for (int u = MOST; only_b && u > 1; u--)
-            if (extent % u == 0 && u <= rounds && u > x->unroll) {
-                x->unroll = u;
-                x->unrolled = (int8_t)axis;
-            }
-    }
-    x->contract = x->unroll ? c : NULL;
-}
-
-GpuBody body_in_slice(Arena *a, const KernelList *l, const Kernel *k, int64_t samples)
-{
-    GpuBody x = {.k = k, .form = GPU_MAP, .threads = GPU_SLICE_THREADS};
-    uint32_t rows = 0;
-    for (int i = 0; i < k->n_axes; i++)
-        if ((out_axes(k, 0) >> i & 1) && !k->axis[i].batch_div)
-            rows |= 1u << i;
-    set_rows(&x, l, rows);
-    if (x.n_rows && k->axis[x.row[0]].batch)
-        x.points = x.points / k->axis[x.row[0]].extent * samples;
-    const Contract *c = outputs_differ(k) ? NULL : contract_as_product(a, l, k);
-    double rounds = (double)((x.points + GPU_SLICE_THREADS - 1) / GPU_SLICE_THREADS), length = (double)longest_reduction(k, samples);
-    if (c)
-        find_unroll(&x, c, (int)rounds);
-    double warps = GPU_SLICE_THREADS / GPU_WARP, turns = (double)x.points / warps < 1 ? 1 : (double)x.points / warps;
-    double serial = rounds * length * (x.unroll ? COST_UNROLLED : COST_SERIAL);
-    x.by_warp = !has_argmax(k) && !outputs_differ(k) && turns * (length / GPU_WARP * COST_LANES + COST_SHUFFLES) < serial && length >= GPU_WARP;
-    if (x.by_warp)
-        x.unroll = 0;
+    x.wide = false;
+    set_grid(&x, x.threads);
     return x;
 }

@@ -80,19 +80,25 @@ const char *cu_extent(Code *c, int axis)
     return x->batch_div > 1 ? arena_printf(c->arena, "(samples + %d) / %d", x->batch_div - 1, x->batch_div) : "samples";
 }
 
-void cu_split(Code *c, const char *point, const int8_t *axes, int n)
+static void split_point(Code *c, const char *point, const int8_t *axes, int n, bool wide)
 {
     int64_t below = 1;
     for (int i = n - 1; i >= 0; i--) {
         const Axis *x = &c->k->axis[axes[i]];
+        bool by_four = wide && i == n - 1;
+        int32_t extent = by_four ? x->extent / WIDE : x->extent;
         const char *shifted = below > 1 ? arena_printf(c->arena, "%s / %lld", point, (long long)below) : point;
+        const char *name = by_four ? arena_printf(c->arena, "first_%s = %d *", x->name, WIDE) : arena_printf(c->arena, "%s =", x->name);
         if (i > 0)
-            cu_line(c, "const int %s = (int)(%s %% %d);", x->name, shifted, x->extent);
+            cu_line(c, "const int %s (int)(%s %% %d);", name, shifted, extent);
         else
-            cu_line(c, "const int %s = (int)(%s);", x->name, shifted);
-        below *= x->extent;
+            cu_line(c, "const int %s (int)(%s);", name, shifted);
+        below *= extent;
     }
 }
+
+void cu_split(Code *c, const char *point, const int8_t *axes, int n) { split_point(c, point, axes, n, false); }
+void cu_split_wide(Code *c, const char *point, const int8_t *axes, int n) { split_point(c, point, axes, n, true); }
 
 /* ---- addresses ---- */
 
@@ -398,21 +404,21 @@ static int open_serial(Code *c, uint32_t mask)
 }
 
 /* One loop over all points of the axes, a block's threads side by side. */
-void cu_open_shared(Code *c, uint32_t mask)
+void cu_open_shared(Code *c, uint32_t mask, bool wide)
 {
     int8_t axes[MAX_AXIS] = {0};
     int n = axes_of(c, mask, axes);
-    int64_t inner = 1;
-    for (int i = 1; i < n; i++)
-        inner *= c->k->axis[axes[i]].extent;
-    const char *total = cu_extent(c, axes[0]);
-    if (inner > 1)
-        total = cu_is_dynamic(c, axes[0]) ? arena_printf(c->arena, "(%s) * %lld", total, (long long)inner)
-                                            : arena_printf(c->arena, "%lld", (long long)(inner * c->k->axis[axes[0]].extent));
+    int64_t all = 1;
+    for (int i = 0; i < n; i++)
+        all *= c->k->axis[axes[i]].extent;
+    int64_t steps = wide ? all / WIDE : all, inner = steps / c->k->axis[axes[0]].extent;
+    const char *total = arena_printf(c->arena, "%lld", (long long)steps);
+    if (cu_is_dynamic(c, axes[0]))
+        total = inner > 1 ? arena_printf(c->arena, "(%s) * %lld", cu_extent(c, axes[0]), (long long)inner) : cu_extent(c, axes[0]);
     const char *index = c->threads == GPU_WARP ? "lane" : "i", *thread = c->in_slice ? "thread" : "threadIdx.x";
     const char *part = c->in_columns ? " / 32" : c->threads == GPU_WARP ? " % 32" : "";
     cu_open(c, "for (int %s = %s%s; %s < %s; %s += %d)", index, thread, part, index, total, index, c->in_columns ? c->threads / GPU_WARP : c->threads);
-    cu_split(c, index, axes, n);
+    split_point(c, index, axes, n, wide);
     for (int i = 1; i < n; i++)
         if (cu_is_dynamic(c, axes[i]))
             cu_line(c, "if (%s >= %s) continue;", c->k->axis[axes[i]].name, cu_extent(c, axes[i]));
@@ -434,13 +440,17 @@ static void sweep(Code *c, const ExprId *group, int n)
 {
     uint32_t axes = c->k->expr[group[0]].axes;
     const char **kept = cu_keep(c);
-    int threads = c->threads, braces = 1;
+    int threads = c->threads, braces = 1, wide = threads ? wide_sum_axis(c, axes) : -1;
     cu_forget(c, axes);
     if (threads)
-        cu_open_shared(c, axes);
+        cu_open_shared(c, axes, wide >= 0);
     else
         braces = open_serial(c, axes);
     c->threads = 0;
+    if (wide >= 0) {
+        wide_open(c, wide);
+        braces++;
+    }
     for (int g = 0; g < n; g++)
         accumulate(c, group[g]);
     c->threads = threads;

@@ -51,6 +51,8 @@ const char *cu_type(DType t);    /* "float" */
 
 /* `const int q = POINT % 28` ... for the axes, outermost first; POINT is a variable that exists. */
 void cu_split(Code *c, const char *point, const int8_t *axes, int n);
+/* The last one goes by WIDE: `const int first_q = WIDE * (POINT % 7)`. */
+void cu_split_wide(Code *c, const char *point, const int8_t *axes, int n);
 /* How far the axis runs now: "28", "samples", "samples_left(...)"; and whether that is less than its extent at times. */
 const char *cu_extent(Code *c, int axis);
 bool cu_is_dynamic(const Code *c, int axis);
@@ -71,8 +73,8 @@ void cu_forget(Code *c, uint32_t axes);
 void cu_restore(Code *c, const char **kept);
 /* How far the loop over the axis that follows is unrolled, in a slice. */
 void cu_unroll(Code *c, int axis, bool innermost);
-/* Opens one loop over the points of the axes that the block's threads share; close with cu_close. */
-void cu_open_shared(Code *c, uint32_t axes);
+/* Opens one loop over the points of the axes that the block's threads share; close with cu_close. wide: by cu_split_wide. */
+void cu_open_shared(Code *c, uint32_t axes, bool wide);
 /* An element, or what stands for it out of range. */
 const char *cu_load(Code *c, AccessId at);
 /* Computes and stores the outputs (of a set) at the point that the axes' variables say; one_lane: all lanes of a warp compute,
@@ -98,6 +100,12 @@ typedef struct { const char *index, *col, *limit; int32_t count; } Columns;
 void cu_columns(Code *c, const Contract *p, const Columns *cols);
 /* The thread's point of the rows, or a return from the kernel. */
 void cu_point(Code *c, const GpuBody *body);
+/* wide.c: four points at once along an axis of which first_AXIS exists. The innermost of the axes of a sum if it can be taken so, or -1. */
+int wide_sum_axis(const Code *c, uint32_t axes);
+/* Loads and a loop over the four; close with cu_close, then forget the names. */
+void wide_open(Code *c, int axis);
+/* All outputs at four points. */
+void wide_map(Code *c, int axis);
 /* slices.c: a launch of slices, whole, under the name `entry`. */
 void slices_emit(Code *c, const GpuLaunch *launch, const char *entry);
 /* prelude.c: what every text starts with. */

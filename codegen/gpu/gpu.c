@@ -15,12 +15,12 @@ static void emit_lines(Code *c, const GpuBody *x)
     emit[x->form](c, x);
 }
 
-/* Products hold many sums: they may have all registers that one block leaves them, or two where copies are wide. */
+/* Products and slices hold many sums: they may have all registers that one block leaves them, or two where copies are wide. */
 static void open_kernel(Code *c, const GpuLaunch *x, const char *entry)
 {
     const Contract *p = x->body[0].form == GPU_CONTRACT ? x->body[0].contract : NULL;
     bool two = p && p->products != PRECISION_F32 && contract_copy_bytes(p, &p->a_load) == 16 && contract_copy_bytes(p, &p->b_load) == 16;
-    const char *blocks = !p ? "" : two ? ", 2" : ", 1";
+    const char *blocks = x->how == GPU_SLICES ? ", 1" : !p ? "" : two ? ", 2" : ", 1";
     cu_line(c, "__global__ void __launch_bounds__(%d%s) %s(", x->threads, blocks, entry);
     cu_parameters(c);
     cu_block(c);

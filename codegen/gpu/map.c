@@ -1,4 +1,4 @@
-/* The MAP skeleton: a thread a point of the outputs; reductions are serial loops in the thread.
+/* The MAP skeleton: a thread a point of the outputs, or four neighbours (wide.c); reductions are serial loops in the thread.
  * In: a launch whose rows are the axes of all outputs. Out: the kernel's body.
  * Neighbouring threads take neighbouring points of the innermost axis, so that loads and stores of a warp lie together. */
 #include "codegen/gpu/code.h"
@@ -8,8 +8,8 @@ void cu_point(Code *c, const GpuBody *body)
     const Kernel *k = c->k;
     const char *type = body->points > INT32_MAX ? "long long" : "int";
     cu_line(c, "const %s point = (%s)block * %d + threadIdx.x;", type, type, body->threads);
-    cu_line(c, "if (point >= %lld) return;", (long long)body->points);
-    cu_split(c, "point", body->row, body->n_rows);
+    cu_line(c, "if (point >= %lld) return;", (long long)(body->points / (body->wide ? WIDE : 1)));
+    (body->wide ? cu_split_wide : cu_split)(c, "point", body->row, body->n_rows);
     for (int i = 0; i < body->n_rows; i++)
         if (cu_is_dynamic(c, body->row[i]))
             cu_line(c, "if (%s >= %s) return;", k->axis[body->row[i]].name, cu_extent(c, body->row[i]));
@@ -18,5 +18,8 @@ void cu_point(Code *c, const GpuBody *body)
 void map_emit(Code *c, const GpuBody *body)
 {
     cu_point(c, body);
-    cu_outputs(c, false);
+    if (body->wide)
+        wide_map(c, body->row[body->n_rows - 1]);
+    else
+        cu_outputs(c, false);
 }

@@ -67,6 +67,7 @@ typedef struct {
     GpuPlan *p;
     int64_t samples;        /* of a slice; 0: no slices */
     int32_t *launch_of;     /* by kernel; -1: not yet */
+    bool *can_wait;         /* by kernel: until nothing else is left */
 } Planner;
 
 static bool touch_same(const KernelList *l, const Kernel *x, const Kernel *y, bool x_writes, bool y_writes)
@@ -190,8 +191,9 @@ static void add_product(Planner *p, GpuBody b)
         add_alone(p, body_parts(p->l, b.k, c));
 }
 
-/* Blocks that a kernel may have and still share a launch with others; buffers that such a launch may have. */
-enum { FEW_BLOCKS = 1024, MOST_BUFFERS = 200 };
+/* Blocks that a kernel may have and still share a launch with others; buffers that such a launch may have; points of a kernel that
+ * waits for the end. */
+enum { FEW_BLOCKS = 1024, MOST_BUFFERS = 200, FEW_POINTS = 4096 };
 
 static int buffers_of(const GpuLaunch *x)
 {
@@ -210,16 +212,36 @@ static GpuLaunch *finish_beside(const Planner *p, GpuLaunch *x)
     return NULL;
 }
 
+/* Nothing waits for kernel j, and it is so small that it would be a launch for nothing: a step of BatchNorm's parameters. */
+static bool nothing_waits_for(const Planner *p, uint32_t j)
+{
+    const Kernel *k = &p->l->kernels.at[j];
+    if (axes_points(k, (1u << k->n_axes) - 1) > FEW_POINTS)
+        return false;
+    for (uint32_t later = j + 1; later < p->l->kernels.len; later++)
+        if (depends(p->l, k, &p->l->kernels.at[later]))
+            return false;
+    return true;
+}
+
+/* Kernels outside of slices that can run now; when `last` also those that can wait. */
+static uint32_t find_ready(const Planner *p, bool last, uint32_t *now)
+{
+    uint32_t n = 0;
+    for (uint32_t j = 0; j < p->l->kernels.len; j++)
+        if (p->launch_of[j] < 0 && !is_empty(&p->l->kernels.at[j]) && is_ready(p, j, p->p->n_launches, false) && (last || !p->can_wait[j]) &&
+            !(p->samples && (small_is_sliced(&p->l->kernels.at[j]) || small_is_repeated(p->l, &p->l->kernels.at[j]))))
+            now[n++] = j;
+    return n;
+}
+
 /* All other kernels that can run now: products and large ones alone, small ones side by side. */
 static void add_others(Planner *p)
 {
     int32_t launch = p->p->n_launches;
     GpuLaunch *beside = NULL;
-    uint32_t *now = NEWN(p->a, uint32_t, p->l->kernels.len + 1), n = 0;
-    for (uint32_t j = 0; j < p->l->kernels.len; j++)
-        if (p->launch_of[j] < 0 && !is_empty(&p->l->kernels.at[j]) && is_ready(p, j, launch, false) &&
-            !(p->samples && (small_is_sliced(&p->l->kernels.at[j]) || small_is_repeated(p->l, &p->l->kernels.at[j]))))
-            now[n++] = j;
+    uint32_t *now = NEWN(p->a, uint32_t, p->l->kernels.len + 1), n = find_ready(p, false, now);
+    n = n ? n : find_ready(p, true, now);
     if (!n)
         BUG("no kernel is ready: the list is not in order");
     for (uint32_t i = 0; i < n; i++) {
@@ -249,6 +271,9 @@ static void make_launches(Planner *p)
     p->p->launches = NEWN(p->a, GpuLaunch, 3 * n + 1);
     p->launch_of = NEWN(p->a, int32_t, n + 1);
     memset(p->launch_of, -1, sizeof *p->launch_of * n);
+    p->can_wait = NEWN(p->a, bool, n + 1);
+    for (uint32_t j = 0; j < n; j++)
+        p->can_wait[j] = nothing_waits_for(p, j);
     do {
         if (!p->samples || !add_slices(p))
             add_others(p);
@@ -340,6 +365,8 @@ Function *gpu_plan(Arena *a, const char *name, KernelList *l, const PlanInput *i
         precision_narrow(l, &(NestTarget){0}, false);
     if (f->gpu->channels_last)
         layouts_channels_last(a, l, in->precision);
+    else if (!p.samples)
+        sums_split(l, f->gpu);
     make_launches(&p);
     place_buffers(a, l, in, f);
     const char *why = NULL;

@@ -45,8 +45,12 @@ typedef struct {
     int64_t points;                 /* product of their extents; in slices: of one slice */
     int32_t threads;                /* of a block */
     int32_t grid[3], shared_bytes, sample_points, block_points;   /* as in CnncGpuLaunch, were it launched alone */
-    bool by_warp;                   /* in slices: a warp a point */
-    int8_t unrolled; int32_t unroll;   /* in slices: this row's axis is taken `unroll` points at once by a thread, for one load of `contract->a` */
+    bool wide;                      /* MAP: a thread takes WIDE points along the last row axis, with loads and stores of 16 bytes */
+    bool by_warp;                   /* in slices, without a contract: a warp a point */
+    /* In slices, with a contract: `lanes` neighbouring threads share the depth of `unroll` points along the axis `unrolled`, which
+     * contract->b alone has, times `spread` along `across`, which a alone has. They share it along the axis `shared` (-1: all axes of the
+     * depth as one), and so many steps of the innermost loop are written one after the other. */
+    int8_t unrolled, across, shared; int32_t unroll, spread, lanes, chunk;
 } GpuBody;
 
 typedef enum {
@@ -94,11 +98,15 @@ int axes_by_stride(const KernelList *l, const Kernel *k, uint32_t axes, int8_t *
 /* layouts.c: channels innermost, and sums over the batch cut into slices. */
 void layouts_channels_last(Arena *a, KernelList *l, Precision precision);
 
-/* body.c: how one kernel runs alone in a plan; in a slice of `samples`. A CONTRACT with slices is to be followed by its body_parts. */
+/* body.c: how one kernel runs alone in a plan; body_slice.c: in a slice of `samples`. A CONTRACT with slices is to be followed by its body_parts. */
 GpuBody body_of(Arena *a, const KernelList *l, const Kernel *k, const GpuPlan *p);
 GpuBody body_parts(const KernelList *l, const Kernel *k, const Contract *c);
 GpuBody body_in_slice(Arena *a, const KernelList *l, const Kernel *k, int64_t samples);
-enum { GPU_THREADS = 256, GPU_SLICE_THREADS = 512, GPU_WARP = 32 };
+enum { GPU_THREADS = 256, GPU_SLICE_THREADS = 512, GPU_WARP = 32, WIDE = 4 };
+/* wide.c: k is best done WIDE points at once along the axis. */
+bool wide_map_pays(const KernelList *l, const Kernel *k, int axis);
+/* sums.c: long sums over the batch are cut into slices where they would be too few blocks. */
+void sums_split(KernelList *l, const GpuPlan *p);
 /* small.c: samples of a slice when the whole function is best run in slices, each by a block with its values in shared memory;
  * 0: it is not. Splits l's sums over the batch then. */
 int64_t small_slices(Arena *a, KernelList *l, const GpuTarget *t);

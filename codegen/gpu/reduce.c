@@ -9,7 +9,7 @@ static void outputs(Code *c, uint32_t outs, uint32_t extra)
     const char **kept = cu_keep(c);
     int threads = c->threads;
     if (extra) {
-        cu_open_shared(c, extra);
+        cu_open_shared(c, extra, false);
         cu_forget(c, extra);
     } else {
         cu_open(c, "if (threadIdx.x == 0)");

@@ -3,31 +3,53 @@
  * In: a launch with bodies in order. Out: the function's body.
  *
  * A kernel's points are shared by the block's threads, a thread or a warp each. Samples keep their number in the batch, so that
- * indices are the same as everywhere; a buffer in shared memory begins where sample 0 would be. A thread can take several output
- * channels at once: one load of the image then serves them all. */
+ * indices are the same as everywhere; a buffer in shared memory begins where sample 0 would be. Of a product, a thread or a warp takes
+ * several points at once (body_slice.c): a load then serves them all. */
 #include "codegen/gpu/code.h"
 
-/* The loop over the body's points, and the axes of one. Closed by one brace. */
-static void open_points(Code *c, const GpuBody *x, int32_t samples)
+/* How many points of a row's axis are taken at once. */
+static int32_t taken(const GpuBody *x, int axis)
+{
+    if (!x->contract)
+        return 1;
+    return x->unroll > 1 && axis == x->unrolled ? x->unroll : x->spread > 1 && axis == x->across ? x->spread : 1;
+}
+
+/* The axes of a point; of several taken at once, the first. */
+static void split_points(Code *c, const GpuBody *x, const char *point, int32_t samples)
 {
     const Kernel *k = c->k;
-    bool batch = x->n_rows && k->axis[x->row[0]].batch;
-    int64_t points = x->points / (x->unroll ? x->unroll : 1), per = batch ? points / samples : points;
-    const char *limit = batch && samples > 1 ? arena_printf(c->arena, "count * %lld", (long long)per) : arena_printf(c->arena, "%lld", (long long)per);
-    cu_open(c, "for (int point = thread%s; point < %s; point += %d)", x->by_warp ? " / 32" : "", limit, x->threads / (x->by_warp ? GPU_WARP : 1));
     int64_t below = 1;
     for (int i = x->n_rows - 1; i >= 0; i--) {
         const Axis *a = &k->axis[x->row[i]];
-        int32_t extent = x->unroll && x->row[i] == x->unrolled ? a->extent / x->unroll : a->extent;
-        const char *shifted = below > 1 ? arena_printf(c->arena, "point / %lld", (long long)below) : "point";
-        const char *name = x->unroll && x->row[i] == x->unrolled ? arena_printf(c->arena, "first_%s", a->name) : a->name;
-        const char *scale = x->unroll && x->row[i] == x->unrolled ? arena_printf(c->arena, "%d * ", x->unroll) : "";
-        if (batch && i == 0)
-            cu_line(c, "const int %s = first%s;", name, samples > 1 ? arena_printf(c->arena, " + %s", shifted) : "");
+        int32_t by = taken(x, x->row[i]), extent = a->extent / by;
+        const char *shifted = below > 1 ? arena_printf(c->arena, "%s / %lld", point, (long long)below) : point;
+        const char *name = by > 1 ? arena_printf(c->arena, "first_%s = %d *", a->name, by) : arena_printf(c->arena, "%s =", a->name);
+        if (a->batch && i == 0)
+            cu_line(c, "const int %s first%s;", name, samples > 1 ? arena_printf(c->arena, " + %s", shifted) : "");
         else
-            cu_line(c, "const int %s = %s(%s%s);", name, scale, shifted, i > 0 ? arena_printf(c->arena, " %% %d", extent) : "");
+            cu_line(c, "const int %s (%s%s);", name, shifted, i > 0 ? arena_printf(c->arena, " %% %d", extent) : "");
         below *= extent;
     }
+}
+
+/* The loop over the body's points, each of `lanes` threads. Closed by one brace. */
+static void open_points(Code *c, const GpuBody *x, int32_t samples)
+{
+    int32_t lanes = x->contract ? x->lanes : x->by_warp ? GPU_WARP : 1, warp = GPU_WARP / lanes;
+    bool batch = x->n_rows && c->k->axis[x->row[0]].batch;
+    int64_t points = x->points / (x->contract ? x->unroll * x->spread : 1), per = batch ? points / samples : points;
+    const char *limit = batch && samples > 1 ? arena_printf(c->arena, "count * %lld", (long long)per) : arena_printf(c->arena, "%lld", (long long)per);
+    const char *thread = lanes > 1 ? arena_printf(c->arena, "thread / %d", lanes) : "thread";
+    if (lanes == 1 || warp == 1) {
+        cu_open(c, "for (int point = %s; point < %s; point += %d)", thread, limit, x->threads / lanes);
+        split_points(c, x, "point", samples);
+        return;
+    }
+    /* All lanes of a warp take part in its shuffles: what is too much does the last point again, and does not store it. */
+    cu_open(c, "for (int turn = %s; turn < (%s + %d) / %d * %d; turn += %d)", thread, limit, warp - 1, warp, warp, x->threads / lanes);
+    cu_line(c, "const int point = turn < %s ? turn : %s - 1;", limit, limit);
+    split_points(c, x, "point", samples);
 }
 
 static void emit_plain(Code *c, const GpuBody *x, int32_t samples)
@@ -39,32 +61,74 @@ static void emit_plain(Code *c, const GpuBody *x, int32_t samples)
     cu_close(c);
 }
 
-/* Several points along one axis: sums[u] += a * b at u, then the outputs at each u. */
-static void emit_unrolled(Code *c, const GpuBody *x, int32_t samples)
+/* ---- several points at once ---- */
+/* A loop over the points of one side of the tile; INDEX counts them. */
+static void open_side(Code *c, const GpuBody *x, int axis, int32_t points, const char *index)
 {
-    const Kernel *k = c->k;
-    const Contract *p = x->contract;
-    const char *axis = k->axis[x->unrolled].name;
-    open_points(c, x, samples);
-    cu_line(c, "float sums[%d] = {0.0f};", x->unroll);
-    for (int i = 0; i < p->depth.n; i++) {
-        cu_unroll(c, p->depth.axis[i], i + 1 == p->depth.n);
-        cu_open(c, "for (int %s = 0; %s < %s; %s++)", k->axis[p->depth.axis[i]].name, k->axis[p->depth.axis[i]].name, cu_extent(c, p->depth.axis[i]),
-                k->axis[p->depth.axis[i]].name);
+    cu_line(c, "#pragma unroll");
+    cu_open(c, "for (int %s = 0; %s < %d; %s++)", index, index, points, index);
+    if (taken(x, axis) > 1 && points > 1)
+        cu_line(c, "const int %s = first_%s + %s;", c->k->axis[axis].name, c->k->axis[axis].name, index);
+}
+
+/* The loops over the depth; how many braces close them. */
+static int open_depth(Code *c, const GpuBody *x)
+{
+    const AxisGroup *depth = &x->contract->depth;
+    if (x->lanes > 1 && x->shared < 0) {
+        uint32_t axes = 0;
+        for (int i = 0; i < depth->n; i++)
+            axes |= 1u << depth->axis[i];
+        c->threads = GPU_WARP;
+        cu_line(c, "#pragma unroll %d", x->chunk);
+        cu_open_shared(c, axes, false);
+        c->threads = 0;
+        return 1;
     }
-    cu_line(c, "const float factor = %s;", cu_load(c, p->a));
-    cu_line(c, "#pragma unroll");
-    cu_open(c, "for (int u = 0; u < %d; u++)", x->unroll);
-    cu_line(c, "const int %s = first_%s + u;", axis, axis);
-    cu_line(c, "sums[u] += factor * %s;", cu_load(c, p->b));
-    for (int i = 0; i <= p->depth.n; i++)
-        cu_close(c);
-    cu_line(c, "#pragma unroll");
-    cu_open(c, "for (int u = 0; u < %d; u++)", x->unroll);
-    cu_line(c, "const int %s = first_%s + u;", axis, axis);
-    c->name[p->sum] = "sums[u]";
+    for (int i = 0; i < depth->n; i++) {
+        const char *name = c->k->axis[depth->axis[i]].name;
+        bool is_shared = x->lanes > 1 && depth->axis[i] == x->shared;
+        cu_line(c, "#pragma unroll %d", i + 1 == depth->n ? x->chunk : 1);
+        cu_open(c, "for (int %s = %s; %s < %s; %s += %d)", name, is_shared ? arena_printf(c->arena, "thread %% %d", x->lanes) : "0", name,
+                cu_extent(c, depth->axis[i]), name, is_shared ? x->lanes : 1);
+    }
+    return depth->n;
+}
+
+/* The outputs at each v and u; of lanes, which first add their sums, each stores some. */
+static void emit_tile_outputs(Code *c, const GpuBody *x)
+{
+    open_side(c, x, x->across, x->spread, "v");
+    open_side(c, x, x->unrolled, x->unroll, "u");
+    c->name[x->contract->sum] = "sums[v][u]";
+    if (x->lanes > 1) {
+        cu_line(c, "const float sum = lanes_sum(sums[v][u], %d);", x->lanes);
+        cu_open(c, "if (%sthread %% %d == (%d * v + u) %% %d)", x->lanes < GPU_WARP ? "point == turn && " : "", x->lanes, x->unroll, x->lanes);
+        c->name[x->contract->sum] = "sum";
+    }
     cu_outputs(c, false);
+    for (int braces = x->lanes > 1 ? 3 : 2; braces; braces--)
+        cu_close(c);
+}
+
+/* sums[v][u] += left[v] * right[u] */
+static void emit_tile(Code *c, const GpuBody *x, int32_t samples)
+{
+    const Contract *p = x->contract;
+    open_points(c, x, samples);
+    cu_line(c, "float sums[%d][%d] = {{0.0f}};", x->spread, x->unroll);
+    int braces = open_depth(c, x);
+    cu_line(c, "float left[%d];", x->spread);
+    open_side(c, x, x->across, x->spread, "v");
+    cu_line(c, "left[v] = %s;", cu_load(c, p->a));
     cu_close(c);
+    open_side(c, x, x->unrolled, x->unroll, "u");
+    cu_line(c, "const float right = %s;", cu_load(c, p->b));
+    cu_line(c, "#pragma unroll");
+    cu_line(c, "for (int v = 0; v < %d; v++) sums[v][u] += left[v] * right;", x->spread);
+    for (braces++; braces; braces--)
+        cu_close(c);
+    emit_tile_outputs(c, x);
     cu_close(c);
 }
 
@@ -76,7 +140,7 @@ static void emit_groups(Code *c, const GpuBody *x)
         const char **kept = cu_keep(c);
         c->threads = x->threads;
         if (axes)
-            cu_open_shared(c, axes);
+            cu_open_shared(c, axes, false);
         else
             cu_open(c, "if (thread == 0)");
         c->threads = 0;
@@ -108,8 +172,8 @@ static void emit_body(Code *c, const GpuLaunch *launch, const char *entry, const
             cu_line(c, "const int %s = blockIdx.x;", x->k->axis[a].name);
     if (has_groups(x->k))
         emit_groups(c, x);
-    else if (x->unroll)
-        emit_unrolled(c, x, launch->samples);
+    else if (x->contract)
+        emit_tile(c, x, launch->samples);
     else
         emit_plain(c, x, launch->samples);
     cu_close(c);

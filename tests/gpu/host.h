@@ -17,6 +17,7 @@
 typedef struct { int x, y, z; } HostIndex;
 typedef struct { float x, y; } __attribute__((aligned(8))) float2;
 typedef struct { float x, y, z, w; } __attribute__((aligned(16))) float4;
+typedef struct { int x, y, z, w; } __attribute__((aligned(16))) int4;
 extern HostIndex threadIdx, blockIdx, blockDim, gridDim;
 
 static inline float __int_as_float(int v) { float f; memcpy(&f, &v, sizeof f); return f; }

@@ -73,6 +73,18 @@ static void test_tensor_cores(void **unused)
     }
 }
 
+/* Values that are taken four at a time, and sums that are cut into slices of three samples and one. */
+static void test_wide(void **unused)
+{
+    (void)unused;
+    Arena *a = arena_new();
+    EmitTarget t = gpu_emit_target(90);
+    Case c = {.net = "conv out=20 k=1; bn; act SiLU; maxpool k=4; conv out=4 k=3 s=2; flatten; linear out=5", .train = "train opt=sgd lr=0.05 momentum=0.9 wd=0.01",
+              .input = shape_of(3, 2, 48, 48)};
+    check_step(a, &c, &t, 7);
+    arena_free(a);
+}
+
 static void test_inference(void **unused)
 {
     (void)unused;
@@ -88,6 +100,6 @@ static void test_inference(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_inference), cmocka_unit_test(test_products), cmocka_unit_test(test_tensor_cores), cmocka_unit_test(test_training)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_inference), cmocka_unit_test(test_products), cmocka_unit_test(test_wide), cmocka_unit_test(test_tensor_cores), cmocka_unit_test(test_training)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
