@@ -85,14 +85,14 @@ typedef struct CnncTrain {
 /* ---- GPU: CUDA C text and what to launch, in order. Every kernel is `extern "C" __global__ void ENTRY(T *buffer, ...,
  * int samples)`: a pointer to device memory for each of its places (to pinned memory of the host for results), then the n of
  * CnncArgs. Several launches may have one kernel. The pointers of CnncArgs are aligned to 256 bytes, offsets to 64 but in scalars and
- * results. `work` need not be zeroed. Launches of a function follow each other in one stream; any 1 <= n <= batch may be launched with
- * the whole grid. */
+ * results. `work` need not be zeroed. Launches of a function may follow each other in one stream, or those of each lane in a stream of
+ * its own, and wait for what `after` says; any 1 <= n <= batch may be launched with the whole grid. */
 typedef enum { CNNC_PRODUCTS_F32, CNNC_PRODUCTS_TF32, CNNC_PRODUCTS_BF16, CNNC_PRODUCTS } CnncProducts;   /* the last two by tensor cores */
 /* The pointers of a CnncArgs in their order. */
 enum { CNNC_AT_STATE, CNNC_AT_WORK, CNNC_AT_CONSTS, CNNC_AT_IN, CNNC_AT_LABELS, CNNC_AT_OUT, CNNC_AT_SCALARS, CNNC_AT_RESULTS, CNNC_AT_COUNT };
 /* A buffer of a launch: bytes from a pointer of CnncArgs on. At most CNNC_GPU_PLACES a launch: drivers take 4096 bytes of arguments. */
 typedef struct { int64_t at, offset; } CnncGpuPlace;
-enum { CNNC_GPU_PLACES = 500 };
+enum { CNNC_GPU_PLACES = 500, CNNC_GPU_LANES = 4 };
 typedef struct {
     const char *entry;       /* the kernel's name in the text */
     const char *name;        /* the kernels of the network in it: "0.conv", "0.conv .. 7.linear" */
@@ -102,6 +102,7 @@ typedef struct {
     double flops, bytes;     /* of a whole batch: 2 a multiply-add; what every access moves at least, once */
     int32_t products;        /* CnncProducts: what the multiply-adds are done in */
     const CnncGpuPlace *places; int32_t n_places;
+    int32_t lane, after[CNNC_GPU_LANES];       /* after: by lane, how many launches of the function, counted from its first, hold the last one there to wait for; 0: none */
 } CnncGpuLaunch;
 typedef struct { const CnncGpuLaunch *launches; int32_t n_launches, batch; int64_t work_bytes; } CnncGpuFunction;
 /* Machine code for sm_80 = 80, or PTX from it on; of the whole text, or of one of at most CNNC_GPU_PARTS parts of its kernels. */

@@ -173,6 +173,10 @@ static bool gpu_open(Exec *x, const CnncFunction *const *functions, int n, RtErr
         !cuda_fine(&g->cuda, a->stream_create(&g->compute, CUDA_STREAM_NON_BLOCKING), e, "starting the GPU") ||
         !cuda_fine(&g->cuda, a->stream_create(&g->upload, CUDA_STREAM_NON_BLOCKING), e, "starting the GPU"))
         return false;
+    g->lanes[0] = g->compute;
+    for (int i = 1; i < CNNC_GPU_LANES; i++)
+        if (!cuda_fine(&g->cuda, a->stream_create(&g->lanes[i], CUDA_STREAM_NON_BLOCKING), e, "starting the GPU"))
+            return false;
     for (int i = 0; i < n; i++)
         if (functions[i] && !add_function(g, x->model, functions[i], e))
             return false;
@@ -193,6 +197,9 @@ static void gpu_close(Exec *x)
             give(g, blocks[i]);
         if (g->upload)
             a->stream_destroy(g->upload);
+        for (int i = 1; i < CNNC_GPU_LANES; i++)
+            if (g->lanes[i])
+                a->stream_destroy(g->lanes[i]);
         if (g->compute)
             a->stream_destroy(g->compute);
         for (int i = 0; i < g->n_modules; i++)
@@ -355,37 +362,28 @@ static void set_arguments(Arguments *x, const CnncGpuLaunch *l, const CnncArgs *
     x->at[l->n_places] = &x->samples;
 }
 
-bool gpu_launch(Gpu *g, const GpuCall *c, int i, int64_t n, RtError *e)
+bool gpu_launch(Gpu *g, const GpuCall *c, int i, int64_t n, CudaStream stream, RtError *e)
 {
     const CnncGpuLaunch *l = &c->function->gpu->launches[i];
     CnncArgs args = arguments_of(g, c, n);
     Arguments x;
     set_arguments(&x, l, &args);
     int result = g->cuda.api.launch(c->function->kernels[i], (unsigned)blocks_needed(l, n), (unsigned)l->grid[1], (unsigned)l->grid[2],
-                                    (unsigned)l->block, 1, 1, (unsigned)l->shared_bytes, g->compute, x.at, NULL);
+                                    (unsigned)l->block, 1, 1, (unsigned)l->shared_bytes, stream, x.at, NULL);
     return cuda_fine(&g->cuda, result, e, l->name);
 }
 
-static bool fetch_answer(Gpu *g, const GpuCall *c, int64_t n, const CnncModel *m, RtError *e)
+bool gpu_fetch(Gpu *g, const GpuCall *c, int64_t n, const CnncModel *m, RtError *e)
 {
     size_t out = (size_t)(4 * n * model_out_size(m));
     return !c->wants_out ||
            cuda_fine(&g->cuda, g->cuda.api.to_host_async(c->answer + CNNC_RES_COUNT, g->out, out, g->compute), e, "outputs from the GPU");
 }
 
-static bool issue(Gpu *g, const GpuCall *c, int64_t n, const CnncModel *m, RtError *e)
-{
-    bool fine = gpu_stage(g, c, n, e);
-    for (int i = 0; i < c->function->gpu->n_launches && fine; i++)
-        fine = gpu_launch(g, c, i, n, e);
-    return fine && fetch_answer(g, c, n, m, e);
-}
-
 /* The call for n samples as a graph; captured when it is first needed. A run has two sizes: whole batches and the last one. */
 static CudaGraphExec graph_for(Gpu *g, GpuCall *c, int64_t n, const CnncModel *m, RtError *e)
 {
     const CudaApi *a = &g->cuda.api;
-    CudaGraph graph = NULL;
     for (int i = 0; i < GPU_GRAPHS; i++)
         if (c->graph_n[i] == n)
             return c->graphs[i];
@@ -395,15 +393,8 @@ static CudaGraphExec graph_for(Gpu *g, GpuCall *c, int64_t n, const CnncModel *m
         a->graph_exec_destroy(c->graphs[at]);
     c->graphs[at] = NULL;
     c->graph_n[at] = 0;
-    if (!cuda_fine(&g->cuda, a->capture_begin(g->compute, CUDA_CAPTURE_THREAD_LOCAL), e, "recording the call"))
-        return NULL;
-    bool fine = issue(g, c, n, m, e);
-    int ended = a->capture_end(g->compute, &graph);
-    fine = fine && cuda_fine(&g->cuda, ended, e, "recording the call") &&
-           cuda_fine(&g->cuda, a->graph_instantiate(&c->graphs[at], graph, 0), e, "recording the call");
-    if (graph)
-        a->graph_destroy(graph);
-    if (!fine)
+    c->graphs[at] = gpu_record(g, c, n, m, e);
+    if (!c->graphs[at])
         return NULL;
     c->graph_n[at] = n;
     return c->graphs[at];

@@ -13,6 +13,7 @@ typedef struct Gpu {
     CudaModule modules[CNNC_GPU_PARTS];   /* the parts of the text, for this GPU */
     int n_modules;
     CudaStream compute, upload;
+    CudaStream lanes[CNNC_GPU_LANES];     /* while a call is recorded: of lane 0 it is compute */
     CudaKernel feed;         /* NULL when the text has none */
     GpuFunction functions[GPU_FUNCTIONS];
     int n_functions;
@@ -38,10 +39,14 @@ typedef struct GpuCall {
     int next_graph;
 } GpuCall;
 
-/* Puts launch i of the call's function into the compute stream. */
-bool gpu_launch(Gpu *g, const GpuCall *c, int i, int64_t n, RtError *e);
+/* Puts launch i of the call's function into a stream. */
+bool gpu_launch(Gpu *g, const GpuCall *c, int i, int64_t n, CudaStream stream, RtError *e);
 /* The call's inputs, as gpu_launch expects them, into the compute stream. */
 bool gpu_stage(Gpu *g, const GpuCall *c, int64_t n, RtError *e);
+/* The call's answer to the host, in the compute stream. */
+bool gpu_fetch(Gpu *g, const GpuCall *c, int64_t n, const CnncModel *m, RtError *e);
+/* exec_cuda_record.c: the call for n samples as a graph, or NULL. */
+CudaGraphExec gpu_record(Gpu *g, const GpuCall *c, int64_t n, const CnncModel *m, RtError *e);
 /* exec_cuda_time.c: see ExecDevice. */
 bool gpu_profile(Exec *x, ExecCall *c, double *seconds, RtError *e);
 bool gpu_peak(Exec *x, Peak *out, RtError *e);

@@ -12,7 +12,7 @@ static bool time_row(Gpu *g, const GpuCall *c, int i, int64_t n, CudaEvent from,
     float ms = 0;
     bool fine = cuda_fine(&g->cuda, a->event_record(from, g->compute), e, "timing");
     for (int k = 0; k < IN_A_ROW && fine; k++)
-        fine = gpu_launch(g, c, i, n, e);
+        fine = gpu_launch(g, c, i, n, g->compute, e);
     fine = fine && cuda_fine(&g->cuda, a->event_record(to, g->compute), e, "timing") &&
            cuda_fine(&g->cuda, a->event_wait(to), e, c->function->gpu->launches[i].name) &&
            cuda_fine(&g->cuda, a->event_ms(&ms, from, to), e, "timing");

@@ -238,7 +238,7 @@ static CnncGpuFunction *launch_table(Arena *a, const Function *f)
     for (int i = 0; i < f->gpu->n_launches; i++) {
         const GpuLaunch *x = &f->gpu->launches[i];
         t[i] = (CnncGpuLaunch){.entry = x->entry, .name = x->name, .places = x->places, .n_places = x->n_places, .grid = {x->grid[0], x->grid[1], x->grid[2]}, .block = x->threads,
-                               .shared_bytes = x->shared_bytes, .sample_points = x->sample_points, .block_points = x->block_points,
+                               .lane = x->lane, .after = {x->after[0], x->after[1], x->after[2], x->after[3]}, .shared_bytes = x->shared_bytes, .sample_points = x->sample_points, .block_points = x->block_points,
                                .first_layer = x->first_layer, .last_layer = x->last_layer, .flops = flops_of(f, x), .bytes = bytes_of(a, f, x),
                                .products = products_of(x)};
     }

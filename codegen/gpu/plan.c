@@ -369,6 +369,7 @@ Function *gpu_plan(Arena *a, const char *name, KernelList *l, const PlanInput *i
         sums_split(l, f->gpu);
     make_launches(&p);
     place_buffers(a, l, in, f);
+    lanes_find(a, f);
     const char *why = NULL;
     if (!plan_verify(f, &why))
         BUG("plan of %s: %s", name, why);

@@ -66,6 +66,7 @@ typedef struct {
     GpuBody *body; int32_t n_bodies;
     int32_t samples;                /* of a slice */
     int32_t threads, grid[3], shared_bytes, sample_points, block_points;
+    int32_t lane, after[CNNC_GPU_LANES];   /* as in CnncGpuLaunch */
     int32_t first_layer, last_layer;
 } GpuLaunch;
 
@@ -115,6 +116,8 @@ bool small_is_sliced(const Kernel *k);
 bool small_is_repeated(const KernelList *l, const Kernel *k);
 int64_t axes_points(const Kernel *k, uint32_t axes);   /* product of their extents */
 
+/* lanes.c: which launches of f may run at the same time. */
+void lanes_find(Arena *a, const Function *f);
 /* The plan of kernel list l as a Function: places, work_bytes and Function.gpu. For CompileOptions.plan; ctx: a GpuTarget. */
 Function *gpu_plan(Arena *a, const char *name, KernelList *l, const PlanInput *in, const void *ctx);
 #endif

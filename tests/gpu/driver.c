@@ -339,16 +339,22 @@ API int cuEventRecord(CudaEvent event, CudaStream stream)
 {
     if (fails())
         return UNKNOWN;
-    must_not_record(stream);
-    return enqueue(stream, &(Op){.kind = OP_RECORD, .event = event, .ticket = ++event->recorded});
+    event->graph = stream->recording;
+    event->mark = event->graph ? ++event->graph->marks : 0;
+    return enqueue(stream, &(Op){.kind = OP_RECORD, .event = event, .mark = event->mark, .ticket = event->graph ? 0 : ++event->recorded});
 }
 
 API int cuStreamWaitEvent(CudaStream stream, CudaEvent event, unsigned flags)
 {
     if (fails())
         return UNKNOWN;
-    must_not_record(stream);
-    return flags ? INVALID : enqueue(stream, &(Op){.kind = OP_WAIT, .event = event, .ticket = event->recorded});
+    if (event->graph && !stream->recording) {   /* the stream joins the recording */
+        stream->recording = event->graph;
+        stream->lane = event->graph->lanes++;
+    }
+    if (stream->recording != event->graph || stream->lane >= LANES)
+        die("a stream that is recorded waits for one that is not", NULL);
+    return flags ? INVALID : enqueue(stream, &(Op){.kind = OP_WAIT, .event = event, .mark = event->mark, .ticket = event->recorded});
 }
 
 API int cuEventSynchronize(CudaEvent event)
@@ -373,20 +379,41 @@ API int cuStreamBeginCapture_v2(CudaStream stream, int mode)
         return UNKNOWN;
     must_not_record(stream);
     stream->recording = new_object(sizeof *stream->recording);
-    stream->recording->users = 1;
+    stream->recording->users = stream->recording->lanes = 1;
     return mode > 2;
+}
+
+/* The last that a lane did is a mark that the first lane waits for. */
+static bool is_joined(const struct CudaGraph *g, int lane)
+{
+    int last = 0;
+    bool joined = false;
+    for (const Op *op = g->ops.first; op; op = op->next)
+        if (op->lane == lane)
+            last = op->kind == OP_RECORD ? op->mark : 0;
+    for (const Op *op = g->ops.first; op && last; op = op->next)
+        joined = joined || (op->lane == 0 && op->kind == OP_WAIT && op->mark == last);
+    return joined;
 }
 
 API int cuStreamEndCapture(CudaStream stream, CudaGraph *graph)
 {
-    *graph = stream->recording;
-    stream->recording = NULL;
-    if (*graph && fails()) {
-        drop_graph(*graph);
-        *graph = NULL;
-        return UNKNOWN;
+    struct CudaGraph *g = stream->recording;
+    bool fine = g && stream->lane == 0;
+    for (int lane = 1; fine && lane < g->lanes; lane++)
+        fine = is_joined(g, lane);
+    for (struct CudaStream *s = streams; g && s; s = s->next)
+        if (s->recording == g) {
+            s->recording = NULL;
+            s->lane = 0;
+        }
+    bool failed = fine && fails();
+    if (g && (failed || !fine)) {
+        drop_graph(g);
+        g = NULL;
     }
-    return *graph ? 0 : INVALID;
+    *graph = g;
+    return failed ? UNKNOWN : fine ? 0 : INVALID;
 }
 
 API int cuGraphInstantiateWithFlags(CudaGraphExec *exec, CudaGraph graph, unsigned long long flags)

@@ -25,13 +25,15 @@ typedef struct Op {
     void *staged;                                         /* what `from` points to, where it is a copy; owned */
     struct CudaGraph *graph;                              /* GRAPH */
     struct CudaEvent *event; long ticket;                 /* RECORD, WAIT: which recording */
+    int lane, mark;                                       /* in a graph: of the stream it was recorded from; RECORD, WAIT: from 1 */
 } Op;
 typedef struct { Op *first, **last; } Queue;
 
-struct CudaGraph { Queue ops; int users; };
+enum { LANES = 16 };
+struct CudaGraph { Queue ops; int users, lanes, marks; };
 struct CudaGraphExec { struct CudaGraph *graph; };
-struct CudaStream { struct CudaStream *next; Queue todo; struct CudaGraph *recording; };
-struct CudaEvent { long recorded, done; double at; };    /* how often each */
+struct CudaStream { struct CudaStream *next; Queue todo; struct CudaGraph *recording; int lane; };
+struct CudaEvent { long recorded, done; double at; struct CudaGraph *graph; int mark; };    /* how often each; of a recording: where */
 struct CudaKernel { struct CudaModule *module; char name[256]; HostKernel code; const char *sizes; struct CudaKernel *next; int most_shared; };
 struct CudaModule { void *library; struct CudaKernel *kernels; };
 typedef struct Block { struct Block *next; char *at; size_t size; bool pinned; } Block;

@@ -1,6 +1,7 @@
 /* The stand-in driver's memory, and work that waits in streams until something waits for it (driver.h, driver.c).
  * Memory lies between guards and is NaN where nothing was written. Streams are queues; an event has a number for each time it was
- * recorded, and a stream that waits for a number waits until it is reached. */
+ * recorded, and a stream that waits for a number waits until it is reached. In a graph, what was recorded from each stream is a lane;
+ * its events are marks. */
 #include "tests/gpu/driver.h"
 
 #include <stdio.h>
@@ -127,6 +128,49 @@ static void run_kernel(const Op *op)
         die(k->name, host_error_text());
 }
 
+static bool runs_ahead(void)
+{
+    const char *order = getenv("CNNC_GPU_ORDER");
+    return !order || strcmp(order, "behind") != 0;
+}
+
+static const Op *next_in_lane(const Op *op, int lane)
+{
+    while (op && op->lane != lane)
+        op = op->next;
+    return op;
+}
+
+static void run_op(const Op *op);
+
+/* Each lane as far as its marks let it, the last lane first, or (behind) the first one. */
+static void run_graph(const struct CudaGraph *g)
+{
+    const Op *next[LANES];
+    bool *done = calloc((size_t)g->marks + 1, sizeof *done), moved = true;
+    if (!done)
+        die("out of memory", NULL);
+    for (int i = 0; i < g->lanes; i++)
+        next[i] = next_in_lane(g->ops.first, i);
+    while (moved) {
+        moved = false;
+        for (int i = 0; i < g->lanes; i++) {
+            int lane = runs_ahead() ? g->lanes - 1 - i : i;
+            for (const Op *op; (op = next[lane]) && (op->kind != OP_WAIT || done[op->mark]); moved = true) {
+                if (op->kind == OP_RECORD)
+                    done[op->mark] = true;
+                else if (op->kind != OP_WAIT)
+                    run_op(op);
+                next[lane] = next_in_lane(op->next, lane);
+            }
+        }
+    }
+    free(done);
+    for (int i = 0; i < g->lanes; i++)
+        if (next[i])
+            die("a graph waits for something that never comes", NULL);
+}
+
 static void run_op(const Op *op)
 {
     switch (op->kind) {
@@ -137,8 +181,7 @@ static void run_op(const Op *op)
         run_kernel(op);
         break;
     case OP_GRAPH:
-        for (const Op *o = op->graph->ops.first; o; o = o->next)
-            run_op(o);
+        run_graph(op->graph);
         break;
     case OP_RECORD:
         op->event->done = op->ticket;
@@ -173,12 +216,6 @@ static bool step(struct CudaStream *s)
     return true;
 }
 
-static bool runs_ahead(void)
-{
-    const char *order = getenv("CNNC_GPU_ORDER");
-    return !order || strcmp(order, "behind") != 0;
-}
-
 void run_until(struct CudaStream *s, const struct CudaEvent *e, long ticket)
 {
     bool moved = true;
@@ -200,7 +237,9 @@ int enqueue(struct CudaStream *s, const Op *op)
 {
     if (!s)
         die("work for a stream that is none", NULL);
-    push(s->recording ? &s->recording->ops : &s->todo, op);
+    Op copy = *op;
+    copy.lane = s->lane;
+    push(s->recording ? &s->recording->ops : &s->todo, &copy);
     return 0;
 }
 

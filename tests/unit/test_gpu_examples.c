@@ -70,8 +70,39 @@ static void test_launches_of_a_small_net(void **unused)
     }
 }
 
+/* Lanes wait for launches before them; the gradients of LeNet-5's weights wait for its samples alone. */
+static void test_lanes(void **unused)
+{
+    (void)unused;
+    static const char *const names[] = {"lenet", "cifar_vgg"};
+    EmitTarget t = gpu_emit_target(90);
+    for (size_t k = 0; k < ARRAY_LEN(names); k++) {
+        Net net = {.a = arena_new()};
+        load_net(&net, names[k], 64);
+        Graph *g = passes_run(&net.passes, PIPELINE_TRAIN);
+        const CnncGpuFunction *f = gpu_emit(net.a, compile_graph(net.a, g, &net.passes.fusion, &t.options))->step;
+        int chain[200] = {0}, longest = 0, last[CNNC_GPU_LANES] = {0}, lanes = 0;
+        assert_true(f->n_launches < 200);
+        for (int i = 0; i < f->n_launches; i++) {
+            const CnncGpuLaunch *l = &f->launches[i];
+            int behind = chain[last[l->lane]];
+            for (int lane = 0; lane < CNNC_GPU_LANES; lane++) {
+                assert_true(l->after[lane] <= i && (!l->after[lane] || (lane != l->lane && f->launches[l->after[lane] - 1].lane == lane)));
+                behind = chain[l->after[lane]] > behind ? chain[l->after[lane]] : behind;
+            }
+            chain[i + 1] = behind + 1;
+            longest = chain[i + 1] > longest ? chain[i + 1] : longest;
+            last[l->lane] = i + 1;
+            lanes = l->lane + 1 > lanes ? l->lane + 1 : lanes;
+        }
+        assert_true(lanes > 1 && longest < f->n_launches);
+        assert_true(k > 0 || longest <= 3);
+        arena_free(net.a);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_launches_of_a_small_net), cmocka_unit_test(test_examples)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_launches_of_a_small_net), cmocka_unit_test(test_lanes), cmocka_unit_test(test_examples)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
