@@ -100,6 +100,7 @@ typedef struct {
     int32_t sample_points, block_points;       /* sample_points > 0: for n samples ceil(n * sample_points / block_points) blocks along grid[0] do */
     int32_t first_layer, last_layer;           /* into CnncModel.layers, -1 = none */
     double flops, bytes;     /* of a whole batch: 2 a multiply-add; what every access moves at least, once */
+    double cycles;           /* of a block of a small net's launch, by estimate; 0: of other launches */
     int32_t products;        /* CnncProducts: what the multiply-adds are done in */
     const CnncGpuPlace *places; int32_t n_places;
     int32_t lane, after[CNNC_GPU_LANES];       /* after: by lane, how many launches of the function, counted from its first, hold the last one there to wait for; 0: none */

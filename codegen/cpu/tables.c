@@ -71,7 +71,7 @@ static const Field launch_fields[] = {
     STRING(CnncGpuLaunch, entry), STRING(CnncGpuLaunch, name), DATA(CnncGpuLaunch, grid), DATA(CnncGpuLaunch, block),
     DATA(CnncGpuLaunch, shared_bytes), DATA(CnncGpuLaunch, sample_points), DATA(CnncGpuLaunch, block_points),
     DATA(CnncGpuLaunch, first_layer), DATA(CnncGpuLaunch, last_layer), DATA(CnncGpuLaunch, flops), DATA(CnncGpuLaunch, bytes),
-    DATA(CnncGpuLaunch, products),
+    DATA(CnncGpuLaunch, cycles), DATA(CnncGpuLaunch, products),
     BYTES(CnncGpuLaunch, places, C_I32, n_places), DATA(CnncGpuLaunch, n_places), DATA(CnncGpuLaunch, lane), DATA(CnncGpuLaunch, after),
 };
 TYPE(launch, CnncGpuLaunch);

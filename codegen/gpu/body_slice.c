@@ -184,6 +184,7 @@ static void try_lanes(const Search *p, const GpuBody *tile, GpuBody *best, doubl
             if (now < *cost) {
                 *cost = now;
                 *best = x;
+                best->cycles = now;
             }
             if (i >= 0)
                 break;
@@ -228,10 +229,12 @@ static const Contract *product_in_slice(Arena *a, const KernelList *l, const Ker
 }
 
 /* ---- all kernels ---- */
-/* Cycles of a multiprocessor's threads: an element of a serial reduction; a step of a warp's. */
+/* Cycles of a multiprocessor's threads: an element of a serial reduction; a step of a warp's; adding its lanes. */
 #define COST_SERIAL 6.0
 #define COST_LANES 8.0
 #define COST_SHUFFLES 15.0
+/* Until the last thread has passed a barrier. */
+#define BARRIER 40.0
 
 GpuBody body_in_slice(Arena *a, const KernelList *l, const Kernel *k, int64_t samples)
 {
@@ -247,10 +250,12 @@ GpuBody body_in_slice(Arena *a, const KernelList *l, const Kernel *k, int64_t sa
     const Contract *c = product_in_slice(a, l, k);
     if (c && c->depth.n && x.n_rows) {
         find_tile(&x, l, c, samples);
+        x.cycles += BARRIER;
         return x;
     }
     double rounds = turns_of((double)x.points, GPU_SLICE_THREADS), length = (double)longest_reduction(k, samples);
-    double turns = most((double)x.points / WARPS, 1);
-    x.by_warp = !has_argmax(k) && !outputs_differ(k) && turns * (length / GPU_WARP * COST_LANES + COST_SHUFFLES) < rounds * length * COST_SERIAL && length >= GPU_WARP;
+    double turns = most((double)x.points / WARPS, 1), serial = rounds * length * COST_SERIAL, shared = turns * (length / GPU_WARP * COST_LANES + COST_SHUFFLES);
+    x.by_warp = !has_argmax(k) && !outputs_differ(k) && shared < serial && length >= GPU_WARP;
+    x.cycles = BARRIER + START + (x.by_warp ? shared : serial);
     return x;
 }

@@ -206,19 +206,26 @@ static int32_t products_of(const GpuLaunch *x)
     return x->body[0].form == GPU_CONTRACT ? (int32_t)names[x->body[0].contract->products] : CNNC_PRODUCTS_F32;
 }
 
-/* Bytes of every buffer in device memory that the launch touches, once. */
+/* Bytes of every buffer in device memory that the launch touches, once. A product that is cut leaves partial sums, and what adds
+ * them does not read the factors again. */
 static double bytes_of(Arena *a, const Function *f, const GpuLaunch *x)
 {
     const KernelList *l = f->kernels;
     bool *seen = NEWN(a, bool, l->buffers.len);
     double n = 0;
-    for (int i = 0; i < x->n_bodies; i++)
-        for (int j = 0; j < x->body[i].k->n_access; j++) {
-            BufId b = x->body[i].k->access[j].buf;
-            if (!seen[b] && f->place[b].area != AREA_SCRATCH)
-                n += (double)buffer_elements(&l->buffers.at[b]) * (double)dtype_size(l->buffers.at[b].dtype);
-            seen[b] = true;
+    for (int i = 0; i < x->n_bodies; i++) {
+        const GpuBody *b = &x->body[i];
+        bool cut = (b->form == GPU_CONTRACT || b->form == GPU_PARTS) && b->contract->slices > 1;
+        n += cut ? (double)buffer_elements(&l->buffers.at[b->contract->partial]) * sizeof(float) : 0;
+        for (int j = 0; j < b->k->n_access; j++) {
+            BufId buf = b->k->access[j].buf;
+            bool factor = cut && (j == b->contract->a || j == b->contract->b);
+            if (seen[buf] || f->place[buf].area == AREA_SCRATCH || (cut && factor != (b->form == GPU_CONTRACT)))
+                continue;
+            n += (double)buffer_elements(&l->buffers.at[buf]) * (double)dtype_size(l->buffers.at[buf].dtype);
+            seen[buf] = true;
         }
+    }
     return n;
 }
 
@@ -228,6 +235,14 @@ static double flops_of(const Function *f, const GpuLaunch *x)
     for (int i = 0; i < x->n_bodies; i++)
         macs += x->body[i].form == GPU_PARTS ? 0 : x->body[i].k->macs;
     return 2 * macs * f->batch;
+}
+
+static double cycles_of(const GpuLaunch *x)
+{
+    double cycles = 0;
+    for (int i = 0; i < x->n_bodies; i++)
+        cycles += x->body[i].cycles;
+    return cycles;
 }
 
 static CnncGpuFunction *launch_table(Arena *a, const Function *f)
@@ -240,7 +255,7 @@ static CnncGpuFunction *launch_table(Arena *a, const Function *f)
         t[i] = (CnncGpuLaunch){.entry = x->entry, .name = x->name, .places = x->places, .n_places = x->n_places, .grid = {x->grid[0], x->grid[1], x->grid[2]}, .block = x->threads,
                                .lane = x->lane, .after = {x->after[0], x->after[1], x->after[2], x->after[3]}, .shared_bytes = x->shared_bytes, .sample_points = x->sample_points, .block_points = x->block_points,
                                .first_layer = x->first_layer, .last_layer = x->last_layer, .flops = flops_of(f, x), .bytes = bytes_of(a, f, x),
-                               .products = products_of(x)};
+                               .cycles = cycles_of(x), .products = products_of(x)};
     }
     CnncGpuFunction *out = NEW(a, CnncGpuFunction);
     *out = (CnncGpuFunction){.launches = t, .n_launches = f->gpu->n_launches, .batch = f->batch, .work_bytes = f->work_bytes};

@@ -51,6 +51,7 @@ typedef struct {
      * contract->b alone has, times `spread` along `across`, which a alone has. They share it along the axis `shared` (-1: all axes of the
      * depth as one), and so many steps of the innermost loop are written one after the other. */
     int8_t unrolled, across, shared; int32_t unroll, spread, lanes, chunk;
+    double cycles;                  /* in slices: by estimate */
 } GpuBody;
 
 typedef enum {

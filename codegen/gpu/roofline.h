@@ -18,6 +18,9 @@ const GpuFacts *gpu_facts(int sm);          /* of the family that serves sm; NUL
 int gpu_resident_blocks(const GpuFacts *f, int registers, int threads, int shared_bytes);
 /* Seconds that a launch's operations at the peak for their precision and its bytes at the memory's speed take at least. */
 double gpu_bound(const GpuFacts *f, const CnncGpuLaunch *l);
+/* Seconds that a launch takes by estimate, from its first instruction on; that a function takes, with what each launch costs. */
+double gpu_estimate(const GpuFacts *f, const CnncGpuLaunch *l);
+double gpu_estimate_all(const GpuFacts *f, const CnncGpuFunction *g);
 
 /* What every kernel of the program takes, one table a GPU: text, or JSON. uses: from gpu_compile, for targets.n GPUs. */
 void gpu_print_static(FILE *to, const CnncModel *m, const GpuTargets *targets, const GpuUses *uses, bool json);

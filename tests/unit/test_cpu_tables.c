@@ -53,8 +53,8 @@ static const CnncFunction infer = {stages, 1, BATCH, 1000, 70};
 static const CnncStage two_stages[] = {{NULL, BATCH, 1, 0, 0, "first", 1, 3, 5}, {NULL, 2, 0, 1, 1, "second", 2, 4, 6}};
 static const CnncFunction step = {two_stages, 2, BATCH, 5000, 0};
 static const CnncGpuPlace places[] = {{CNNC_AT_STATE, 64}, {CNNC_AT_WORK, 4096}};
-static const CnncGpuLaunch launches[] = {{"infer0_0_linear", "0.linear", {7, 2, 1}, 256, 1024, 784, 256, 0, 0, 18, 60, CNNC_PRODUCTS_BF16, places, 2, 0, {0, 0, 0, 0}},
-                                         {"infer1_1_relu", "1.relu", {1, 1, 1}, 32, 0, 0, 0, 1, 1, 0, 24, 0, NULL, 0, 3, {1, 0, 0, 0}}};
+static const CnncGpuLaunch launches[] = {{"infer0_0_linear", "0.linear", {7, 2, 1}, 256, 1024, 784, 256, 0, 0, 18, 60, 900, CNNC_PRODUCTS_BF16, places, 2, 0, {0, 0, 0, 0}},
+                                         {"infer1_1_relu", "1.relu", {1, 1, 1}, 32, 0, 0, 0, 1, 1, 0, 24, 0, 0, NULL, 0, 3, {1, 0, 0, 0}}};
 static const CnncGpuFunction gpu_infer = {launches, 2, BATCH, 4096};
 static const CnncGpuImage images[] = {{90, 0, "\177ELF\0cubin", 10}, {80, 1, ".version 8.0", 13}};
 static const CnncGpu gpu = {"__global__ ...", 90, images, 2, &gpu_infer, NULL, NULL};

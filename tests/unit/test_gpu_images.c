@@ -123,6 +123,13 @@ static void occupancy_and_bounds(void **state)
     assert_int_equal(gpu_resident_blocks(a100, 32, 128, 100 << 10), 1);
     assert_int_equal(gpu_resident_blocks(h100, 16, 32, 0), 32);           /* blocks */
     assert_true(gpu_bound(h100, &(CnncGpuLaunch){.flops = 66.9e12}) == 1 && gpu_bound(h100, &(CnncGpuLaunch){.flops = 1, .bytes = 3.35e12}) == 1);
+    /* Two lanes: the second launch runs beside the first and the third waits for both; half the blocks leave half the GPU idle. */
+    CnncGpuLaunch three[] = {{.grid = {132, 1, 1}, .flops = 66.9e9}, {.grid = {132, 1, 1}, .flops = 66.9e6, .lane = 1}, {.grid = {66, 1, 1}, .flops = 66.9e9, .after = {0, 2}}};
+    const CnncGpuFunction f = {three, 3, 1, 0};
+    double one = gpu_estimate(h100, &three[0]), half = gpu_estimate(h100, &three[2]), all = gpu_estimate_all(h100, &f);
+    assert_true(one > 1e-3 && one < 2e-3 && half > 1.9 * one && all > one + half && all < one + half + 1e-5);
+    CnncGpuLaunch slices = {.grid = {133, 1, 1}, .cycles = 1e6};
+    assert_true(gpu_estimate(h100, &slices) > 1e-3 && gpu_estimate(h100, &slices) < 1.2e-3);
 }
 
 /* ---- the cache ---- */
