@@ -143,8 +143,32 @@ static CnncFunction *function_table(Arena *a, const Function *f)
                            .last_layer = x->last_layer, .name = x->name, .macs = x->macs,
                            .fmas = cost.fmas, .bytes = cost.bytes};
     }
-    *t = (CnncFunction){.stages = s, .n_stages = f->n_stages, .batch = f->batch, .work_bytes = f->work_bytes, .scratch_bytes = f->scratch_bytes};
+    *t = (CnncFunction){.stages = s, .n_stages = f->n_stages, .batch = f->batch, .work_bytes = f->work_bytes, .scratch_bytes = f->scratch_bytes,
+                        .block = f->block};
     return t;
+}
+
+/* Turns of the multipliers for one call, about: its stages are bound by multiply-adds or by what they read from L3. */
+static double turns_of(const CnncFunction *f)
+{
+    const double per_byte = 1.4, per_stage = 8000;
+    double turns = 0;
+    for (int i = 0; i < f->n_stages; i++) {
+        const CnncStage *s = &f->stages[i];
+        turns += per_stage + (s->fmas > per_byte * s->bytes ? s->fmas : per_byte * s->bytes);
+    }
+    return turns;
+}
+
+/* f does what is left after whole blocks by `single`, as far as that is quicker than a block more. */
+static void add_single(Arena *a, const Graph *g, CnncFunction *f, const Function *single)
+{
+    CnncFunction *one = function_table(a, single);
+    double alone = turns_of(f) / f->batch * f->block / turns_of(one);
+    f->rest = alone < f->block - 1 ? (int32_t)alone : f->block - 1;
+    f->single = one;
+    f->in_floats = shape_elements(&g->input_shape);
+    f->out_floats = shape_elements(&graph_value(g, g->output)->shape) / g->batch;
 }
 
 /* ---- one function ---- */
@@ -240,6 +264,7 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
         tiles_merge(l);
     PlanInput in = {.target = t, .apart = c->o->apart, .state_offset = state_offset, .const_offset = const_offset, .ctx = c};
     Function *fn = plan(c->a, name, l, &in);
+    fn->block = images ? t->lanes : 1;
     const char *why = NULL;
     if (!plan_verify(fn, &why))
         BUG("plan of %s: %s", name, why);
@@ -252,6 +277,37 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
     if (wants(c->o, "plan"))
         plan_print(fn, c->o->dump_to);
     return fn;
+}
+
+/* The same graph for one sample. */
+static const Graph *graph_of_one(Arena *a, const Graph *g)
+{
+    Graph *one = NEW(a, Graph);
+    *one = *g;
+    one->batch = 1;
+    one->values.at = NEWN(a, Value, g->values.len);
+    memcpy(one->values.at, g->values.at, sizeof *g->values.at * g->values.len);
+    for (uint32_t v = 1; v < g->values.len; v++)
+        if (one->values.at[v].batched)
+            one->values.at[v].shape.dim[0] = 1;
+    return one;
+}
+
+static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* Inference: p->infer and, where images are in the lanes, p->single, which use the same memory. */
+static void compile_infer(Compiler *c, const Graph *g, const Fusion *f)
+{
+    Function *infer = c->p->infer = compile_function(c, "infer", g, f, PARAMS_CONST, false);
+    if (c->o->dumped || c->o->plan || infer->block < 2)
+        return;
+    CompileOptions *o = c->o, of_one = *o;
+    of_one.choices = (Choices){0};
+    c->o = &of_one;
+    Function *single = c->p->single = compile_function(c, "single", graph_of_one(c->a, g), f, PARAMS_CONST, false);
+    c->o = o;
+    infer->work_bytes = larger(infer->work_bytes, single->work_bytes);
+    infer->scratch_bytes = larger(infer->scratch_bytes, single->scratch_bytes);
 }
 
 /* ---- self test ---- */
@@ -304,11 +360,14 @@ Program *compile_inference(Arena *a, PassContext *pc, const RefNamed *weights, i
     Compiler c = {a, o, p, consts_new(a)};
     const Graph *written = pc->module->graph;
     p->model.tensors = compile_tensors(a, written, NULL, &p->model.n_tensors, &p->model.state_bytes);
-    p->infer = compile_function(&c, "infer", g, &pc->fusion, PARAMS_CONST, false);
+    compile_infer(&c, g, &pc->fusion);
     if (o->dumped)
         return NULL;
     fill_model(a, p, pc->module, p->infer->kernels, o);
-    p->model.infer = function_table(a, p->infer);
+    CnncFunction *infer = function_table(a, p->infer);
+    if (p->single)
+        add_single(a, g, infer, p->single);
+    p->model.infer = infer;
     if (o->interface_only)
         return p;
     if (o->always_selftest || (o->selftest && selftest_is_quick(&p->model)))
@@ -361,7 +420,11 @@ bool compile_memory(Arena *a, PassContext *pc, CompileOptions *o, bool training,
     Program *p = NEW(a, Program);
     Compiler c = {a, o, p, consts_new(a)};
     p->model.tensors = compile_tensors(a, pc->module->graph, training ? g : NULL, &p->model.n_tensors, &p->model.state_bytes);
-    Function *f = compile_function(&c, training ? "step" : "infer", g, &pc->fusion, training ? PARAMS_IN_STATE : PARAMS_CONST, training);
+    if (training)
+        p->step = compile_function(&c, "step", g, &pc->fusion, PARAMS_IN_STATE, true);
+    else
+        compile_infer(&c, g, &pc->fusion);
+    const Function *f = training ? p->step : p->infer;
     *out = (CompileMemory){.weights = consts_bytes(c.consts) + (training ? p->model.state_bytes : 0), .work = f->work_bytes,
                            .scratch = f->scratch_bytes * threads, .input_output = caller_bytes(g)};
     return true;

@@ -27,7 +27,7 @@ typedef struct {
     const KernelList *kernels;
     Place *place;                                       /* indexed by BufId */
     Stage *stages; int32_t n_stages;
-    int32_t batch;
+    int32_t batch, block;                               /* block: images in the lanes, 1: none */
     int64_t work_bytes, scratch_bytes;
     Life *lives; int32_t n_lives;                       /* what plan_verify holds the places against */
     struct GpuPlan *gpu;                                /* launches instead of stages: codegen/gpu/plan.h */
@@ -37,6 +37,7 @@ typedef struct Program {
     Arena *arena;
     const char *symbol;                                 /* C identifier of the model: "lenet" */
     Function *infer, *eval, *step;                      /* NULL when absent */
+    Function *single;                                   /* inference of what is left after whole blocks of images (CnncFunction.single); or NULL */
     int32_t library_threads;                            /* of the pool that its libraries have; 0: they compute on the calling thread */
     /* model.infer/eval/step point to CnncFunctions whose stages have fn == NULL; the target fills in the functions (by order).
      * model.consts is the packed data in memory (JIT) and is written beside the code (object). */

@@ -43,10 +43,13 @@ typedef struct {
     double macs;             /* per sample, of direct convolutions */
     double fmas, bytes;      /* per call of a whole batch: multiply-adds really done; weights and values in and out, each once */
 } CnncStage;
-typedef struct {
+typedef struct CnncFunction {
     const CnncStage *stages; int32_t n_stages;
     int32_t batch;           /* largest n */
-    int64_t work_bytes, scratch_bytes;   /* scratch: per thread */
+    int64_t work_bytes, scratch_bytes;   /* scratch: per thread; both enough for `single`, too */
+    /* With images in the lanes: up to `rest` samples after the last whole `block` of them are quicker one by one, by `single`, a function of
+     * batch 1; they lie `in_floats` and `out_floats` apart. NULL: none. */
+    const struct CnncFunction *single; int32_t block, rest; int64_t in_floats, out_floats;
 } CnncFunction;
 
 typedef enum { CNNC_ROLE_PARAM, CNNC_ROLE_FROZEN, CNNC_ROLE_BUFFER, CNNC_ROLE_OPTIMIZER } CnncRole;

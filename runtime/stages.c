@@ -97,7 +97,7 @@ static int64_t open_stage(void *context, int thread, int stage)
     return 0;
 }
 
-void stages_run(Threads *t, const StagesCall *call)
+static void run_all(Threads *t, const StagesCall *call)
 {
     Run r = {.call = call, .alone = !t || call_is_small(call->function, call->args->n)};
     if (r.alone)
@@ -106,4 +106,31 @@ void stages_run(Threads *t, const StagesCall *call)
     else
         threads_run_job(t, &(ThreadsJob){call->function->n_stages, open_stage, run_slice, &r});
     count_ticks(&r, call->function->n_stages);
+}
+
+/* Samples that are left to `single`. */
+static int64_t samples_alone(const CnncFunction *f, int64_t n)
+{
+    int64_t rest = f->single ? n % f->block : 0;
+    return rest <= f->rest ? rest : 0;
+}
+
+void stages_run(Threads *t, const StagesCall *call)
+{
+    const CnncFunction *f = call->function;
+    CnncArgs args = *call->args;
+    int64_t n = args.n, alone = samples_alone(f, n);
+    StagesCall part = *call;
+    part.args = &args;
+    args.n = n - alone;
+    if (args.n > 0)
+        run_all(t, &part);
+    part.function = f->single;
+    part.ticks = NULL;
+    for (int64_t i = n - alone; i < n; i++) {
+        args.in = call->args->in + i * f->in_floats;
+        args.out = call->args->out + i * f->out_floats;
+        args.n = 1;
+        run_all(t, &part);
+    }
 }

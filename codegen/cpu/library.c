@@ -172,15 +172,35 @@ static LLVMValueRef emit_normalize(Lib *l, LLVMValueRef in, LLVMValueRef n, LLVM
     return to;
 }
 
-static void emit_stage_loop(Lib *l, LLVMValueRef args, LLVMValueRef n, LLVMValueRef scratch)
+static void emit_stage_loop(Emit *e, const Function *f, LLVMValueRef *fns, LLVMValueRef args, LLVMValueRef n, LLVMValueRef scratch)
 {
-    Emit *e = l->e;
-    for (int s = 0; s < l->p->infer->n_stages; s++) {
-        Loop loop = emit_loop_begin(e, emit_i64(e, 0), slices_for(e, &l->p->infer->stages[s], n), 1, "slice");
+    for (int s = 0; s < f->n_stages; s++) {
+        Loop loop = emit_loop_begin(e, emit_i64(e, 0), slices_for(e, &f->stages[s], n), 1, "slice");
         LLVMValueRef call[3] = {args, scratch, loop.iv};
-        LLVMBuildCall2(e->b, LLVMGlobalGetValueType(l->fns->infer[s]), l->fns->infer[s], call, 3, "");
+        LLVMBuildCall2(e->b, LLVMGlobalGetValueType(fns[s]), fns[s], call, 3, "");
         emit_loop_end(e, &loop);
     }
+}
+
+/* Whole blocks of images, then the samples after them one by one where those are few (CnncFunction.single). */
+static void emit_block_loop(Lib *l, LLVMValueRef args, LLVMValueRef n, LLVMValueRef scratch)
+{
+    Emit *e = l->e;
+    const CnncFunction *f = l->p->model.infer;
+    LLVMValueRef in = emit_load(e, e->ptr, emit_gep(e, e->i8, args, emit_i64(e, offsetof(CnncArgs, in))), 8);
+    LLVMValueRef out = emit_load(e, e->ptr, emit_gep(e, e->i8, args, emit_i64(e, offsetof(CnncArgs, out))), 8);
+    LLVMValueRef rest = LLVMBuildURem(e->b, n, emit_i64(e, f->block), ""), few = LLVMBuildICmp(e->b, LLVMIntSLE, rest, emit_i64(e, f->rest), "");
+    LLVMValueRef whole = LLVMBuildSub(e->b, n, LLVMBuildSelect(e->b, few, rest, emit_i64(e, 0), ""), "");
+    If blocks = emit_if_begin(e, LLVMBuildICmp(e->b, LLVMIntSGT, whole, emit_i64(e, 0), ""));
+    store_arg(l, args, offsetof(CnncArgs, n), whole);
+    emit_stage_loop(e, l->p->infer, l->fns->infer, args, whole, scratch);
+    emit_if_end(e, &blocks);
+    Loop sample = emit_loop_begin(e, whole, n, 1, "sample");
+    store_arg(l, args, offsetof(CnncArgs, in), emit_gep(e, e->f32, in, emit_mul(e, sample.iv, f->in_floats)));
+    store_arg(l, args, offsetof(CnncArgs, out), emit_gep(e, e->f32, out, emit_mul(e, sample.iv, f->out_floats)));
+    store_arg(l, args, offsetof(CnncArgs, n), emit_i64(e, 1));
+    emit_stage_loop(e, l->p->single, l->fns->single, args, emit_i64(e, 1), scratch);
+    emit_loop_end(e, &sample);
 }
 
 /* What runtime/library_main.c has and wants. The names become local when it is joined with this object. */
@@ -213,8 +233,10 @@ static LLVMValueRef emit_infer_n(Lib *l)
     LLVMValueRef scratch = emit_gep(e, e->i8, workspace, emit_i64(e, artifact_round64(f->work_bytes)));
     if (l->p->library_threads > 0)
         emit_pooled_loop(l, args, scratch);
+    else if (l->p->single)
+        emit_block_loop(l, args, wide, scratch);
     else
-        emit_stage_loop(l, args, wide, scratch);
+        emit_stage_loop(e, f, l->fns->infer, args, wide, scratch);
     end(l, emit_i32(e, 0));
     return fn;
 }

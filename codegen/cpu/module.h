@@ -18,7 +18,7 @@ bool module_uses_tiles(const Function *f);
 bool module_write(Emit *e, CpuOutput kind, Bytes *out, const char **why);
 
 /* tables.c: the constants that runtime/ reads. fns[i] are the stage functions of p->infer, eval, step in order. */
-typedef struct { LLVMValueRef *infer, *eval, *step; } StageFns;
+typedef struct { LLVMValueRef *infer, *single, *eval, *step; } StageFns;
 void tables_emit(Emit *e, const Program *p, const StageFns *fns);
 
 /* library.c: the C API of a library (NAME_infer ...), over the stages of p->infer. */

@@ -40,10 +40,13 @@ static const Field stage_fields[] = {
     DATA(CnncStage, fmas), DATA(CnncStage, bytes),
 };
 TYPE(stage, CnncStage);
-static const Field function_fields[] = {
-    STRUCTS(CnncFunction, stages, n_stages, stage), DATA(CnncFunction, n_stages), DATA(CnncFunction, batch),
-    DATA(CnncFunction, work_bytes), DATA(CnncFunction, scratch_bytes),
-};
+#define FUNCTION_FIELDS                                                                                                             \
+    STRUCTS(CnncFunction, stages, n_stages, stage), DATA(CnncFunction, n_stages), DATA(CnncFunction, batch),                         \
+        DATA(CnncFunction, work_bytes), DATA(CnncFunction, scratch_bytes), DATA(CnncFunction, block), DATA(CnncFunction, rest),      \
+        DATA(CnncFunction, in_floats), DATA(CnncFunction, out_floats)
+static const Field single_fields[] = {FUNCTION_FIELDS};
+TYPE(single, CnncFunction);
+static const Field function_fields[] = {FUNCTION_FIELDS, ONE(CnncFunction, single, single)};
 TYPE(function, CnncFunction);
 static const Field tensor_fields[] = {
     STRING(CnncTensor, name), DATA(CnncTensor, dtype), DATA(CnncTensor, rank), DATA(CnncTensor, shape), DATA(CnncTensor, offset),
@@ -273,9 +276,11 @@ void tables_emit(Emit *e, const Program *p, const StageFns *fns)
         top.eval = NULL;
     if (!fns->step)
         top.step = NULL;
+    const CnncFunction *alone = top.infer ? top.infer->single : NULL;
     /* The stage functions in the order in which the walk meets them. */
-    LLVMValueRef *order = NEWN(e->arena, LLVMValueRef, stages_of(top.infer) + stages_of(top.eval) + stages_of(top.step) + 1), *end = order;
+    LLVMValueRef *order = NEWN(e->arena, LLVMValueRef, stages_of(top.infer) + stages_of(alone) + stages_of(top.eval) + stages_of(top.step) + 1), *end = order;
     append(&end, fns->infer, top.infer);
+    append(&end, fns->single, alone);
     append(&end, fns->eval, top.eval);
     append(&end, fns->step, top.step);
 

@@ -38,7 +38,7 @@ LLVMValueRef emit_stage(Emit *e, const Function *f, int s)
 }
 
 static const CnncStage stages[] = {{NULL, BATCH, 1, -1, -1, "all", 1, 1, 1}};
-static const CnncFunction infer = {stages, 1, BATCH, 0, 0};
+static const CnncFunction infer = {.stages = stages, .n_stages = 1, .batch = BATCH};
 static Stage plan[1] = {{.name = "all", .slices = BATCH, .samples_per_slice = 1}};
 static Function infer_function = {.name = "infer", .stages = plan, .n_stages = 1, .batch = BATCH};
 static const float consts[16] __attribute__((aligned(64))) = {100, 200, 300};
@@ -243,7 +243,7 @@ static const char pool_opener[] =
 static void test_pool(void **state)
 {
     static const CnncStage heavy[] = {{NULL, BATCH, 1, -1, -1, "all", 1, 1e9, 1}};
-    static const CnncFunction heavy_infer = {heavy, 1, BATCH, 0, 0};
+    static const CnncFunction heavy_infer = {.stages = heavy, .n_stages = 1, .batch = BATCH};
     Work *w = *state;
     CpuTarget t;
     const char *why = "";

@@ -15,7 +15,7 @@ static const CnncStage stages[] = {
     {NULL, 1, 0, 0, 0, "conv1", 1e6, 1e6, 8192},
     {NULL, 1, 0, 1, 2, "pool .. fc", 5e5, 5e5, 8e6},
 };
-static const CnncFunction function = {stages, 3, 2, 0, 0};
+static const CnncFunction function = {.stages = stages, .n_stages = 3, .batch = 2};
 static const CnncModel model = {.name = "net", .layers = layers, .n_layers = 3, .infer = &function, .step = &function};
 static const double seconds[] = {1e-6, 24e-6, 75e-6};
 

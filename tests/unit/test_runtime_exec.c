@@ -235,11 +235,42 @@ static void stage_out(const CnncArgs *a, char *scratch, int64_t slice)
     a->out[1] = (float)slice;
 }
 
+/* Adds a sample's number to its output: 1 in blocks, 100 alone. */
+static void stage_block(const CnncArgs *a, char *scratch, int64_t slice)
+{
+    (void)scratch;
+    for (int64_t i = 4 * slice; i < 4 * slice + 4 && i < a->n; i++)
+        a->out[i] += 1 + a->in[i];
+}
+
+static void stage_alone(const CnncArgs *a, char *scratch, int64_t slice)
+{
+    (void)scratch;
+    a->out[slice] += 100 + a->in[slice];
+}
+
+static void few_samples_run_alone(void **state)
+{
+    (void)state;
+    const CnncStage blocks[] = {{stage_block, 3, 4, -1, -1, "blocks", 0, 0, 0}}, alone[] = {{stage_alone, 1, 1, -1, -1, "alone", 0, 0, 0}};
+    const CnncFunction one = {.stages = alone, .n_stages = 1, .batch = 1};
+    const CnncFunction f = {.stages = blocks, .n_stages = 1, .batch = 10, .single = &one, .block = 4, .rest = 2, .in_floats = 1, .out_floats = 1};
+    const float in[10] = {0, 10, 20, 30, 40, 50, 60, 70, 80, 90};
+    for (int n = 1; n <= 10; n++) {
+        float out[10] = {0};
+        const CnncArgs a = {.in = in, .out = out, .n = n};
+        stages_run(NULL, &(StagesCall){&f, &a, NULL, 0, NULL});
+        int whole = n % 4 <= 2 ? n / 4 * 4 : n;   /* three left over fill a block better */
+        for (int i = 0; i < 10; i++)
+            assert_true(out[i] == (i < whole ? 1 + in[i] : i < n ? 100 + in[i] : 0));
+    }
+}
+
 static void stages_run_needed_slices(void **state)
 {
     (void)state;
     const CnncStage stages[] = {{stage_sum, 8, 1, -1, -1, "sum", 1e9, 1e9, 0}, {stage_out, 1, 0, -1, -1, "out", 0, 0, 0}};
-    const CnncFunction f = {stages, 2, 8, 8 * sizeof(float), 100}, *fs[] = {&f, NULL};
+    const CnncFunction f = {.stages = stages, .n_stages = 2, .batch = 8, .work_bytes = 8 * sizeof(float), .scratch_bytes = 100}, *fs[] = {&f, NULL};
     CnncModel m = {.abi_version = CNNC_ABI_VERSION, .state_bytes = 10};
     RtError e = {0};
     Threads *t = threads_new(3);
@@ -251,7 +282,7 @@ static void stages_run_needed_slices(void **state)
     assert_int_equal(stages_useful_threads(&f, 8), 8);
     assert_int_equal(stages_useful_threads(&f, 3), 3);
     const CnncStage light[] = {{stage_sum, 8, 1, -1, -1, "sum", 100, 100, 0}, {stage_out, 4, 0, -1, -1, "out", 0, 0, 0}};
-    assert_int_equal(stages_useful_threads(&(CnncFunction){light, 2, 8, 0, 0}, 8), 1);
+    assert_int_equal(stages_useful_threads(&(CnncFunction){.stages = light, .n_stages = 2, .batch = 8}, 8), 1);
     x->stage_ticks = seconds;
     CnncArgs a = {.in = in, .out = out, .n = 3};
     exec_run(x, &f, &a);
@@ -405,7 +436,7 @@ int main(void)
         cmocka_unit_test(every_slice_runs_once), cmocka_unit_test(many_slices_run_once),
         cmocka_unit_test(steps_wait_for_each_other),
         cmocka_unit_test(idle_pool_takes_no_time), cmocka_unit_test(a_forked_pool_starts_anew),
-        cmocka_unit_test(quotas_of_all_groups_count), cmocka_unit_test(stages_run_needed_slices),
+        cmocka_unit_test(quotas_of_all_groups_count), cmocka_unit_test(few_samples_run_alone), cmocka_unit_test(stages_run_needed_slices),
         cmocka_unit_test(cpu_is_checked), cmocka_unit_test(options_are_parsed), cmocka_unit_test(json_is_written), cmocka_unit_test(metrics_are_right),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -29,7 +29,7 @@ static void two_rows(const CnncArgs *a, char *scratch, int64_t slice)
 }
 
 static const CnncStage stages[] = {{two_rows, 4, 1, 0, 0, "rows", 2, 8, 112}};
-static const CnncFunction infer = {stages, 1, 4, 0, 0};
+static const CnncFunction infer = {.stages = stages, .n_stages = 1, .batch = 4};
 static const float mean[] = {0.5f}, deviation[] = {0.25f};
 static const char *const classes[] = {"up", "do\"wn", "none"};
 static const CnncLayer linear[] = {{"0", "Linear", 1, {OUT}, 6, 6}}, softmax[] = {{"0", "Linear", 1, {OUT}, 6, 6}, {"1", "Softmax", 1, {OUT}, 0, 0}, {"2", "Identity", 1, {OUT}, 0, 0}},

@@ -158,7 +158,7 @@ static void saves_when_interrupted_in_evaluation(void **state)
     CnncTrain t = fake_train();
     CnncModel m = fake_model(&t);
     const CnncStage stages[] = {{interrupted_forward, SLICES, PER_SLICE, 0, 0, "forward", 1, 1, 1}};
-    const CnncFunction eval = {stages, 1, BATCH, 0, 0};
+    const CnncFunction eval = {.stages = stages, .n_stages = 1, .batch = BATCH};
     char a[160], b[160];
     RtError e = {0};
     t.schedule = CNNC_SCHED_EXPONENTIAL;
