@@ -5,7 +5,8 @@
  * Idea: the constants are an object of their own that defines SYMBOL_consts, aligned to 64 (artifacts_elf.c):
  *
  *   exe, trainer    cc  code.o weights.o main.a program.a [png jpeg] z m, cnnc_model = SYMBOL_model, unused sections dropped;
- *                   with GPU code also its tables and weights, and cnnc_gpu_model
+ *                   with GPU code also its tables and weights, and cnnc_gpu_model; for several CPUs each one's code and
+ *                   weights, and cnnc_models
  *   shared          cc -shared -nostdlib  code.o weights.o python.c   (needs nothing, not even libc; with a pool libc)
  *   obj             cc -r -nostdlib       code.o weights.o
  *   lib             ar                    code.o weights.o
@@ -26,7 +27,8 @@ typedef struct {
     ArtifactError *e;
     TempDir temp;
     /* Objects: code, the GPU's tables, and each one's constants; NULL for what there is not. */
-    const char *code, *weights, *gpu_code, *gpu_weights;
+    const char *code, *weights, *gpu_code, *gpu_weights, *other_code[MAX_CPUS], *other_weights[MAX_CPUS];
+    const char *models;   /* C text: the list of the models for several CPUs */
     Vec(char *) argv;
 } Linker;
 
@@ -148,6 +150,32 @@ static bool make_archive(Linker *l, const char *result)
     return run(l);
 }
 
+/* cnnc_models (runtime/abi.h). */
+static bool put_models(Linker *l)
+{
+    const ArtifactJob *job = l->job;
+    const char *externs = arena_printf(l->a, "extern const char %s_model[]", job->program->symbol), *list = arena_printf(l->a, "%s_model", job->program->symbol);
+    for (int i = 0; i < job->n_others; i++) {
+        externs = arena_printf(l->a, "%s, %s_model[]", externs, job->others[i].program->symbol);
+        list = arena_printf(l->a, "%s, %s_model", list, job->others[i].program->symbol);
+    }
+    const char *source = arena_printf(l->a, "%s;\nextern const void *const cnnc_models[];\nconst void *const cnnc_models[] = {%s, 0};\n", externs, list);
+    return temp_put(l->a, &l->temp, "models.c", source, strlen(source), &l->models, l->e);
+}
+
+static void link_others(Linker *l)
+{
+    for (int i = 0; i < l->job->n_others; i++) {
+        arg(l, l->other_code[i]);
+        if (l->other_weights[i])
+            arg(l, l->other_weights[i]);
+    }
+    if (l->models) {
+        arg(l, "-fPIE");
+        arg(l, l->models);
+    }
+}
+
 static bool link_program(Linker *l, bool trainer, const char *result)
 {
     Runtime r;
@@ -160,6 +188,7 @@ static bool link_program(Linker *l, bool trainer, const char *result)
     if (l->weights)
         arg(l, l->weights);
     arg(l, arena_printf(l->a, "-Wl,--defsym=cnnc_model=%s_model", l->job->program->symbol));
+    link_others(l);
     if (l->gpu_code) {
         arg(l, l->gpu_code);
         if (l->gpu_weights)
@@ -192,11 +221,21 @@ static bool put_program(Linker *l, const Program *p, const void *object, size_t 
            (p->model.consts_bytes <= 0 || temp_put_weights(l->a, &l->temp, p, l->job->machine, weights, l->e));
 }
 
+static bool put_others(Linker *l)
+{
+    bool ok = l->job->n_others == 0 || put_models(l);
+    for (int i = 0; i < l->job->n_others && ok; i++) {
+        const ArtifactCode *c = &l->job->others[i];
+        ok = put_program(l, c->program, c->object, c->object_size, &l->other_code[i], &l->other_weights[i]);
+    }
+    return ok;
+}
+
 bool artifact_link(Arena *a, ArtifactKind kind, const ArtifactJob *job, ArtifactError *e)
 {
     Linker l = {.a = a, .job = job, .e = e};
     bool ok = temp_open(a, job->out, &l.temp, e) &&
-              put_program(&l, job->program, job->object, job->object_size, &l.code, &l.weights) &&
+              put_program(&l, job->program, job->object, job->object_size, &l.code, &l.weights) && put_others(&l) &&
               (!job->gpu_program ||
                put_program(&l, job->gpu_program, job->gpu_object, job->gpu_object_size, &l.gpu_code, &l.gpu_weights));
     bool program = kind == ARTIFACT_EXE || kind == ARTIFACT_TRAINER;

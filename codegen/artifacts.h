@@ -11,11 +11,16 @@ typedef struct { int exit_code; const char *text; } ArtifactError;
 typedef enum { ARTIFACT_EXE, ARTIFACT_TRAINER, ARTIFACT_LIB, ARTIFACT_SHARED, ARTIFACT_OBJ } ArtifactKind;
 enum { INPUT_PNG = 1, INPUT_JPEG = 2, INPUT_PGM = 4, INPUT_IDX = 8, INPUT_NPY = 16, INPUT_ALL = 31 };   /* readers in an executable */
 
+/* The same model for another CPU, in executables and trainers. */
+enum { MAX_CPUS = 4 };
+typedef struct { const Program *program; const void *object; size_t object_size; } ArtifactCode;
+
 typedef struct {
     const Program *program;
     const void *object; size_t object_size;   /* from CpuBackend.compile; `library` set for LIB, SHARED, OBJ */
     /* The same model for GPUs, in executables and trainers: its tables as an object; NULL: for the CPU alone. */
     const Program *gpu_program; const void *gpu_object; size_t gpu_object_size;
+    ArtifactCode others[MAX_CPUS]; int n_others;   /* after `program`, those that need less of a CPU behind those that need more */
     const char *out;                           /* path of the file to make */
     unsigned inputs;                           /* INPUT_...; executables only */
     const char *runtime_dir;                   /* where libcnnc_program.a is; NULL: looked for beside this program */

@@ -10,7 +10,7 @@ bool artifact_fail(Arena *a, ArtifactError *e, int exit_code, const char *fmt, .
 
 /* A new folder beside `out`; its files are known by name so that it can be emptied without listing it. Between open and close
  * an interrupt waits, so that it leaves nothing behind either. */
-enum { MAX_TEMP_FILES = 8 };
+enum { MAX_TEMP_FILES = 16 };
 typedef struct { const char *dir; const char *file[MAX_TEMP_FILES]; int n; sigset_t signals; } TempDir;   /* signals: the mask before */
 bool temp_open(Arena *a, const char *out, TempDir *t, ArtifactError *e);
 const char *temp_file(Arena *a, TempDir *t, const char *name);             /* its path; removed by temp_close when it exists */

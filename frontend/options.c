@@ -69,7 +69,7 @@ static const Opt table[] = {
     {"--emit", 0, OPT_TEXT, AT(emit), 0, CMD_BUILD, "KINDS", "exe, lib, shared, obj, header, llvm-ir, asm, cuda, ptx, cubin; several with commas (exe)"},
     {"--trainer", 0, OPT_FLAG, AT(trainer), 0, CMD_BUILD, NULL, "a program that trains"},
     {"--target", 0, OPT_TEXT, AT(target), 0, CMD_CODE, "TRIPLE", "machine to compile for: x86_64-linux-gnu, aarch64-linux-gnu (this one)"},
-    {"--cpu", 0, OPT_TEXT, AT(cpu), 0, CMD_CODE | CMD_CHECK, "NAME", "CPU to compile for: host, x86-64-v3, znver4, cortex-a72 ..."},
+    {"--cpu", 0, OPT_TEXT, AT(cpu), 0, CMD_CODE | CMD_CHECK, "NAME", "CPU to compile for: host, x86-64-v3, znver4, cortex-a72 ...; programs: several with commas"},
     {"--name", 0, OPT_TEXT, AT(name), 0, CMD_BUILD, "NAME", "name of a library's functions"},
     {"--inputs", 0, OPT_TEXT, AT(inputs), 0, CMD_BUILD, "png,jpeg,...", "readers in an executable: png, jpeg, pgm, idx, npy (all)"},
     {"--gpu", 0, OPT_TEXT, AT(gpu), 0, CMD_BUILD | CMD_BENCH, "sm_90,...", "GPUs to make machine code for (sm_80,sm_90,sm_100; others get PTX)"},

@@ -158,6 +158,8 @@ typedef struct CnncModel {
 
 /* The model of a standalone program, for infer_main.c and train_main.c alone: `build` gives SYMBOL_model this name when it links. */
 extern const CnncModel cnnc_model;
+/* In programs for several CPUs: the model for each, what needs most first; NULL ends them. */
+extern const CnncModel *const cnnc_models[] __attribute__((weak));
 extern const CnncModel cnnc_gpu_model __attribute__((weak));   /* the same for GPUs; only in programs with GPU code */
 
 /* Of a library with a pool of threads (library_main.c): the generated code holds the number, and calls the loop over stages.

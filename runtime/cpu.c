@@ -199,3 +199,14 @@ bool cpu_check(const char *program, const char *cpu, const char *features, RtErr
                     "%s was built for %s and needs %s, which this CPU (%s) or its system lacks; build it with --cpu native on this machine",
                     program, cpu && *cpu ? cpu : "another CPU", missing, name);
 }
+
+const CnncModel *cpu_model(const CnncModel *only, const CnncModel *const *several)
+{
+    const CnncModel *m = only;
+    for (; several && *several; several++) {
+        m = *several;
+        if (cpu_has_features(m->features, NULL, 0))
+            return m;
+    }
+    return m;
+}

@@ -19,7 +19,7 @@ typedef struct {
 static void print_help(const char *program, const Arg *table, int n)
 {
     char shape[128];
-    const CnncModel *m = &cnnc_model;
+    const CnncModel *m = cpu_model(&cnnc_model, cnnc_models);
     printf("usage: %s IMAGE...                      the most probable classes of pictures, arrays, folders\n"
            "       %s --input X.npy --output Y.npy  the model's outputs; input %s, one or many\n\n",
            program, program, rt_shape_text(m->in_rank, m->in_shape, shape, sizeof shape));
@@ -50,7 +50,7 @@ static bool run(const Options *o, char *const *files, int n_files, const char *p
         return rt_error(e, RT_USAGE, "--input takes the place of '%s'", files[0]);
     if (!o->input && n_files == 0 && !o->layers && !o->bench && !o->selftest)
         return rt_error(e, RT_USAGE, "nothing to do: name pictures or --input (--help)");
-    const CnncModel *m = device_model(&cnnc_model, &cnnc_gpu_model, o->device, stderr, e);
+    const CnncModel *m = device_model(cpu_model(&cnnc_model, cnnc_models), &cnnc_gpu_model, o->device, stderr, e);
     if (!m || (!m->gpu && !cpu_check(program, m->cpu, m->features, e)))
         return false;
     if (!session_open(&s, m, &options, e))
@@ -84,7 +84,7 @@ int main(int argc, char **argv)
     if (fine && o.help)
         print_help(program, table, N);
     else if (fine && o.info)
-        info_print(&cnnc_model, &cnnc_gpu_model, stdout, o.json);
+        info_print(cpu_model(&cnnc_model, cnnc_models), &cnnc_gpu_model, stdout, o.json);
     else if (fine)
         fine = run(&o, argv + 1, argc - 1, program, &e);
     if (fine && (fflush(stdout) != 0 || ferror(stdout)))

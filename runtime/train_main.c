@@ -20,7 +20,7 @@ typedef struct {
 
 static const CnncModel *choose_model(const Options *o, const char *program, RtError *e)
 {
-    const CnncModel *m = device_model(&cnnc_model, &cnnc_gpu_model, o->device, o->quiet ? NULL : stderr, e);
+    const CnncModel *m = device_model(cpu_model(&cnnc_model, cnnc_models), &cnnc_gpu_model, o->device, o->quiet ? NULL : stderr, e);
     return m && (m->gpu || cpu_check(program, m->cpu, m->features, e)) ? m : NULL;
 }
 
@@ -79,7 +79,7 @@ int main(int argc, char **argv)
         printf("usage: %s [--data DIR] [-o W.safetensors] ...\n\n", program);
         args_print(stdout, table, N);
     } else if (fine && o.info) {
-        info_print(&cnnc_model, &cnnc_gpu_model, stdout, o.json);
+        info_print(cpu_model(&cnnc_model, cnnc_models), &cnnc_gpu_model, stdout, o.json);
     } else if (fine && o.bench) {
         const CnncModel *m = choose_model(&o, program, &e);
         fine = m && (o.train.steps > 0 ? bench_print_steps(m, (int)o.threads, o.train.steps, stdout, o.json, &e)

@@ -123,6 +123,37 @@ if [ "$(uname -m)" = x86_64 ]; then
     fi
 fi
 
+# ---- one program for several CPUs: qemu plays those that this machine is not ----
+if [ "$(uname -m)" = x86_64 ]; then
+    check "a program for three CPUs" "$cnnc" build lenet.cnn --weights lenet.safetensors -q --inputs npy,idx,pgm --cpu x86-64-v3,x86-64,x86-64-v4 -o several
+    check "passes its self-test" ./several --selftest
+    best=x86-64
+    ! grep -q -w avx2 /proc/cpuinfo || best=x86-64-v3
+    ! grep -q -w avx512vl /proc/cpuinfo || best=x86-64-v4
+    check "takes what this CPU has" sh -c "./several --info | grep -q '^built for  $best '"
+    ./several --top 1 ten-idx3-ubyte one.pgm | sed 's/ (.*//' >read
+    check "the same classes" cmp classes read
+    check "a program for two CPUs" "$cnnc" build lenet.cnn -q --inputs npy --cpu x86-64-v3,x86-64-v4 -o two
+    check "a trainer for two CPUs" "$cnnc" build train.cnn --trainer -q --inputs npy --cpu x86-64,x86-64-v3 -o trainers
+    check "trains" ./trainers --epochs 1 --steps 12 -q -o several.safetensors --log t.jsonl
+    grep step t.jsonl >t.losses
+    check "losses as here" near t.losses
+    if command -v qemu-x86_64 >/dev/null; then
+        for pair in Nehalem:x86-64 Haswell:x86-64-v3; do
+            check "takes what ${pair%:*} has" sh -c "qemu-x86_64 -cpu ${pair%:*} ./several --info | grep -q '^built for  ${pair#*:} '"
+            check "and runs it" qemu-x86_64 -cpu ${pair%:*} ./several --selftest
+        done
+        status "a CPU that lacks what all of them need" 4 qemu-x86_64 -cpu Nehalem ./two --selftest
+        check "has its sentence" says 'was built for x86-64-v3 and needs avx'
+    else
+        echo "SKIPPED: programs on older CPUs (install qemu-user)"
+    fi
+    status "two CPUs of one kind" 2 "$cnnc" build lenet.cnn --cpu znver4,x86-64-v4 -o x
+    check "has its sentence" says 'one of them is enough'
+    status "a library for two CPUs" 2 "$cnnc" build lenet.cnn --emit lib --cpu x86-64,x86-64-v3 -o x
+    status "two CPUs for run" 2 "$cnnc" run lenet.cnn --cpu x86-64,x86-64-v3 --input x.npy --output y.npy
+fi
+
 # ---- what is said about targets ----
 status "an unknown target" 2 "$cnnc" build lenet.cnn --emit asm --target riscv64-linux-gnu -o x
 check "has its sentence" says 'target "riscv64-linux-gnu": this version makes code for x86_64-linux-gnu and aarch64-linux-gnu'

@@ -1,8 +1,8 @@
 /* build: executables, libraries, objects, trainers and readable forms.
  * In: a model, weights. Out: the files asked for by --emit, each written beside its place and renamed.
  * Invariant: with one kind -o is the file, with several it is the stem; NAME.h, NAME.pc and NAME.py stand beside libraries.
- * The idea: one Program; an object with the library's functions or without; codegen/artifacts.h does the rest. A GPU's code is a
- * second Program, of which executables carry the tables and images. */
+ * The idea: one Program; an object with the library's functions or without; codegen/artifacts.h does the rest. Executables may
+ * carry one for each of several CPUs. A GPU's code is one more Program, of which they carry the tables and images. */
 #include "codegen/artifacts.h"
 #include "codegen/gpu/nvrtc.h"
 #include "frontend/commands/code.h"
@@ -23,7 +23,9 @@ static const struct {
 
 typedef struct {
     Compile *cc;
-    CodeGen code, gpu; /* gpu: the same for GPUs */
+    CodeGen cpus[MAX_CPUS]; /* what needs most of a CPU first; libraries and objects: one */
+    int n_cpus;
+    CodeGen gpu; /* the same for GPUs */
     bool want[EMIT_KINDS];
     int n;
     bool any_cpu, any_gpu; /* kinds of which code for a CPU, for GPUs, is a part */
@@ -106,7 +108,7 @@ static int artifact_status(const ArtifactError *e) { return driver_error(e->exit
 static int object_of(Build *b, bool library, Bytes *out)
 {
     if (!b->object[library].data) {
-        int status = code_object(&b->code, CPU_OBJECT, library, &b->object[library]);
+        int status = code_object(&b->cpus[0], CPU_OBJECT, library, &b->object[library]);
         if (status)
             return status;
     }
@@ -118,13 +120,13 @@ static int object_of(Build *b, bool library, Bytes *out)
 static const char *beside(const Build *b, const char *path, const char *ending)
 {
     const char *slash = strrchr(path, '/');
-    return arena_printf(b->cc->arena, "%.*s%s%s", slash ? (int)(slash - path + 1) : 0, path, b->code.options.name, ending);
+    return arena_printf(b->cc->arena, "%.*s%s%s", slash ? (int)(slash - path + 1) : 0, path, b->cpus[0].options.name, ending);
 }
 
 /* Which pictures and arrays a program reads: what --inputs says, or all that the runtime can. */
 static unsigned chosen_inputs(const Build *b)
 {
-    const char *tools = b->code.target.tools;
+    const char *tools = b->cpus[0].target.tools;
     if (b->cc->o->inputs)
         return b->inputs;
     unsigned inputs = artifact_inputs(b->cc->arena, tools, INPUT_ALL);
@@ -140,7 +142,7 @@ static int link_artifact(Build *b, Emit kind)
     static const ArtifactKind kinds[] = {
         [EMIT_EXE] = ARTIFACT_EXE, [EMIT_LIB] = ARTIFACT_LIB, [EMIT_SHARED] = ARTIFACT_SHARED, [EMIT_OBJ] = ARTIFACT_OBJ};
     Arena *a = b->cc->arena;
-    const Program *p = b->code.program;
+    const Program *p = b->cpus[0].program;
     const char *out = out_path(b, kind);
     ArtifactError e = {0};
     Bytes object;
@@ -148,13 +150,22 @@ static int link_artifact(Build *b, Emit kind)
     if (status)
         return status;
     ArtifactJob job = {.program = p, .object = object.data, .object_size = object.size, .out = out, .inputs = kind == EMIT_EXE ? chosen_inputs(b) : 0,
-                       .tools = b->code.target.tools, .machine = b->code.target.machine};
+                       .tools = b->cpus[0].target.tools, .machine = b->cpus[0].target.machine};
     if (kind == EMIT_EXE && b->any_gpu) {
         job.gpu_program = b->gpu.program;
         job.gpu_object = b->tables.data;
         job.gpu_object_size = b->tables.size;
     }
+    for (int i = 1; i < b->n_cpus; i++) {
+        ArtifactCode *other = &job.others[job.n_others++];
+        status = code_object(&b->cpus[i], CPU_OBJECT, false, &object);
+        if (status)
+            return status;
+        *other = (ArtifactCode){b->cpus[i].program, object.data, object.size};
+    }
     bool fine = artifact_link(a, b->cc->o->trainer ? ARTIFACT_TRAINER : kinds[kind], &job, &e);
+    for (int i = 0; i < job.n_others; i++)
+        free((void *)job.others[i].object);
     if (fine && (kind == EMIT_LIB || kind == EMIT_SHARED))
         fine = artifact_write_header(a, p, beside(b, out, ".h"), &e) &&
                artifact_write_pkgconfig(a, p, out, beside(b, out, ".pc"), &e) &&
@@ -166,7 +177,7 @@ static int write_text(Build *b, Emit kind)
 {
     Bytes text;
     ArtifactError e = {0};
-    int status = code_object(&b->code, kind == EMIT_IR ? CPU_LLVM_IR : CPU_ASM,
+    int status = code_object(&b->cpus[0], kind == EMIT_IR ? CPU_LLVM_IR : CPU_ASM,
                              b->want[EMIT_LIB] || b->want[EMIT_SHARED] || b->want[EMIT_OBJ], &text);
     if (status)
         return status;
@@ -206,7 +217,7 @@ static int emit(Build *b, Emit kind)
         return artifact_write_file(b->cc->arena, out_path(b, kind), text, strlen(text), &e) ? EXIT_FINE : artifact_status(&e);
     }
     if (kind == EMIT_HEADER)
-        return artifact_write_header(b->cc->arena, b->code.program, out_path(b, kind), &e) ? EXIT_FINE : artifact_status(&e);
+        return artifact_write_header(b->cc->arena, b->cpus[0].program, out_path(b, kind), &e) ? EXIT_FINE : artifact_status(&e);
     return kind == EMIT_IR || kind == EMIT_ASM ? write_text(b, kind) : link_artifact(b, kind);
 }
 
@@ -216,21 +227,93 @@ static const char *program_name(const Build *b)
     return o->name ? o->name : artifact_name(b->cc->arena, b->n == 1 && o->out ? o->out : b->stem);
 }
 
+/* Programs of one model have one self-test. */
+static void share_selftest(Program *to, const Program *from)
+{
+    CnncModel *m = &to->model;
+    m->test_in = from->model.test_in;
+    m->test_out = from->model.test_out;
+    m->n_test = from->model.n_test;
+    m->test_tolerance = from->model.test_tolerance;
+}
+
+/* Opens one CPU more of --cpu A,B and puts it before those that need less of a CPU: what a program needs of it tells which to try first. */
+static int add_cpu(Build *b, const char *name)
+{
+    CodeGen c;
+    int status = code_open_one_cpu(&c, b->cc, name), at = b->n_cpus;
+    if (status)
+        return status;
+    for (int i = 0; i < b->n_cpus; i++)
+        if (!strcmp(b->cpus[i].target.features, c.target.features))
+            return driver_error(EXIT_USAGE, "--cpu: code for %s and for %s needs the same instructions: one of them is enough",
+                                b->cpus[i].target.name, c.target.name);
+    for (; at > 0 && strlen(b->cpus[at - 1].target.features) < strlen(c.target.features); at--)
+        b->cpus[at] = b->cpus[at - 1];
+    b->cpus[at] = c;
+    b->n_cpus++;
+    return EXIT_FINE;
+}
+
+/* --cpu A,B: every list of features holds those of the levels below. */
+static int open_cpus(Build *b)
+{
+    const Options *o = b->cc->o;
+    if (!o->cpu || !strchr(o->cpu, ','))
+        return add_cpu(b, o->cpu);
+    for (int k = 0; k < EMIT_KINDS; k++)
+        if (b->want[k] && k != EMIT_EXE && !emits[k].gpu)
+            return driver_error(EXIT_USAGE, "--cpu %s: code for several CPUs goes into programs alone, not into --emit %s", o->cpu, emits[k].name);
+    if (o->tune > 0 || o->max_rel_err > 0)
+        return driver_error(EXIT_USAGE, "--cpu %s: %s runs the code, so it takes one CPU", o->cpu, o->tune > 0 ? "--tune" : "--max-rel-err");
+    int status = EXIT_FINE;
+    for (const char *p = o->cpu; !status && *p;) {
+        size_t n = strcspn(p, ",");
+        if (b->n_cpus == MAX_CPUS)
+            return driver_error(EXIT_USAGE, "--cpu takes at most %d CPUs", MAX_CPUS);
+        status = add_cpu(b, arena_strndup(b->cc->arena, p, n));
+        p += n + (p[n] == ',');
+    }
+    return status;
+}
+
+/* The same model for another CPU: weights and self-test are the first one's. */
+static int make_other_program(Build *b, int i)
+{
+    CodeGen *c = &b->cpus[i];
+    const CodeGen *first = &b->cpus[0];
+    c->options.name = program_name(b);
+    c->weights = first->weights;
+    c->n_weights = first->n_weights;
+    c->options.weights_checksum = first->options.weights_checksum;
+    int status = b->cc->o->trainer ? code_training(c) : code_inference(c, false);
+    if (status)
+        return status;
+    c->program->symbol = arena_printf(b->cc->arena, "%s_cpu%d", c->program->symbol, i);
+    share_selftest(c->program, first->program);
+    return EXIT_FINE;
+}
+
 static int make_cpu_program(Build *b)
 {
-    CodeGen *c = &b->code;
-    int status = code_open_cpu(c, b->cc);
+    CodeGen *c = &b->cpus[0];
+    int status = open_cpus(b);
     if (status)
         return status;
     c->options.name = program_name(b);
-    if (b->cc->o->trainer)
-        return code_training(c);
-    /* One program is made of them, unless several are compared or a GPU wants them too. */
     const Options *o = b->cc->o;
     c->options.interface_only = b->want[EMIT_HEADER] && b->n == 1;
-    c->options.weights_once = !b->any_gpu && o->tune <= 0 && o->max_rel_err <= 0 && !o->verbose;
-    status = code_weights(c);
-    return status ? status : code_inference(c, b->want[EMIT_EXE]);
+    if (o->trainer) {
+        status = code_training(c);
+    } else {
+        /* One program is made of them, unless several are compared or another CPU or a GPU wants them too. */
+        c->options.weights_once = b->n_cpus == 1 && !b->any_gpu && o->tune <= 0 && o->max_rel_err <= 0 && !o->verbose;
+        status = code_weights(c);
+        status = status ? status : code_inference(c, b->want[EMIT_EXE]);
+    }
+    for (int i = 1; i < b->n_cpus && !status; i++)
+        status = make_other_program(b, i);
+    return status;
 }
 
 /* A GPU that NVRTC does not know yet gets PTX, which is no cubin. */
@@ -268,7 +351,7 @@ static int make_gpu_code(Build *b)
 static int make_gpu_program(Build *b)
 {
     CodeGen *g = &b->gpu;
-    const CodeGen *c = &b->code;
+    const CodeGen *c = &b->cpus[0];
     GpuTargets gpus = g->gpus;
     int status = code_open_gpu(g, b->cc, &gpus);
     if (status)
@@ -289,14 +372,8 @@ static int make_gpu_program(Build *b)
     if (status)
         return status;
     g->program->symbol = arena_printf(b->cc->arena, "%s_gpu", g->program->symbol);
-    if (c->program && !b->cc->o->trainer) {
-        CnncModel *m = &g->program->model;
-        const CnncModel *from = &c->program->model;
-        m->test_in = from->test_in;
-        m->test_out = from->test_out;
-        m->n_test = from->n_test;
-        m->test_tolerance = from->test_tolerance / compile_tolerance(from) * compile_tolerance(m);
-    }
+    if (c->program && !b->cc->o->trainer)
+        share_selftest(g->program, c->program);
     return make_gpu_code(b);
 }
 
@@ -304,7 +381,7 @@ static int make_gpu_program(Build *b)
 static int make_tables(Build *b)
 {
     const char *why = NULL;
-    const CodeGen *c = &b->code;
+    const CodeGen *c = &b->cpus[0];
     if (!c->backend->compile(b->cc->arena, b->gpu.program, &c->target, CPU_OBJECT, false, &b->tables, &why))
         return driver_error(EXIT_BUG, "%s", why);
     return EXIT_FINE;
@@ -334,13 +411,13 @@ static int make_programs(Build *b)
     if (!status && b->any_cpu)
         status = make_cpu_program(b);
     if (!status && b->any_cpu)
-        b->code.program->library_threads = threads;
+        b->cpus[0].program->library_threads = threads;
     if (!status && b->any_gpu)
         status = make_gpu_program(b);
     if (!status && b->any_cpu && b->any_gpu)
         status = make_tables(b);
     if (!status && !o->trainer)
-        code_tell_initial(b->any_cpu ? &b->code : &b->gpu);
+        code_tell_initial(b->any_cpu ? &b->cpus[0] : &b->gpu);
     return status;
 }
 
@@ -361,7 +438,7 @@ static int build(Compile *cc)
     for (int i = 0; i < 2; i++)
         free(b.object[i].data);
     free(b.tables.data);
-    code_free(&b.code);
+    code_free(&b.cpus[0]);
     return status;
 }
 

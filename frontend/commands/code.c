@@ -76,9 +76,8 @@ int code_open_gpu(CodeGen *c, Compile *cc, const GpuTargets *gpus)
 
 /* Code needs the CPU's instructions for bf16 only where it may use them. Tile registers of this machine that the system does not permit are
  * not there. */
-static void use_bf16(CodeGen *c, bool wanted)
+static void use_bf16(CodeGen *c, const char *cpu, bool wanted)
 {
-    const char *cpu = c->cc->o->cpu;
     bool here = !cpu || !strcmp(cpu, "host") || !strcmp(cpu, "native");
     c->target.bf16 &= wanted;
     if (!wanted || (here && !cpu_has_features(CPU_TILE_FEATURES, NULL, 0)))
@@ -89,17 +88,25 @@ static void use_bf16(CodeGen *c, bool wanted)
 
 int code_open_cpu(CodeGen *c, Compile *cc)
 {
+    const char *cpu = cc->o->cpu;
+    if (cpu && strchr(cpu, ','))
+        return driver_error(EXIT_USAGE, "--cpu %s: code for several CPUs goes into programs alone: build --emit exe, or --trainer", cpu);
+    return code_open_one_cpu(c, cc, cpu);
+}
+
+int code_open_one_cpu(CodeGen *c, Compile *cc, const char *cpu)
+{
     const char *why = NULL;
     const Options *o = cc->o;
     *c = (CodeGen){.cc = cc};
     c->backend = backend_open(cc->arena, &why);
     if (!c->backend)
         return driver_error(EXIT_DEVICE, "%s", why);
-    if (!c->backend->target(cc->arena, o->target, o->cpu, &c->target, &why))
+    if (!c->backend->target(cc->arena, o->target, cpu, &c->target, &why))
         return driver_error(EXIT_USAGE, "%s", why);
     /* tf32 is of GPUs: what a program for both does on a CPU is float32. */
     Precision precision = precision_of(o->precision) == PRECISION_BF16 ? PRECISION_BF16 : PRECISION_F32;
-    use_bf16(c, precision == PRECISION_BF16);
+    use_bf16(c, cpu, precision == PRECISION_BF16);
     c->options = (CompileOptions){
         .target = target_nest(&c->target),
         .precision = precision,

@@ -26,6 +26,7 @@ typedef struct CodeGen {
 /* Each returns an exit status; what went wrong has been printed. */
 int code_open(CodeGen *c, Compile *cc);        /* the device that --device asks for; its back end and target */
 int code_open_cpu(CodeGen *c, Compile *cc);
+int code_open_one_cpu(CodeGen *c, Compile *cc, const char *cpu);      /* this one instead of what --cpu says */
 int code_open_gpu(CodeGen *c, Compile *cc, const GpuTargets *gpus);   /* tiles for the oldest of them */
 int code_weights(CodeGen *c);                  /* --weights, or initial values; class names and normalisation from the file */
 int code_inference(CodeGen *c, bool selftest); /* c->program */
