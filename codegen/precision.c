@@ -229,6 +229,20 @@ static bool narrow_input(Narrow *n, Kernel *k, Product *p, bool images)
     return true;
 }
 
+/* Gradients of weights: both operands are values. Only what multiplies pairs needs them in pairs, so a target without lanes takes all. */
+static void narrow_operands(Narrow *n, const Kernel *k)
+{
+    Product p;
+    if (n->t->lanes || !product_find(k, &p))
+        return;
+    const AccessId at[] = {p.x, p.w};
+    for (size_t i = 0; i < ARRAY_LEN(at); i++) {
+        BufId root = buffer_root(n->l, k->access[at[i]].buf);
+        if (can_narrow(n, root, -1, false))
+            narrow_value(n, root, -1, false);
+    }
+}
+
 static void finish(Narrow *n)
 {
     n->l->kernels.at = n->out.at;
@@ -244,6 +258,7 @@ void precision_narrow(KernelList *l, const NestTarget *t, bool images)
         Product p;
         if (find_layer(l, &k, &p) && product_pairs(&k, &p) && narrow_input(&n, &k, &p, images))
             k.access[p.w].buf = rounded_copy(&n, k.access[p.w].buf, p.w_dim, &k);
+        narrow_operands(&n, &k);
         vec_push(l->arena, &n.out, k);
     }
     finish(&n);

@@ -85,6 +85,41 @@ static void test_wide(void **unused)
     arena_free(a);
 }
 
+static int count(const char *text, const char *word)
+{
+    int n = 0;
+    for (const char *at = strstr(text, word); at; at = strstr(at + 1, word))
+        n++;
+    return n;
+}
+
+/* Channels lie innermost: all three directions of a convolution of many channels copy 16 bytes at a time, both operands; of the first
+ * layer's operands only the gradient does. */
+static void test_wide_copies(void **unused)
+{
+    (void)unused;
+    static const Precision precisions[] = {PRECISION_TF32, PRECISION_BF16};
+    for (size_t i = 0; i < ARRAY_LEN(precisions); i++) {
+        Arena *a = arena_new();
+        EmitTarget t = gpu_emit_target_in(90, precisions[i]);
+        Case c = {.net = "conv out=64 k=3 p=1; bn; act ReLU; conv out=128 k=3 p=1; bn; act ReLU; aavg; flatten; linear out=10", .train = "train opt=sgd lr=0.1",
+                  .input = shape_of(3, 3, 32, 32)};
+        TrainSpec spec = case_spec(&c);
+        Diags d;
+        diags_init(&d, a, NULL);
+        Graph *g = simplify(a, train_step(a, simplify(a, net_build(a, c.net, 32, c.input)), &spec, &d));
+        Fusion f = fuse(a, g);
+        const CnncGpu *gpu = gpu_emit(a, compile_graph(a, g, &f, &t.options));
+        int products = 0, fetched = count(gpu->text, "bf16 a_fetched") + count(gpu->text, "bf16 b_fetched");
+        for (int l = 0; l < gpu->step->n_launches; l++)
+            products += gpu->step->launches[l].products != CNNC_PRODUCTS_F32;
+        assert_true(products >= 5);
+        assert_true(count(gpu->text, "cp_async16(") >= 7 + 1);   /* and its definition */
+        assert_true(fetched <= 3);
+        arena_free(a);
+    }
+}
+
 static void test_inference(void **unused)
 {
     (void)unused;
@@ -100,6 +135,7 @@ static void test_inference(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_inference), cmocka_unit_test(test_products), cmocka_unit_test(test_wide), cmocka_unit_test(test_tensor_cores), cmocka_unit_test(test_training)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_inference), cmocka_unit_test(test_products), cmocka_unit_test(test_wide), cmocka_unit_test(test_tensor_cores),
+                                       cmocka_unit_test(test_wide_copies), cmocka_unit_test(test_training)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
