@@ -7,26 +7,9 @@ build=$(realpath "$1") || exit 1
 cnnc=$build/cnnc
 root=$(cd "$(dirname "$0")/.." && pwd) || exit 1
 data=$root/examples/data
-tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
+. "$root/tests/checks.sh"
 cd "$tmp" || exit 1
-bad=0
 unset CC
-
-check() {
-    name=$1
-    shift
-    if "$@" >log 2>&1; then echo "ok $name"; else echo "not ok $name"; tail -n 5 log; bad=1; fi
-}
-# status NAME WANTED COMMAND...: it exits so; what it said is in `err`.
-status() {
-    name=$1 want=$2
-    shift 2
-    "$@" >out 2>err
-    got=$?
-    if [ $got -eq "$want" ]; then echo "ok $name"; else echo "not ok $name: status $got, not $want"; tail -n 5 err; bad=1; fi
-}
-says() { grep -q -- "$1" out err; }
 
 # ---- nets: convolutions by columns and by channels, Winograd, depthwise, pointwise, strided, residual; odd sizes ----
 cp "$root/examples/lenet.cnn" "$root/examples/simple_cnn.cnn" "$root/examples/tinyvgg.cnn" .

@@ -4,16 +4,8 @@
 # Usage: tests/memory.sh CNNC
 case $1 in /*) cnnc=$1 ;; *) cnnc=$PWD/$1 ;; esac
 examples=$(cd "$(dirname "$0")/../examples" && pwd) || exit 1
-tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
+. "$(dirname "$0")/checks.sh"
 cd "$tmp" || exit 1
-bad=0
-
-check() {
-    name=$1
-    shift
-    if "$@" >log 2>&1; then echo "ok $name"; else echo "not ok $name"; tail -n 5 log; bad=1; fi
-}
 
 # net NAME BATCH LAYERS: NAME.cnn, trained on digits
 net() {

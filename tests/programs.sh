@@ -4,25 +4,9 @@
 # Usage: tests/programs.sh CNNC
 case $1 in /*) cnnc=$1 ;; *) cnnc=$PWD/$1 ;; esac
 data=$(cd "$(dirname "$0")/../examples/data" && pwd) || exit 1
-tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
+. "$(dirname "$0")/checks.sh"
 cd "$tmp" || exit 1
-bad=0
 
-# check NAME COMMAND...: the command succeeds.   status NAME WANTED COMMAND...: it exits so.
-check() {
-    name=$1
-    shift
-    if "$@" >log 2>&1; then echo "ok $name"; else echo "not ok $name"; tail -n 5 log; bad=1; fi
-}
-status() {
-    name=$1 want=$2
-    shift 2
-    "$@" >out 2>err
-    got=$?
-    if [ $got -eq "$want" ]; then echo "ok $name"; else echo "not ok $name: status $got, not $want"; tail -n 5 err; bad=1; fi
-}
-says() { grep -q -- "$1" out err 2>/dev/null; }
 json() { [ "$(tr -d '\n' <out | cut -c1)" = "$1" ] && [ "$(tail -c 2 out | head -c 1)" = "$2" ]; }
 
 cat >net.cnn <<END
@@ -187,7 +171,7 @@ check "tells the error" says "largest error .*(precision bf16)"
 status "the self-test in bf16" 0 ./narrow --selftest
 status "what precision?" 0 ./narrow --info
 check "bf16" says "^precision  bf16"
-status "code for pairs" 0 "$cnnc" build "$lenet" --precision bf16 --cpu sapphirerapids --emit asm -o pairs.s
+status "code for pairs" 0 "$cnnc" build "$data/../conv20.cnn" --precision bf16 --cpu sapphirerapids --emit asm -o pairs.s
 check "multiplies pairs" grep -q vdpbf16ps pairs.s
 check "and asks for no tile registers" sh -c '! grep -q amx-tile pairs.s'
 printf 'input(64, 14, 14)\nConv2d(64, 64, 1), ReLU\nConv2d(64, 64, 1)\nFlatten, Linear(_, 4)\n' >wide.cnn

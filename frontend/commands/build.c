@@ -234,7 +234,7 @@ static void share_selftest(Program *to, const Program *from)
     m->test_in = from->model.test_in;
     m->test_out = from->model.test_out;
     m->n_test = from->model.n_test;
-    m->test_tolerance = from->model.test_tolerance;
+    m->test_tolerance = from->model.test_tolerance / compile_tolerance(&from->model) * compile_tolerance(m);   /* of its own precision */
 }
 
 /* Opens one CPU more of --cpu A,B and puts it before those that need less of a CPU: what a program needs of it tells which to try first. */

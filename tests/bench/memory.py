@@ -21,6 +21,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, HERE)
 
+import machine                                 # noqa: E402
 from nets import EXAMPLES, NETS, nn, torch     # noqa: E402
 
 STEPS = 2
@@ -119,7 +120,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("build", nargs="?", default=os.path.join(ROOT, "build"), help="the build folder")
     p.add_argument("--net", help="names, with commas (all)")
-    p.add_argument("--machine", default="amd-epyc", help="name of the results (amd-epyc)")
+    p.add_argument("--machine", default=machine.stem(), help="name of the results (the CPU's)")
     p.add_argument("--torch", help=argparse.SUPPRESS)
     o = p.parse_args()
     if o.torch:

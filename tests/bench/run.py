@@ -12,7 +12,6 @@ import datetime
 import importlib.metadata
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -55,6 +54,7 @@ ALL_CORES = os.cpu_count()
 pin(OPTIONS.threads)
 
 import contenders as who_infers     # noqa: E402: after pin
+import machine                      # noqa: E402
 import programs                     # noqa: E402
 import rounds                       # noqa: E402
 import table                        # noqa: E402
@@ -143,17 +143,11 @@ def versions(cnnc):
             yield f"{title} {importlib.metadata.version(package)}"
 
 
-def cpu_name():
-    with open("/proc/cpuinfo") as f:
-        return re.search(r"model name\s*: (.*)", f.read()).group(1)
-
-
 class Kept:
     """The results of this machine, written after each row."""
 
     def __init__(self):
-        stem = re.sub(r"[^a-z0-9]+", "-", cpu_name().lower()).strip("-")
-        self.stem = os.path.join(HERE, "results", stem)
+        self.stem = os.path.join(HERE, "results", machine.stem())
         self.results = table.load(self.stem + ".json")
 
     def write(self):
@@ -173,7 +167,7 @@ def main():
     names = OPTIONS.net.split(",") if OPTIONS.net else [n.name for n in NETS]
     kept = Kept()
     peak = max(who_infers.Calls.peak(), kept.results["machine"].get("peak", 0))
-    kept.results["machine"] = {"cpu": cpu_name(), "cores": ALL_CORES, "peak": peak, "versions": list(versions(cnnc))}
+    kept.results["machine"] = {"cpu": machine.name(), "cores": ALL_CORES, "peak": peak, "versions": list(versions(cnnc))}
     for net in NETS:
         for row in rows_of(net, cnnc, work) if net.name in names else []:
             print(table.text_of(row), flush=True)

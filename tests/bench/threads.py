@@ -13,12 +13,13 @@ import ctypes
 import datetime
 import json
 import os
-import re
 import signal
 import statistics
 import subprocess
 import threading
 import time
+
+from machine import name, stem
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -38,11 +39,6 @@ def options():
     for what in ["contended", "prepare", "no-keep"]:
         p.add_argument("--" + what, action="store_true")
     return p.parse_args()
-
-
-def cpu_name():
-    with open("/proc/cpuinfo") as f:
-        return re.search(r"model name\s*: (.*)", f.read()).group(1)
 
 
 def run(*words):
@@ -208,14 +204,14 @@ def markdown(kept):
 class Kept:
     def __init__(self, keep):
         self.keep = keep
-        self.stem = os.path.join(HERE, "results", "threads", re.sub(r"[^a-z0-9]+", "-", cpu_name().lower()).strip("-"))
+        self.stem = os.path.join(HERE, "results", "threads", stem())
         self.all = {"machine": {}, "rows": {}}
         if os.path.exists(self.stem + ".json"):
             with open(self.stem + ".json") as f:
                 self.all = json.load(f)
 
     def add(self, row):
-        self.all["machine"] = {"cpu": cpu_name(), "cores": os.cpu_count()}
+        self.all["machine"] = {"cpu": name(), "cores": os.cpu_count()}
         self.all["rows"][f"{row['net']} {row['kind']}"] = row
         if self.keep:
             os.makedirs(os.path.dirname(self.stem), exist_ok=True)
