@@ -95,11 +95,12 @@ static inline Program *net_program(Arena *a, const char *net, Shape input, int64
 {
     Diags d;
     diags_init(&d, a, NULL);
-    Module m = {.graph = net_build(a, net, batch, input),
-                .train = {.present = true, .train = {.optimizer = CNNC_OPT_SGD, .lr = 0.1, .momentum = 0.9, .batch_size = (int32_t)batch}}};
-    PassContext pc = {.arena = a, .diags = &d, .module = &m};
+    Module *m = NEW(a, Module);   /* the program points into it */
+    *m = (Module){.graph = net_build(a, net, batch, input),
+                  .train = {.present = true, .train = {.optimizer = CNNC_OPT_SGD, .lr = 0.1, .momentum = 0.9, .batch_size = (int32_t)batch}}};
+    PassContext pc = {.arena = a, .diags = &d, .module = m};
     int32_t n;
-    RefNamed *w = weights_of(a, m.graph, &n);
+    RefNamed *w = weights_of(a, m->graph, &n);
     Program *p = training ? compile_training(a, &pc, o) : compile_inference(a, &pc, w, n, o);
     assert_non_null(p);
     return p;
