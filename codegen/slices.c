@@ -16,15 +16,6 @@ enum { OUTER_LOOPS = 4, MOST_PARTS = 64, MOST_SLICES = 64, MOST_THREADS = 16 };
 #define TILE_RATE 16.0          /* multiply-adds of tile registers in the time of one vector's */
 #define EDGE_COST 1.5           /* vectors of a cut axis that fill no tile run one at a time: so much more than in a tile */
 
-static double points(const Kernel *k, uint32_t axes)
-{
-    double n = 1;
-    for (int a = 0; a < k->n_axes; a++)
-        if (axes >> a & 1)
-            n *= k->axis[a].extent;
-    return n;
-}
-
 /* One vector instruction a cycle, 16 bytes a cycle from the outer caches; whichever takes longer. */
 static double nest_cycles(const KernelList *l, const Nest *n)
 {
@@ -37,10 +28,10 @@ static double nest_cycles(const KernelList *l, const Nest *n)
         uint32_t axes = x->free_axes | x->axes;
         bool in_tiles = n->rows_axis >= 0 && (axes >> n->depth_axis & 1);
         if (x->op != EX_CONST && x->op != EX_ICONST && x->op != EX_INDEX)
-            ops += points(k, axes) / (in_tiles ? TILE_RATE : 1);
+            ops += kernel_points(k, axes) / (in_tiles ? TILE_RATE : 1);
     }
     for (AccessId at = 0; at < k->n_access; at++)
-        bytes += points(k, access_axes(k, at)) * (double)dtype_size(l->buffers.at[k->access[at].buf].dtype);
+        bytes += kernel_points(k, access_axes(k, at)) * (double)dtype_size(l->buffers.at[k->access[at].buf].dtype);
     ops /= n->lanes;
     bytes /= 16;
     return ops > bytes ? ops : bytes;

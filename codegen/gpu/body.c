@@ -9,15 +9,6 @@
 enum { SHARED_REDUCTION = 48 };    /* points from which a reduction is shared by a block */
 
 /* ---- what a kernel is like ---- */
-int64_t axes_points(const Kernel *k, uint32_t axes)
-{
-    int64_t n = 1;
-    for (int a = 0; a < k->n_axes; a++)
-        if (axes >> a & 1)
-            n *= k->axis[a].extent;
-    return n;
-}
-
 static bool is_reduction(ExprOp op) { return op == EX_SUM || op == EX_MAX_OVER || op == EX_ARGMAX; }
 
 /* A block can share the kernel's reductions, and they are long enough to pay. */

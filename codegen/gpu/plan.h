@@ -115,7 +115,7 @@ int64_t small_slices(Arena *a, KernelList *l, const GpuTarget *t);
 /* Kernels of a small function: runs on one slice; is computed again by every block (a count of labels). */
 bool small_is_sliced(const Kernel *k);
 bool small_is_repeated(const KernelList *l, const Kernel *k);
-int64_t axes_points(const Kernel *k, uint32_t axes);   /* product of their extents */
+static inline int64_t axes_points(const Kernel *k, uint32_t axes) { return (int64_t)kernel_points(k, axes); }
 
 /* lanes.c: which launches of f may run at the same time. */
 void lanes_find(Arena *a, const Function *f);
