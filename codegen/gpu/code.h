@@ -94,10 +94,6 @@ void reduce_emit(Code *c, const GpuBody *body);
 void contract_emit(Code *c, const GpuBody *body);
 void parts_emit(Code *c, const GpuBody *body);
 void columns_emit(Code *c, const GpuBody *body);
-/* columns.c: how a thread numbers its columns: `col` is that of `index`, which runs to `count`; from `limit` on there is none. */
-typedef struct { const char *index, *col, *limit; int32_t count; } Columns;
-/* Computes the parts of the outputs that depend on nothing but the column, for all columns of the thread. The sum has a name. */
-void cu_columns(Code *c, const Contract *p, const Columns *cols);
 /* The thread's point of the rows, or a return from the kernel. */
 void cu_point(Code *c, const GpuBody *body);
 /* wide.c: four points at once along an axis of which first_AXIS exists. The innermost of the axes of a sum if it can be taken so, or -1. */

@@ -6,7 +6,7 @@
  *         start the copies of a later step         (contract_load.c)
  *         float32: each thread 8 x 8 (or fewer) sums from fragments of both
  *         tf32, bf16: each warp 64 x 32 (or fewer) sums by tensor cores (mma.c)
- *     the epilogue for each sum of the thread
+ *     the epilogue for each sum of the tile        (contract_epilogue.c)
  *
  * In float32 a thread's rows are groups of four, a quarter (or half) tile apart, so that a warp reads shared memory in whole lines. */
 #include "codegen/gpu/contract.h"
@@ -69,57 +69,7 @@ static void emit_depth_loop(Code *c, const Contract *x)
     cu_close(c);
 }
 
-/* ---- epilogue ---- */
-/* The i-th of the thread's rows or columns. */
-static const char *tile_index(Code *c, const char *name, int32_t size, int32_t count)
-{
-    int32_t groups = count / 4;
-    return groups == 1 ? arena_printf(c->arena, "first_%s + 4 * thread_%s + %s_at", name, name, name)
-                       : arena_printf(c->arena, "first_%s + 4 * thread_%s + %s_at %% 4 + %s_at / 4 * %d", name, name, name, name, size / groups);
-}
-
-/* Values and stores of one point, its axes being variables; `sum` holds the product. */
-static void emit_outputs(Code *c, const Contract *x, const char *sum)
-{
-    c->name[x->sum] = sum;
-    cu_outputs(c, false);
-}
-
-static const char *partial_index(Code *c, const Contract *x)
-{
-    return arena_printf(c->arena, "(%s%lld * col) + row", x->both.n ? arena_printf(c->arena, "%lld * both + ", (long long)(x->row.extent * x->col.extent)) : "",
-                        (long long)x->row.extent);
-}
-
-static void emit_epilogue(Code *c, const Contract *x)
-{
-    bool mma = x->products != PRECISION_F32;
-    const char *sum = mma ? mma_sum : "sums[row_at][col_at]";
-    const int32_t count = mma ? mma_thread_cols(x) : x->unit_cols;
-    const Columns cols = {"col_at", mma ? mma_col : tile_index(c, "col", x->cols, x->unit_cols), contract_limit(c, &x->col), count};
-    c->name[x->sum] = sum;
-    if (x->slices == 1)
-        cu_columns(c, x, &cols);
-    cu_line(c, "#pragma unroll");
-    cu_open(c, "for (int row_at = 0; row_at < %d; row_at++)", mma ? mma_thread_rows(x) : x->unit_rows);
-    cu_line(c, "const int row = %s;", mma ? mma_row : tile_index(c, "row", x->rows, x->unit_rows));
-    cu_line(c, "if (row >= %s) continue;", contract_limit(c, &x->row));
-    if (x->slices == 1)
-        cu_split(c, "row", x->row.axis, x->row.n);
-    cu_line(c, "#pragma unroll");
-    cu_open(c, "for (int col_at = 0; col_at < %d; col_at++)", count);
-    cu_line(c, "const int col = %s;", cols.col);
-    cu_line(c, "if (col >= %s) continue;", cols.limit);
-    if (x->slices == 1) {
-        cu_split(c, "col", x->col.axis, x->col.n);
-        emit_outputs(c, x, sum);
-    } else {
-        cu_line(c, "partial[%lldll * slice + %s] = %s;", (long long)(x->row.extent * x->col.extent * x->both.extent), partial_index(c, x), sum);
-    }
-    cu_close(c);
-    cu_close(c);
-}
-
+/* ---- the whole ---- */
 static void emit_tiles(Code *c, const Contract *x)
 {
     const char *type = contract_element_type(x);
@@ -159,11 +109,16 @@ void contract_emit(Code *c, const GpuBody *body)
         mma_begin(c, x);
     }
     emit_depth_loop(c, x);
-    cu_line(c, "CP_ASYNC_WAIT(0);");
-    emit_epilogue(c, x);
+    contract_epilogue(c, x);
 }
 
 /* ---- adding slices ---- */
+const char *contract_partial_index(Code *c, const Contract *x)
+{
+    return arena_printf(c->arena, "(%s%lld * col) + row", x->both.n ? arena_printf(c->arena, "%lld * both + ", (long long)(x->row.extent * x->col.extent)) : "",
+                        (long long)x->row.extent);
+}
+
 static const char *flat(Code *c, const AxisGroup *g)
 {
     const char *sum = "0";
@@ -181,6 +136,7 @@ void parts_emit(Code *c, const GpuBody *body)
         cu_line(c, "const int both = %s;", flat(c, &x->both));
     cu_line(c, "float sum = 0.0f;");
     cu_line(c, "for (int slice = 0; slice < %d; slice++)", x->slices);
-    cu_line(c, "    sum += partial[%lldll * slice + %s];", (long long)(x->row.extent * x->col.extent * x->both.extent), partial_index(c, x));
-    emit_outputs(c, x, "sum");
+    cu_line(c, "    sum += partial[%lldll * slice + %s];", (long long)(x->row.extent * x->col.extent * x->both.extent), contract_partial_index(c, x));
+    c->name[x->sum] = "sum";
+    cu_outputs(c, false);
 }

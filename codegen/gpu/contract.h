@@ -1,5 +1,5 @@
 /* What the files of the CONTRACT skeleton share: contract.c (the whole), contract_load.c (operands to shared memory), mma.c (sums by
- * tensor cores). Strings live in the arena of the Code. */
+ * tensor cores), contract_epilogue.c (sums to outputs). Strings live in the arena of the Code. */
 #ifndef CNNC_CODEGEN_GPU_CONTRACT_H
 #define CNNC_CODEGEN_GPU_CONTRACT_H
 #include "codegen/gpu/code.h"
@@ -16,13 +16,15 @@ void contract_copy(Code *c, const Contract *x, const Operand *o);
 void contract_declare_fetched(Code *c, const Contract *x, const Operand *o);
 void contract_place(Code *c, const Contract *x, const Operand *o);
 
-/* mma.c: the lines before the loop over the depth, and the sums of one step; where a thread's sums lie: the row_at-th row, the
- * col_at-th column that it has (of 2 * unit / 16 and of 2 * unit / 8), and that sum. */
+/* contract_epilogue.c: the lines behind that loop: outputs, or a slice's partial sums. */
+void contract_epilogue(Code *c, const Contract *x);
+/* Where the sum of row `row` and column `col` lies in a slice's partial sums. */
+const char *contract_partial_index(Code *c, const Contract *x);
+
+/* mma.c: the lines before the loop over the depth; the sums of one step; all sums to shared[column][row], columns `pitch` floats apart. */
 void mma_begin(Code *c, const Contract *x);
 void mma_sums(Code *c, const Contract *x);
-int32_t mma_thread_rows(const Contract *x);
-int32_t mma_thread_cols(const Contract *x);
-extern const char mma_row[], mma_col[], mma_sum[];
+void mma_put_sums(Code *c, const Contract *x, int32_t pitch);
 /* The functions that these lines call, as text; and those of values in bf16. */
 extern const char mma_prelude[];
 #endif

@@ -41,7 +41,9 @@ int32_t contract_tile_elements(const Contract *c, const TileLoad *x, int32_t siz
 
 int32_t contract_shared_bytes(const Contract *c)
 {
-    return c->stages * contract_element_bytes(c) * (contract_tile_elements(c, &c->a_load, c->rows) + contract_tile_elements(c, &c->b_load, c->cols));
+    int32_t tiles = c->stages * contract_element_bytes(c) * (contract_tile_elements(c, &c->a_load, c->rows) + contract_tile_elements(c, &c->b_load, c->cols));
+    int32_t sums = contract_epilogue_bytes(c);
+    return tiles > sums ? tiles : sums;
 }
 
 /* ---- loads ---- */

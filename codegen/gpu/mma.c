@@ -115,13 +115,6 @@ const char mma_prelude[] =
     "    to[3] = to_tf32(at[4 * pitch + 8]);\n"
     "}\n";
 
-const char mma_row[] = "first_row + warp_row + row_at / 2 * 16 + row_at % 2 * 8 + threadIdx.x % 32 / 4";
-const char mma_col[] = "first_col + warp_col + col_at / 2 * 8 + threadIdx.x % 4 * 2 + col_at % 2";
-const char mma_sum[] = "sums[row_at / 2][col_at / 2][row_at % 2 * 2 + col_at % 2]";
-
-int32_t mma_thread_rows(const Contract *x) { return x->unit_rows / 8; }
-int32_t mma_thread_cols(const Contract *x) { return x->unit_cols / 4; }
-
 static int32_t depth_of_one(const Contract *x) { return x->products == PRECISION_BF16 ? 16 : 8; }
 
 void mma_begin(Code *c, const Contract *x)
@@ -164,4 +157,15 @@ void mma_sums(Code *c, const Contract *x)
     cu_line(c, "    for (int j = 0; j < %d; j++)", x->unit_cols / 8);
     cu_line(c, "        mma_%s(sums[i][j], a_part[i], &b_part[j / 2][j %% 2 * 2]);", x->products == PRECISION_BF16 ? "bf16" : "tf32");
     cu_close(c);
+}
+
+void mma_put_sums(Code *c, const Contract *x, int32_t pitch)
+{
+    cu_line(c, "#pragma unroll");
+    cu_line(c, "for (int i = 0; i < %d; i++)", x->unit_rows / 16);
+    cu_line(c, "#pragma unroll");
+    cu_line(c, "    for (int j = 0; j < %d; j++)", x->unit_cols / 8);
+    cu_line(c, "#pragma unroll");
+    cu_line(c, "        for (int s = 0; s < 4; s++)");
+    cu_line(c, "            shared[(warp_col + 8 * j + threadIdx.x %% 4 * 2 + s %% 2) * %d + warp_row + 16 * i + s / 2 * 8 + threadIdx.x %% 32 / 4] = sums[i][j][s];", pitch);
 }

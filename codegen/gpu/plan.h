@@ -88,6 +88,7 @@ void contract_choose_tile(Contract *c, const KernelList *l, const Kernel *k, con
 /* Bytes of an element in shared memory; of all tiles; elements of one of a's tiles, of b's. */
 int32_t contract_element_bytes(const Contract *c);
 int32_t contract_shared_bytes(const Contract *c);
+int32_t contract_epilogue_bytes(const Contract *c);                 /* contract_epilogue.c: its part when all sums are done */
 int32_t contract_copy_bytes(const Contract *c, const TileLoad *x);   /* of one copy; 0: there are none */
 int32_t contract_tile_elements(const Contract *c, const TileLoad *x, int32_t size);
 /* Elements of an access between neighbours along an axis, with its sign. */
