@@ -219,6 +219,9 @@ bool kernel_writes(const Kernel *k, AccessId at)
     for (int o = 0; o < k->n_out; o++)
         if (k->out[o].at == at)
             return true;
+    for (int i = 0; i < k->n_tile_sums; i++)
+        if (k->tile_sum[i].at == at)
+            return true;
     return false;
 }
 

@@ -15,7 +15,7 @@
 #define CNNC_CODEGEN_KERNEL_H
 #include "ir/graph.h"
 
-enum { MAX_AXIS = 12, MAX_KERNEL_OUT = 64 };
+enum { MAX_AXIS = 12, MAX_KERNEL_OUT = 64, MAX_TILE_SUMS = 2 };
 typedef int32_t BufId;      /* index into KernelList.buffers; 0 = none */
 typedef int16_t AccessId;   /* index into Kernel.access */
 typedef int16_t ExprId;     /* index into Kernel.expr; 0 = none */
@@ -116,6 +116,10 @@ typedef struct Kernel {
     WinogradPart part;       /* a part of a Winograd convolution */
     BufId after;             /* runs when that buffer is whole, though it does not read it: what it makes is not needed sooner; 0: none */
     int32_t n_strip; int8_t strip_axis[3]; int32_t strip_size[3];   /* cut into slices along these axes, outermost first, that many indices each */
+    /* Of a product in tiles (codegen/gpu/tile_sums.c): each tile leaves for every index of one output axis, which is alone among its rows
+     * or columns, the sums over its points of these values, in [channel][tile]; moments: the second is of the squared distances from the
+     * first one's mean. */
+    int32_t n_tile_sums; Out tile_sum[MAX_TILE_SUMS]; int8_t tile_channel; bool tile_moments;
     int32_t n_passes;        /* of them, the last so many are walked in order by one slice; outputs that lack these axes (a sum runs over them) add up there */
 } Kernel;
 
@@ -149,7 +153,7 @@ void kernel_out(Kernel *k, AccessId at, ExprId value);
 void kernels_add(KernelList *l, Kernel *k);
 /* to[i...] = from[i...], for every element of two buffers of one shape: a part of for_. */
 Kernel *kernel_copy(KernelList *l, BufId from, BufId to, const char *name, const Kernel *for_);
-bool kernel_writes(const Kernel *k, AccessId at);                                                 /* is the access an output? */
+bool kernel_writes(const Kernel *k, AccessId at);                                                 /* is the access an output, or a tile's sums? */
 double kernel_points(const Kernel *k, uint32_t axes);                                              /* product of the extents of a mask of axes */
 uint32_t expr_axes(const Kernel *k, ExprId e);                                                   /* mask of axes the value depends on */
 

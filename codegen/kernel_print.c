@@ -244,6 +244,13 @@ void kernel_print(const KernelList *l, const Kernel *k, FILE *to)
         print_expr(&p, k->out[o].value, false);
         fputc('\n', to);
     }
+    for (int i = 0; i < k->n_tile_sums; i++) {
+        fputs("  ", to);
+        print_access(&p, k->tile_sum[i].at);
+        fputs(k->tile_moments && i == 1 ? " = of each tile: squared distances from the mean of " : " = of each tile: sum of ", to);
+        print_expr(&p, k->tile_sum[i].value, false);
+        fputc('\n', to);
+    }
     arena_free(a);
 }
 

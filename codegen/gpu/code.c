@@ -65,6 +65,8 @@ void cu_begin(Code *c, const Kernel *k)
     }
     for (int o = 0; o < k->n_out; o++)
         c->uses[k->out[o].value]++;
+    for (int i = 0; i < k->n_tile_sums; i++)
+        c->uses[k->tile_sum[i].value]++;
 }
 
 /* ---- axes ---- */

@@ -21,6 +21,23 @@ void contract_epilogue(Code *c, const Contract *x);
 /* Where the sum of row `row` and column `col` lies in a slice's partial sums. */
 const char *contract_partial_index(Code *c, const Contract *x);
 
+/* Floats of a tile's sums from column to column: four more than rows, so that fragments of tensor cores go to different banks. Lanes
+ * side by side on a column. */
+int32_t contract_pitch(const Contract *x);
+int32_t contract_lanes(const Contract *x);
+
+/* contract_sums.c: sums over a tile's points. rows: of rows, else of columns. Lines in front of both loops, in front of the inner one, at
+ * each point; behind the inner loop: of a column, or of a row (mean and, at each point once more, squares, before it, of moments);
+ * behind both loops, of rows. */
+void contract_sums_begin(Code *c, const Contract *x, bool rows);
+void contract_sums_start(Code *c, const Contract *x, bool rows);
+void contract_sums_add(Code *c, bool rows);
+void contract_sums_of_column(Code *c, const Contract *x);
+void contract_sums_mean(Code *c, const Contract *x);
+void contract_sums_square(Code *c);
+void contract_sums_of_row(Code *c, const Contract *x);
+void contract_sums_of_rows(Code *c, const Contract *x);
+
 /* mma.c: the lines before the loop over the depth; the sums of one step; all sums to shared[column][row], columns `pitch` floats apart. */
 void mma_begin(Code *c, const Contract *x);
 void mma_sums(Code *c, const Contract *x);

@@ -8,12 +8,16 @@
  * their own (a bias, a batchnorm's scale): these are computed once each. */
 #include "codegen/gpu/contract.h"
 
-/* Floats from column to column: four more, so that fragments of tensor cores go to different banks. */
-static int32_t pitch_of(const Contract *x) { return x->rows + 4; }
+enum { AT_ONCE = 4 };   /* points that a thread has under way */
 
-int32_t contract_epilogue_bytes(const Contract *x) { return pitch_of(x) * x->cols * (int32_t)sizeof(float); }
+int32_t contract_pitch(const Contract *x) { return x->rows + 4; }
 
-static int32_t lanes_of(const Contract *x) { return x->rows < GPU_WARP ? x->rows : GPU_WARP; }
+int32_t contract_lanes(const Contract *x) { return x->rows < GPU_WARP ? x->rows : GPU_WARP; }
+
+int32_t contract_epilogue_bytes(const Contract *x)
+{
+    return (contract_pitch(x) * x->cols + x->row_sums * (x->threads / contract_lanes(x)) * x->rows) * (int32_t)sizeof(float);
+}
 
 /* ---- to shared memory ---- */
 static void put_sums_of_threads(Code *c, const Contract *x)
@@ -24,7 +28,7 @@ static void put_sums_of_threads(Code *c, const Contract *x)
     cu_line(c, "#pragma unroll");
     cu_open(c, "    for (int j = 0; j < %d; j++)", x->unit_cols);
     cu_line(c, "const float four[4] = {sums[i][j], sums[i + 1][j], sums[i + 2][j], sums[i + 3][j]};");
-    cu_line(c, "store4(&shared[(4 * thread_col + j %% 4 + j / 4 * %d) * %d + 4 * thread_row + i / 4 * %d], four);", x->cols / col_groups, pitch_of(x),
+    cu_line(c, "store4(&shared[(4 * thread_col + j %% 4 + j / 4 * %d) * %d + 4 * thread_row + i / 4 * %d], four);", x->cols / col_groups, contract_pitch(x),
             x->rows / row_groups);
     cu_close(c);
 }
@@ -32,11 +36,11 @@ static void put_sums_of_threads(Code *c, const Contract *x)
 static void put_sums(Code *c, const Contract *x)
 {
     cu_line(c, "CP_ASYNC_WAIT(0);");
-    cu_line(c, "__syncthreads();   // the tiles are read: the sums take their place, [%d columns][%d rows]", x->cols, pitch_of(x));
+    cu_line(c, "__syncthreads();   // the tiles are read: the sums take their place, [%d columns][%d rows]", x->cols, contract_pitch(x));
     if (x->products == PRECISION_F32)
         put_sums_of_threads(c, x);
     else
-        mma_put_sums(c, x, pitch_of(x));
+        mma_put_sums(c, x, contract_pitch(x));
     cu_line(c, "__syncthreads();");
 }
 
@@ -63,7 +67,7 @@ static bool rows_have_values(const Code *c, const Contract *x)
 /* Opens a loop over the thread's columns or rows, which leaves out those past the matrix. Lanes have neighbouring rows. */
 static void open_loop(Code *c, const Contract *x, bool cols, int32_t unroll)
 {
-    int32_t lanes = lanes_of(x);
+    int32_t lanes = contract_lanes(x);
     const char *name = cols ? "col" : "row", *limit = contract_limit(c, cols ? &x->col : &x->row);
     const AxisGroup *g = cols ? &x->col : &x->row;
     cu_line(c, "#pragma unroll %d", unroll);
@@ -79,10 +83,12 @@ static void open_loop(Code *c, const Contract *x, bool cols, int32_t unroll)
         cu_split(c, name, g->axis, g->n);
 }
 
+static const char *sum_at(Code *c, const Contract *x) { return arena_printf(c->arena, "shared[col_at * %d + row_at]", contract_pitch(x)); }
+
 /* Values and stores of one point, its axes being variables. */
 static void emit_point(Code *c, const Contract *x)
 {
-    const char *sum = arena_printf(c->arena, "shared[col_at * %d + row_at]", pitch_of(x));
+    const char *sum = sum_at(c, x);
     if (x->slices > 1) {
         cu_line(c, "partial[%lldll * slice + %s] = %s;", (long long)(x->row.extent * x->col.extent * x->both.extent), contract_partial_index(c, x), sum);
         return;
@@ -91,20 +97,46 @@ static void emit_point(Code *c, const Contract *x)
     cu_outputs(c, false);
 }
 
+/* The second sweep over a row's points, for their squared distances from their mean. */
+static void square_row(Code *c, const Contract *x)
+{
+    contract_sums_mean(c, x);
+    open_loop(c, x, true, AT_ONCE);
+    cu_line(c, "const float sum = %s;", sum_at(c, x));
+    contract_sums_square(c);
+    cu_close(c);
+}
+
 void contract_epilogue(Code *c, const Contract *x)
 {
-    enum { AT_ONCE = 4 };
-    bool by_rows = rows_have_values(c, x);
-    int32_t rounds = x->rows / lanes_of(x);
+    bool sums = c->k->n_tile_sums > 0, by_rows = sums ? x->row_sums > 0 : rows_have_values(c, x);
+    int32_t rounds = x->rows / contract_lanes(x);
+    const uint32_t inner = group_mask(by_rows ? &x->col : &x->row);
     const char **kept = cu_keep(c);
     put_sums(c, x);
     c->name[x->sum] = "sum";
-    open_loop(c, x, !by_rows, by_rows ? 1 : (AT_ONCE + rounds - 1) / rounds);
+    if (sums)
+        contract_sums_begin(c, x, by_rows);
+    open_loop(c, x, !by_rows, by_rows || sums ? 1 : (AT_ONCE + rounds - 1) / rounds);
     for (int o = 0; o < c->k->n_out && x->slices == 1; o++)
-        cu_hoist(c, c->k->out[o].value, group_mask(by_rows ? &x->col : &x->row));
+        cu_hoist(c, c->k->out[o].value, inner);
+    for (int i = 0; i < c->k->n_tile_sums; i++)
+        cu_hoist(c, c->k->tile_sum[i].value, inner);
+    if (sums)
+        contract_sums_start(c, x, by_rows);
+    const char **outer = cu_keep(c);
     open_loop(c, x, by_rows, by_rows ? AT_ONCE : rounds);
     emit_point(c, x);
+    if (sums)
+        contract_sums_add(c, by_rows);
     cu_close(c);
+    cu_restore(c, outer);
+    if (by_rows && c->k->tile_moments)
+        square_row(c, x);
+    if (sums)
+        (by_rows ? contract_sums_of_row : contract_sums_of_column)(c, x);
     cu_close(c);
     cu_restore(c, kept);
+    if (sums && by_rows)
+        contract_sums_of_rows(c, x);
 }

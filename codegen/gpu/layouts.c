@@ -1,6 +1,6 @@
 /* Channels side by side in functions whose products are tensor cores' (in large ones: the others keep their values in shared memory).
- * In: kernels in plain layouts. Out: images [n][c][h][w] and weights [k][c][r][s] laid [n][h][w][c] and [k][r][s][c]; sums over the
- * batch cut into sums of slices where few outputs add many points.
+ * In: kernels in plain layouts. Out: images [n][c][h][w] and weights [k][c][r][s] laid [n][h][w][c] and [k][r][s][c]; later, sums over
+ * the batch cut into sums of slices where few outputs add many points.
  *
  * All three directions of a convolution then find 8 values side by side along an axis that nothing guards: forward along c, which is
  * summed; the data's gradient along k, which is summed, of dy, and along c of the weights; the weights' gradient along k of dy and c
@@ -77,7 +77,17 @@ void layouts_channels_last(Arena *a, KernelList *l, Precision precision)
     for (uint32_t b = 1; b < l->buffers.len; b++)
         if (can_turn(l, (BufId)b))
             l->buffers.at[b].layout = layout_innermost(4, 1);
-    int64_t batch = l->graph->batch, samples = (batch + MOST_SLICES - 1) / MOST_SLICES;
+}
+
+int64_t layouts_samples(const KernelList *l, const Kernel *k, const GpuPlan *p)
+{
+    (void)p;
+    return stays_whole(l, k, l->arena) ? l->graph->batch : (l->graph->batch + MOST_SLICES - 1) / MOST_SLICES;
+}
+
+void layouts_split(KernelList *l)
+{
+    int64_t batch = l->graph->batch;
     if (batch > 1)
-        split_batch_reductions(l, samples, stays_whole, a);
+        split_batch_reductions(l, (batch + MOST_SLICES - 1) / MOST_SLICES, stays_whole, l->arena);
 }

@@ -86,8 +86,8 @@ const char *cu_type(DType t)
 
 static bool writes(const KernelList *l, const Kernel *k, BufId root)
 {
-    for (int o = 0; o < k->n_out; o++)
-        if (buffer_root(l, k->access[k->out[o].at].buf) == root)
+    for (int at = 0; at < k->n_access; at++)
+        if (kernel_writes(k, (AccessId)at) && buffer_root(l, k->access[at].buf) == root)
             return true;
     return false;
 }

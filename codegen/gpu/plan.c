@@ -365,6 +365,10 @@ Function *gpu_plan(Arena *a, const char *name, KernelList *l, const PlanInput *i
         precision_narrow(l, &(NestTarget){0}, false);
     if (f->gpu->channels_last)
         layouts_channels_last(a, l, in->precision);
+    if (!p.samples)
+        tile_sums_find(a, l, f->gpu, f->gpu->channels_last ? layouts_samples : sums_samples);
+    if (f->gpu->channels_last)
+        layouts_split(l);
     else if (!p.samples)
         sums_split(l, f->gpu);
     make_launches(&p);

@@ -32,6 +32,7 @@ typedef struct {
     int32_t unit_rows, unit_cols;        /* the tile of a thread, of a warp in mma.c */
     int32_t threads;                     /* of a block */
     int32_t stages;                      /* tiles in shared memory */
+    int32_t row_sums;                    /* the kernel's tile sums, when they are of rows */
     int32_t slices; int64_t slice_depth; /* > 1: grid[2] also cuts the depth; sums go to `partial` [slices][both][cols][rows] */
     BufId partial;
 } Contract;
@@ -98,8 +99,10 @@ int64_t access_stride(const KernelList *l, const Kernel *k, AccessId at, int axi
 /* The axes of the set with the batch first, then by their strides in output 0, the innermost last. */
 int axes_by_stride(const KernelList *l, const Kernel *k, uint32_t axes, int8_t *out);
 
-/* layouts.c: channels innermost, and sums over the batch cut into slices. */
+/* layouts.c: channels innermost; then sums over the batch cut into slices, of so many samples (the whole batch: k is not cut). */
 void layouts_channels_last(Arena *a, KernelList *l, Precision precision);
+void layouts_split(KernelList *l);
+int64_t layouts_samples(const KernelList *l, const Kernel *k, const GpuPlan *p);
 
 /* body.c: how one kernel runs alone in a plan; body_slice.c: in a slice of `samples`. A CONTRACT with slices is to be followed by its body_parts. */
 GpuBody body_of(Arena *a, const KernelList *l, const Kernel *k, const GpuPlan *p);
@@ -110,6 +113,10 @@ enum { GPU_THREADS = 256, GPU_SLICE_THREADS = 512, GPU_WARP = 32, WIDE = 4 };
 bool wide_map_pays(const KernelList *l, const Kernel *k, int axis);
 /* sums.c: long sums over the batch are cut into slices where they would be too few blocks. */
 void sums_split(KernelList *l, const GpuPlan *p);
+int64_t sums_samples(const KernelList *l, const Kernel *k, const GpuPlan *p);
+/* tile_sums.c: sums over all but the channel are made by the tiles that make their values, statistics in one sweep by slices of so
+ * many samples. */
+void tile_sums_find(Arena *a, KernelList *l, const GpuPlan *p, int64_t (*samples)(const KernelList *, const Kernel *, const GpuPlan *));
 /* small.c: samples of a slice when the whole function is best run in slices, each by a block with its values in shared memory;
  * 0: it is not. Splits l's sums over the batch then. */
 int64_t small_slices(Arena *a, KernelList *l, const GpuTarget *t);

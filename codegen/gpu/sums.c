@@ -21,8 +21,7 @@ static int64_t longest_sum(const Kernel *k)
     return longest;
 }
 
-/* Samples of a slice; the whole batch: the sums of k stay whole. */
-static int64_t samples_of_slice(const KernelList *l, const Kernel *k, const GpuPlan *p)
+int64_t sums_samples(const KernelList *l, const Kernel *k, const GpuPlan *p)
 {
     int64_t batch = l->graph->batch, longest = longest_sum(k);
     if (longest < 2 * LEAST_POINTS || batch < 2)
@@ -40,7 +39,7 @@ typedef struct { const GpuPlan *plan; int64_t samples; } Asked;
 static bool has_other_slices(const KernelList *l, const Kernel *k, void *arg)
 {
     const Asked *x = arg;
-    return samples_of_slice(l, k, x->plan) != x->samples;
+    return sums_samples(l, k, x->plan) != x->samples;
 }
 
 void sums_split(KernelList *l, const GpuPlan *p)

@@ -85,6 +85,25 @@ static void test_wide(void **unused)
     arena_free(a);
 }
 
+/* BatchNorm's sums in the tiles of products before it, of rows and of columns; in slices; where the mean is hundreds of deviations. */
+static void test_channel_sums(void **unused)
+{
+    (void)unused;
+    static const struct { const char *net; int64_t c, h, w, batch; double mean; } nets[] = {
+        {"conv out=40 k=3 p=1; bn; act Tanh; conv out=36 k=3 p=1; bn; act SiLU; aavg; flatten; linear out=5", 17, 12, 11, 5, 0},
+        {"conv out=40 k=3 p=1; bn; act Tanh; aavg; flatten; linear out=5", 3, 19, 11, 4, 100},
+        {"conv out=6 k=1; maxpool k=1; bn; act SiLU; aavg; flatten; linear out=5", 2, 56, 57, 6, 30},
+    };
+    for (size_t i = 0; i < 3 * ARRAY_LEN(nets); i++) {
+        Arena *a = arena_new();
+        EmitTarget t = gpu_emit_target_in(90, (Precision)(i % 3));
+        Case c = {.net = nets[i / 3].net, .train = "train opt=sgd lr=0.05 momentum=0.9", .input = shape_of(3, nets[i / 3].c, nets[i / 3].h, nets[i / 3].w)};
+        t.mean = nets[i / 3].mean;
+        check_step(a, &c, &t, nets[i / 3].batch);
+        arena_free(a);
+    }
+}
+
 static int count(const char *text, const char *word)
 {
     int n = 0;
@@ -136,6 +155,6 @@ static void test_inference(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_inference), cmocka_unit_test(test_products), cmocka_unit_test(test_wide), cmocka_unit_test(test_tensor_cores),
-                                       cmocka_unit_test(test_wide_copies), cmocka_unit_test(test_training)};
+                                       cmocka_unit_test(test_wide_copies), cmocka_unit_test(test_channel_sums), cmocka_unit_test(test_training)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
