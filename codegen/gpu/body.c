@@ -160,13 +160,27 @@ GpuBody body_of(Arena *a, const KernelList *l, const Kernel *k, const GpuPlan *p
     return x;
 }
 
-GpuBody body_parts(const KernelList *l, const Kernel *k, const Contract *c)
+/* A thread that adds many slices alone takes long, and few of them leave the GPU empty. */
+static bool warps_share_slices(const GpuBody *x, const Contract *c, const GpuTarget *t)
+{
+    enum { LEAST_SLICES = 16 };
+    for (int i = 0; i < x->n_rows; i++)
+        if (x->k->axis[x->row[i]].batch)
+            return false;
+    return c->slices >= LEAST_SLICES && x->points / GPU_THREADS < t->multiprocessors;
+}
+
+GpuBody body_parts(const KernelList *l, const Kernel *k, const Contract *c, const GpuTarget *t)
 {
     GpuBody x = {.k = k};
     plan_map(&x, l);
     x.form = GPU_PARTS;
     x.contract = c;
     x.wide = false;
-    set_grid(&x, x.threads);
+    x.by_warps = warps_share_slices(&x, c, t);
+    x.shared_bytes = x.by_warps ? x.threads * (int32_t)sizeof(float) : 0;
+    set_grid(&x, x.by_warps ? GPU_WARP : x.threads);
     return x;
 }
+
+int32_t body_blocks(const GpuBody *x) { return x->grid[0] * x->grid[1] * x->grid[2]; }

@@ -70,6 +70,8 @@ static void emit_depth_loop(Code *c, const Contract *x)
 }
 
 /* ---- the whole ---- */
+const char *contract_block(const Code *c, char axis) { return axis == 'y' ? (c->flat ? "block_y" : "blockIdx.y") : c->flat ? "block_z" : "blockIdx.z"; }
+
 static void emit_tiles(Code *c, const Contract *x)
 {
     const char *type = contract_element_type(x);
@@ -83,7 +85,7 @@ static void emit_depth_limits(Code *c, const Contract *x)
 {
     const char *limit = contract_limit(c, &x->depth);
     if (x->slices > 1) {
-        cu_line(c, "const int slice = blockIdx.z %% %d, first_depth = slice * %lld;", x->slices, (long long)x->slice_depth);
+        cu_line(c, "const int slice = %s %% %d, first_depth = slice * %lld;", contract_block(c, 'z'), x->slices, (long long)x->slice_depth);
         cu_line(c, "const int last_depth = first_depth + %lld < %s ? first_depth + %lld : %s;", (long long)x->slice_depth, limit, (long long)x->slice_depth, limit);
     } else {
         cu_line(c, "const int first_depth = 0, last_depth = %s;", limit);
@@ -95,11 +97,16 @@ void contract_emit(Code *c, const GpuBody *body)
 {
     const Contract *x = body->contract;
     int32_t across = x->rows / x->unit_rows;
+    c->flat = body->flat;
+    if (body->flat) {
+        cu_line(c, "const int block_y = block / %d %% %d, block_z = block / %d;", body->grid[0], body->grid[1], body->grid[0] * body->grid[1]);
+        cu_line(c, "block %%= %d;", body->grid[0]);
+    }
     emit_tiles(c, x);
-    cu_line(c, "const int first_row = block * %d, first_col = blockIdx.y * %d;", x->rows, x->cols);
+    cu_line(c, "const int first_row = block * %d, first_col = %s * %d;", x->rows, contract_block(c, 'y'), x->cols);
     emit_depth_limits(c, x);
     if (x->both.n) {
-        cu_line(c, "const int both = blockIdx.z / %d;", x->slices);
+        cu_line(c, "const int both = %s / %d;", contract_block(c, 'z'), x->slices);
         cu_split(c, "both", x->both.axis, x->both.n);
     }
     if (x->products == PRECISION_F32) {
@@ -127,16 +134,34 @@ static const char *flat(Code *c, const AxisGroup *g)
     return sum;
 }
 
+/* 32 points a block: each warp adds some of the slices, then the warps' sums are added. */
+static void open_shared_parts(Code *c, const GpuBody *body)
+{
+    cu_line(c, "extern __shared__ __align__(16) float shared[];");
+    cu_line(c, "const int found = block * 32 + threadIdx.x %% 32, point = found < %lld ? found : %lld;   // all lanes meet at barriers", (long long)body->points,
+            (long long)body->points - 1);
+    cu_split(c, "point", body->row, body->n_rows);
+}
+
 void parts_emit(Code *c, const GpuBody *body)
 {
     const Contract *x = body->contract;
-    cu_point(c, body);
+    if (body->by_warps)
+        open_shared_parts(c, body);
+    else
+        cu_point(c, body);
     cu_line(c, "const int row = %s, col = %s;", flat(c, &x->row), flat(c, &x->col));
     if (x->both.n)
         cu_line(c, "const int both = %s;", flat(c, &x->both));
     cu_line(c, "float sum = 0.0f;");
-    cu_line(c, "for (int slice = 0; slice < %d; slice++)", x->slices);
+    cu_line(c, "for (int slice = %s; slice < %d; slice += %d)", body->by_warps ? "threadIdx.x / 32" : "0", x->slices, body->by_warps ? body->threads / GPU_WARP : 1);
     cu_line(c, "    sum += partial[%lldll * slice + %s];", (long long)(x->row.extent * x->col.extent * x->both.extent), contract_partial_index(c, x));
     c->name[x->sum] = "sum";
+    if (body->by_warps) {
+        cu_line(c, "sum = column_sum(sum, shared);");
+        cu_open(c, "if (threadIdx.x < 32 && found < %lld)", (long long)body->points);
+    }
     cu_outputs(c, false);
+    if (body->by_warps)
+        cu_close(c);
 }

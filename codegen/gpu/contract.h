@@ -16,6 +16,8 @@ void contract_copy(Code *c, const Contract *x, const Operand *o);
 void contract_declare_fetched(Code *c, const Contract *x, const Operand *o);
 void contract_place(Code *c, const Contract *x, const Operand *o);
 
+/* The block's number along grid axis 'y' (columns) or 'z'. */
+const char *contract_block(const Code *c, char axis);
 /* contract_epilogue.c: the lines behind that loop: outputs, or a slice's partial sums. */
 void contract_epilogue(Code *c, const Contract *x);
 /* Where the sum of row `row` and column `col` lies in a slice's partial sums. */

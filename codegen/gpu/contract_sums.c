@@ -9,12 +9,11 @@ static const char *value_of(Code *c, int i) { return cu_value(c, c->k->tile_sum[
 
 static int32_t groups_of(const Contract *x) { return x->threads / contract_lanes(x); }
 
-static const char *part_at(Code *c, const Contract *x, int i, bool rows)
+static const char *part_at(Code *c, int i, bool rows)
 {
     const Buffer *b = &c->l->buffers.at[c->k->access[c->k->tile_sum[i].at].buf];
-    (void)x;
     return arena_printf(c->arena, "%s[%lld * %s + %s]", c->buffer[c->k->access[c->k->tile_sum[i].at].buf], (long long)b->shape.dim[1], rows ? "row" : "col",
-                        rows ? "(int)blockIdx.y" : "block");
+                        rows ? arena_printf(c->arena, "(int)%s", contract_block(c, 'y')) : "block");
 }
 
 void contract_sums_begin(Code *c, const Contract *x, bool rows)
@@ -59,7 +58,7 @@ void contract_sums_of_column(Code *c, const Contract *x)
         cu_line(c, "total%d = warp_sum(total%d);", i, i);
     cu_open(c, "if (threadIdx.x %% 32 == 0)");
     for (int i = 0; i < c->k->n_tile_sums; i++)
-        cu_line(c, "%s = total%d;", part_at(c, x, i, false), i);
+        cu_line(c, "%s = total%d;", part_at(c, i, false), i);
     cu_close(c);
 }
 
@@ -112,6 +111,6 @@ void contract_sums_of_rows(Code *c, const Contract *x)
         cu_line(c, "    total1 += parts[%d + group * %d + row_at];", size, x->rows);
     }
     for (int i = 0; i < c->k->n_tile_sums; i++)
-        cu_line(c, "%s = total%d;", part_at(c, x, i, true), i);
+        cu_line(c, "%s = total%d;", part_at(c, i, true), i);
     cu_close(c);
 }

@@ -18,8 +18,10 @@ static void emit_lines(Code *c, const GpuBody *x)
 /* Products and slices hold many sums: they may have all registers that one block leaves them, or two where copies are wide. */
 static void open_kernel(Code *c, const GpuLaunch *x, const char *entry)
 {
-    const Contract *p = x->body[0].form == GPU_CONTRACT ? x->body[0].contract : NULL;
-    bool two = p && p->products != PRECISION_F32 && contract_copy_bytes(p, &p->a_load) == 16 && contract_copy_bytes(p, &p->b_load) == 16;
+    const Contract *p = NULL;
+    for (int i = 0; i < x->n_bodies; i++)
+        p = x->body[i].form == GPU_CONTRACT ? x->body[i].contract : p;
+    bool two = p && x->how == GPU_ALONE && p->products != PRECISION_F32 && contract_copy_bytes(p, &p->a_load) == 16 && contract_copy_bytes(p, &p->b_load) == 16;
     const char *blocks = x->how == GPU_SLICES ? ", 1" : !p ? "" : two ? ", 2" : ", 1";
     cu_line(c, "__global__ void __launch_bounds__(%d%s) %s(", x->threads, blocks, entry);
     cu_parameters(c);
@@ -77,11 +79,11 @@ static void emit_beside(Code *c, const GpuLaunch *x, const char *entry)
     cu_line(c, "int block = blockIdx.x;");
     for (int i = 0; i < x->n_bodies; i++) {
         if (i + 1 < x->n_bodies)
-            cu_line(c, "if (block < %d) { %s return; }", x->body[i].grid[0], call[i]);
+            cu_line(c, "if (block < %d) { %s return; }", body_blocks(&x->body[i]), call[i]);
         else
             cu_line(c, "%s", call[i]);
         if (i + 1 < x->n_bodies)
-            cu_line(c, "block -= %d;", x->body[i].grid[0]);
+            cu_line(c, "block -= %d;", body_blocks(&x->body[i]));
     }
     cu_close(c);
 }
@@ -203,7 +205,10 @@ static void print_texts(Texts *t, FILE *to)
 static int32_t products_of(const GpuLaunch *x)
 {
     static const CnncProducts names[] = {[PRECISION_F32] = CNNC_PRODUCTS_F32, [PRECISION_TF32] = CNNC_PRODUCTS_TF32, [PRECISION_BF16] = CNNC_PRODUCTS_BF16};
-    return x->body[0].form == GPU_CONTRACT ? (int32_t)names[x->body[0].contract->products] : CNNC_PRODUCTS_F32;
+    int32_t products = CNNC_PRODUCTS_F32;
+    for (int i = 0; i < x->n_bodies; i++)
+        products = x->body[i].form == GPU_CONTRACT ? (int32_t)names[x->body[i].contract->products] : products;
+    return products;
 }
 
 /* Bytes of every buffer in device memory that the launch touches, once. A product that is cut leaves partial sums, and what adds

@@ -68,6 +68,7 @@ typedef struct {
     int64_t samples;        /* of a slice; 0: no slices */
     int32_t *launch_of;     /* by kernel; -1: not yet */
     bool *can_wait;         /* by kernel: until nothing else is left */
+    GpuBody *late; int n_late;   /* sums of split products that nothing waits for */
 } Planner;
 
 static bool touch_same(const KernelList *l, const Kernel *x, const Kernel *y, bool x_writes, bool y_writes)
@@ -143,9 +144,8 @@ static void finish_launch(const Planner *p, GpuLaunch *x)
         return;
     }
     for (int i = 0; i < x->n_bodies; i++) {
-        x->grid[0] += x->body[i].grid[0];
+        x->grid[0] += body_blocks(&x->body[i]);
         x->shared_bytes = x->body[i].shared_bytes > x->shared_bytes ? x->body[i].shared_bytes : x->shared_bytes;
-        x->threads = x->how == GPU_BESIDE ? GPU_THREADS : x->threads;
     }
     if (x->how == GPU_ALONE) {
         memcpy(x->grid, first->grid, sizeof x->grid);
@@ -179,21 +179,10 @@ static void add_alone(Planner *p, GpuBody b)
     finish_launch(p, x);
 }
 
-/* A product cut along its depth: sums of the slices, then their sum. */
-static void add_product(Planner *p, GpuBody b)
-{
-    Contract *c = (Contract *)b.contract;
-    if (c->slices > 1)
-        c->partial = kernels_add_buffer(p->l, &(Buffer){.name = arena_printf(p->a, "%s.parts", b.k->name), .kind = BUF_WORK, .dtype = DT_F32,
-                                                        .shape = {.rank = 1, .dim = {c->row.extent * c->col.extent * c->both.extent * c->slices}}});
-    add_alone(p, b);
-    if (c->slices > 1)
-        add_alone(p, body_parts(p->l, b.k, c));
-}
-
 /* Blocks that a kernel may have and still share a launch with others; buffers that such a launch may have; points of a kernel that
- * waits for the end. */
-enum { FEW_BLOCKS = 1024, MOST_BUFFERS = 200, FEW_POINTS = 4096 };
+ * waits for the end; partial sums that wait for it; sizes of blocks; operations of a product that shares a launch. */
+enum { FEW_BLOCKS = 1024, MOST_BUFFERS = 200, FEW_POINTS = 1 << 16, MOST_LATE_BYTES = 4 << 20, SIZES = 4 };
+#define FEW_FLOPS 6e7
 
 static int buffers_of(const GpuLaunch *x)
 {
@@ -203,21 +192,30 @@ static int buffers_of(const GpuLaunch *x)
     return n;
 }
 
-static GpuLaunch *finish_beside(const Planner *p, GpuLaunch *x)
+static void finish_beside(const Planner *p, GpuLaunch *x)
 {
-    if (x && x->n_bodies == 1)
+    if (!x)
+        return;
+    if (x->n_bodies == 1) {
         x->how = GPU_ALONE;
-    if (x)
-        finish_launch(p, x);
-    return NULL;
+        x->body[0].flat = false;
+    }
+    finish_launch(p, x);
 }
 
-/* Nothing waits for kernel j, and it is so small that it would be a launch for nothing: a step of BatchNorm's parameters. */
+/* It may share a launch with others whose blocks have as many threads. */
+static bool shares(const Planner *p, const GpuBody *b)
+{
+    bool light = b->form != GPU_CONTRACT || 2 * b->k->macs * (double)p->l->graph->batch <= FEW_FLOPS;
+    return light && body_blocks(b) <= FEW_BLOCKS;
+}
+
+static bool is_small(const Kernel *k) { return axes_points(k, (1u << k->n_axes) - 1) <= FEW_POINTS; }
+
+/* No other kernel does: a step of parameters. */
 static bool nothing_waits_for(const Planner *p, uint32_t j)
 {
     const Kernel *k = &p->l->kernels.at[j];
-    if (axes_points(k, (1u << k->n_axes) - 1) > FEW_POINTS)
-        return false;
     for (uint32_t later = j + 1; later < p->l->kernels.len; later++)
         if (depends(p->l, k, &p->l->kernels.at[later]))
             return false;
@@ -235,34 +233,86 @@ static uint32_t find_ready(const Planner *p, bool last, uint32_t *now)
     return n;
 }
 
-/* All other kernels that can run now: products and large ones alone, small ones side by side. */
+/* The launch that bodies with so many threads share gets one more. */
+static void add_beside(Planner *p, GpuLaunch *beside[SIZES], GpuBody b)
+{
+    if (b.form != GPU_CONTRACT)
+        b.threads = GPU_THREADS;
+    GpuLaunch **to = &beside[b.threads >= GPU_THREADS ? 3 : b.threads >= GPU_THREADS / 2 ? 2 : b.threads >= GPU_THREADS / 4 ? 1 : 0];
+    if (*to && buffers_of(*to) + b.k->n_access > MOST_BUFFERS) {
+        finish_beside(p, *to);
+        *to = NULL;
+    }
+    if (!*to)
+        *to = new_launch(p, GPU_BESIDE);
+    b.flat = b.form == GPU_CONTRACT;
+    add_body(*to, b);
+}
+
+/* A product cut along its depth: sums of the slices, then their sum, which may come last when nothing waits for it. */
+static void add_product(Planner *p, uint32_t j, GpuBody b, GpuLaunch *beside[SIZES])
+{
+    Contract *c = (Contract *)b.contract;
+    int64_t sums = c->row.extent * c->col.extent * c->both.extent * c->slices;
+    if (c->slices > 1)
+        c->partial = kernels_add_buffer(p->l, &(Buffer){.name = arena_printf(p->a, "%s.parts", b.k->name), .kind = BUF_WORK, .dtype = DT_F32,
+                                                        .shape = {.rank = 1, .dim = {sums}}});
+    if (shares(p, &b))
+        add_beside(p, beside, b);
+    else
+        add_alone(p, b);
+    if (c->slices == 1)
+        return;
+    b = body_parts(p->l, b.k, c, p->p->target);
+    if (sums * (int64_t)sizeof(float) <= MOST_LATE_BYTES && b.grid[0] <= FEW_BLOCKS && nothing_waits_for(p, j))
+        p->late[p->n_late++] = b;
+    else
+        add_alone(p, b);
+}
+
+/* A launch of its own for so little would be for nothing as long as larger kernels can run. */
+static bool is_lone(const Planner *p, const uint32_t *now, uint32_t n)
+{
+    bool large = false;
+    for (uint32_t i = 0; i < n; i++) {
+        GpuBody b = body_of(p->a, p->l, &p->l->kernels.at[now[i]], p->p);
+        bool small = shares(p, &b) && is_small(b.k);
+        if (shares(p, &b) && b.threads == GPU_THREADS && !small)
+            return false;
+        large = large || !small;
+    }
+    return large;
+}
+
+/* All other kernels that can run now: large ones alone, small ones side by side; the smallest wait for company. */
 static void add_others(Planner *p)
 {
     int32_t launch = p->p->n_launches;
-    GpuLaunch *beside = NULL;
+    GpuLaunch *beside[SIZES] = {NULL};
     uint32_t *now = NEWN(p->a, uint32_t, p->l->kernels.len + 1), n = find_ready(p, false, now);
+    bool last = n == 0;
     n = n ? n : find_ready(p, true, now);
     if (!n)
         BUG("no kernel is ready: the list is not in order");
+    bool lone = is_lone(p, now, n);
     for (uint32_t i = 0; i < n; i++) {
         GpuBody b = body_of(p->a, p->l, &p->l->kernels.at[now[i]], p->p);
-        bool few = b.form != GPU_CONTRACT && b.grid[0] <= FEW_BLOCKS;
-        if (few && beside && buffers_of(beside) + b.k->n_access > MOST_BUFFERS)
-            beside = finish_beside(p, beside);
-        if (few && !beside)
-            beside = new_launch(p, GPU_BESIDE);
-        if (few)
-            b.threads = GPU_THREADS;
-        if (few)
-            add_body(beside, b);
+        if (lone && shares(p, &b) && b.form != GPU_CONTRACT && is_small(b.k))
+            now[i] = UINT32_MAX;
         else if (b.form == GPU_CONTRACT)
-            add_product(p, b);
+            add_product(p, now[i], b, beside);
+        else if (shares(p, &b))
+            add_beside(p, beside, b);
         else
             add_alone(p, b);
     }
-    finish_beside(p, beside);
+    while (last && p->n_late)
+        add_beside(p, beside, p->late[--p->n_late]);
+    for (int i = 0; i < SIZES; i++)
+        finish_beside(p, beside[i]);
     for (uint32_t i = 0; i < n; i++)
-        p->launch_of[now[i]] = launch;
+        if (now[i] != UINT32_MAX)
+            p->launch_of[now[i]] = launch;
 }
 
 static void make_launches(Planner *p)
@@ -272,8 +322,9 @@ static void make_launches(Planner *p)
     p->launch_of = NEWN(p->a, int32_t, n + 1);
     memset(p->launch_of, -1, sizeof *p->launch_of * n);
     p->can_wait = NEWN(p->a, bool, n + 1);
+    p->late = NEWN(p->a, GpuBody, n + 1);
     for (uint32_t j = 0; j < n; j++)
-        p->can_wait[j] = nothing_waits_for(p, j);
+        p->can_wait[j] = is_small(&p->l->kernels.at[j]) && nothing_waits_for(p, j);   /* a launch for nothing */
     do {
         if (!p->samples || !add_slices(p))
             add_others(p);
@@ -281,6 +332,11 @@ static void make_launches(Planner *p)
         for (uint32_t j = 0; j < n; j++)
             left += p->launch_of[j] < 0 && !is_empty(&p->l->kernels.at[j]);
     } while (left);
+    GpuLaunch *rest[SIZES] = {NULL};
+    while (p->n_late)
+        add_beside(p, rest, p->late[--p->n_late]);
+    for (int i = 0; i < SIZES; i++)
+        finish_beside(p, rest[i]);
 }
 
 /* ---- addresses ---- */
@@ -363,6 +419,8 @@ Function *gpu_plan(Arena *a, const char *name, KernelList *l, const PlanInput *i
     f->gpu->channels_last = !p.samples && in->precision != PRECISION_F32;
     if (f->gpu->channels_last && in->precision == PRECISION_BF16)
         precision_narrow(l, &(NestTarget){0}, false);
+    if (!p.samples)
+        joins_find(a, l);
     if (f->gpu->channels_last)
         layouts_channels_last(a, l, in->precision);
     if (!p.samples)

@@ -47,6 +47,8 @@ typedef struct {
     int32_t threads;                /* of a block */
     int32_t grid[3], shared_bytes, sample_points, block_points;   /* as in CnncGpuLaunch, were it launched alone */
     bool wide;                      /* MAP: a thread takes WIDE points along the last row axis, with loads and stores of 16 bytes */
+    bool flat;                      /* CONTRACT, beside others: its grid's blocks are numbered along one axis */
+    bool by_warps;                  /* PARTS: a block 32 points, whose slices its warps share */
     bool by_warp;                   /* in slices, without a contract: a warp a point */
     /* In slices, with a contract: `lanes` neighbouring threads share the depth of `unroll` points along the axis `unrolled`, which
      * contract->b alone has, times `spread` along `across`, which a alone has. They share it along the axis `shared` (-1: all axes of the
@@ -106,11 +108,14 @@ int64_t layouts_samples(const KernelList *l, const Kernel *k, const GpuPlan *p);
 
 /* body.c: how one kernel runs alone in a plan; body_slice.c: in a slice of `samples`. A CONTRACT with slices is to be followed by its body_parts. */
 GpuBody body_of(Arena *a, const KernelList *l, const Kernel *k, const GpuPlan *p);
-GpuBody body_parts(const KernelList *l, const Kernel *k, const Contract *c);
+GpuBody body_parts(const KernelList *l, const Kernel *k, const Contract *c, const GpuTarget *t);
+int32_t body_blocks(const GpuBody *x);
 GpuBody body_in_slice(Arena *a, const KernelList *l, const Kernel *k, int64_t samples);
 enum { GPU_THREADS = 256, GPU_SLICE_THREADS = 512, GPU_WARP = 32, WIDE = 4 };
 /* wide.c: k is best done WIDE points at once along the axis. */
 bool wide_map_pays(const KernelList *l, const Kernel *k, int axis);
+/* joins.c: pointwise kernels go into the pointwise kernel that alone reads them. */
+void joins_find(Arena *a, KernelList *l);
 /* sums.c: long sums over the batch are cut into slices where they would be too few blocks. */
 void sums_split(KernelList *l, const GpuPlan *p);
 int64_t sums_samples(const KernelList *l, const Kernel *k, const GpuPlan *p);

@@ -139,6 +139,30 @@ static void test_wide_copies(void **unused)
     }
 }
 
+static int launches_of(Arena *a, const char *net, Shape input, int64_t batch)
+{
+    EmitTarget t = gpu_emit_target(90);
+    Case c = {.net = net, .train = "train opt=adam lr=0.001", .input = input};
+    TrainSpec spec = case_spec(&c);
+    Diags d;
+    diags_init(&d, a, NULL);
+    Graph *g = simplify(a, train_step(a, simplify(a, net_build(a, c.net, batch, c.input)), &spec, &d));
+    Fusion f = fuse(a, g);
+    return gpu_emit(a, compile_graph(a, g, &f, &t.options))->step->n_launches;
+}
+
+/* A small net's step is a few launches. */
+static void test_launches(void **unused)
+{
+    (void)unused;
+    Arena *a = arena_new();
+    assert_true(launches_of(a, "conv out=6 k=5 p=2; act ReLU; maxpool k=2; conv out=16 k=5; act ReLU; maxpool k=2; flatten; linear out=120; act ReLU; linear out=84; act ReLU; linear out=10",
+                            shape_of(3, 1, 28, 28), 64) <= 3);
+    assert_true(launches_of(a, "conv out=10 k=3; act ReLU; conv out=10 k=3; act ReLU; maxpool k=2; conv out=10 k=3; act ReLU; conv out=10 k=3; act ReLU; maxpool k=2; flatten; linear out=10",
+                            shape_of(3, 3, 64, 64), 32) <= 20);
+    arena_free(a);
+}
+
 static void test_inference(void **unused)
 {
     (void)unused;
@@ -155,6 +179,6 @@ static void test_inference(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_inference), cmocka_unit_test(test_products), cmocka_unit_test(test_wide), cmocka_unit_test(test_tensor_cores),
-                                       cmocka_unit_test(test_wide_copies), cmocka_unit_test(test_channel_sums), cmocka_unit_test(test_training)};
+                                       cmocka_unit_test(test_wide_copies), cmocka_unit_test(test_channel_sums), cmocka_unit_test(test_launches), cmocka_unit_test(test_training)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
