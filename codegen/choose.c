@@ -162,6 +162,38 @@ static BufId images_read(const KernelList *l, const Kernel *k)
     return 0;
 }
 
+static bool is_pointwise(const Kernel *k)
+{
+    for (int a = 0; a < k->n_axes; a++)
+        if (k->axis[a].kind == AXIS_RED)
+            return false;
+    return true;
+}
+
+/* The kernel that makes b's values point by point from other images; NULL: another kind of kernel, or nobody so far. */
+static const Kernel *point_maker(const Chooser *c, BufId b)
+{
+    for (uint32_t i = c->out.len; i-- > 0;) {
+        const Kernel *k = &c->out.at[i];
+        for (int o = 0; o < k->n_out; o++)
+            if (k->access[k->out[o].at].buf == b)
+                return is_pointwise(k) ? k : NULL;
+    }
+    return NULL;
+}
+
+/* What weights wait for that kernel for_ reads in another layout: images that it, or point by point a kernel before it, starts from.
+ * So all of these share a stage, and what lies between them is never whole in memory. */
+static BufId first_images(const Chooser *c, const Kernel *for_)
+{
+    BufId b = images_read(c->l, for_), before = b;
+    for (const Kernel *k = point_maker(c, b); k && before; k = point_maker(c, before)) {
+        b = before;
+        before = images_read(c->l, k);
+    }
+    return before ? before : b;
+}
+
 /* A buffer with the contents of `from` under another layout, made just before kernel for_; of weights not before there is what they
  * are used on: made as soon as they could be, the copies of all layers would lie in memory together. */
 static BufId copy_as(Chooser *c, BufId from, Layout layout, const Kernel *for_)
@@ -177,8 +209,8 @@ static BufId copy_as(Chooser *c, BufId from, Layout layout, const Kernel *for_)
     BufId to = kernels_add_buffer(c->l, &b);
     const char *name = arena_printf(c->l->arena, "%s.as%s", c->l->buffers.at[from].name, layout.block_dim < 0 ? ".rows" : ".lanes");
     Kernel *k = kernel_copy(c->l, from, to, name, for_);
-    if (c->l->buffers.at[from].kind == BUF_STATE && images_read(c->l, for_))
-        k->after = images_read(c->l, for_);
+    if (c->l->buffers.at[from].kind == BUF_STATE)
+        k->after = first_images(c, for_);
     vec_push(c->l->arena, &c->out, *k);
     vec_push(c->l->arena, &c->copies, (CopyOf){from, layout, to});
     return to;

@@ -376,9 +376,17 @@ Program *compile_inference(Arena *a, PassContext *pc, const RefNamed *weights, i
     return consts_fill(c.consts, &in, &p->model.consts, &p->model.consts_bytes) ? p : NULL;
 }
 
+/* On a CPU values that follow point by point from others are made again for the gradients, where a stage has them at hand. */
+static Graph *training_step(PassContext *pc, const CompileOptions *o)
+{
+    if (!o->plan && pc->recompute == RECOMPUTE_NOTHING)
+        pc->recompute = RECOMPUTE_CHEAP;
+    return passes_run(pc, PIPELINE_TRAIN);
+}
+
 Program *compile_training(Arena *a, PassContext *pc, CompileOptions *o)
 {
-    Graph *step = passes_run(pc, PIPELINE_TRAIN);
+    Graph *step = training_step(pc, o);
     Fusion step_fusion = pc->fusion;
     if (!step || pc->dumped)
         return NULL;
@@ -414,7 +422,7 @@ static int64_t caller_bytes(const Graph *g)
 
 bool compile_memory(Arena *a, PassContext *pc, CompileOptions *o, bool training, int threads, CompileMemory *out)
 {
-    Graph *g = passes_run(pc, training ? PIPELINE_TRAIN : PIPELINE_INFER);
+    Graph *g = training ? training_step(pc, o) : passes_run(pc, PIPELINE_INFER);
     if (!g)
         return false;
     Program *p = NEW(a, Program);

@@ -222,13 +222,25 @@ static bool any_ready(const Plan *p, KernelKind kind, int32_t stage)
     return false;
 }
 
+/* A copy of weights that waited for what it is used on (choose.c): the kernels on samples that need it share a stage with those before
+ * them when it is there first. */
+static bool copy_is_due(const Plan *p, int32_t stage)
+{
+    for (uint32_t j = 0; j < p->l->kernels.len; j++) {
+        const Kernel *k = &p->l->kernels.at[j];
+        if (p->stage_of[j] < 0 && p->kind[j] == ON_OUTPUTS && k->after && k->part == WINOGRAD_NONE && ready(p, (int)j, stage))
+            return true;
+    }
+    return false;
+}
+
 static void make_stages(Plan *p)
 {
     uint32_t left = p->l->kernels.len;
     while (left) {
         int32_t index = (int32_t)p->stages.len;
         Stage s = {.first_layer = -1, .last_layer = -1, .slices = 1, .passes = 1};
-        KernelKind kind = any_ready(p, ON_SAMPLES, index) ? ON_SAMPLES : ON_OUTPUTS;
+        KernelKind kind = !copy_is_due(p, index) && any_ready(p, ON_SAMPLES, index) ? ON_SAMPLES : ON_OUTPUTS;
         for (uint32_t j = 0; j < p->l->kernels.len; j++)
             if (p->stage_of[j] < 0 && joins(p, (int)j, &s, kind) && ready(p, (int)j, index))
                 add_to_stage(p, &s, index, (int)j);

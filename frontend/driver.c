@@ -191,7 +191,7 @@ static void prepare_passes(Compile *cc)
     cc->passes = (PassContext){.arena = cc->arena,
                                .diags = &cc->diags,
                                .module = &cc->module,
-                               .recompute = cc->o->recompute,
+                               .recompute = cc->o->recompute ? RECOMPUTE_MOST : RECOMPUTE_NOTHING,
                                .verify = cc->o->verify_each,
                                .time = cc->o->time_passes,
                                .dump = cc->o->dump,

@@ -36,6 +36,11 @@ PassId pass_find(const char *name)
     return p;
 }
 
+static bool recompute_wanted(const PassContext *c, const Graph *g)
+{
+    return c->recompute == RECOMPUTE_MOST || (c->recompute == RECOMPUTE_CHEAP && recompute_pays(c->arena, g));
+}
+
 /* The graph after pass p, or NULL where errors leave none. */
 static Graph *run_pass(PassContext *c, PassId p, Graph *g)
 {
@@ -46,7 +51,7 @@ static Graph *run_pass(PassContext *c, PassId p, Graph *g)
     case PASS_eval_graph: return eval_graph(c->arena, g);
     case PASS_train_step: return train_step(c->arena, g, &c->module->train, c->diags);
     case PASS_simplify: return simplify(c->arena, g);
-    case PASS_recompute: return c->recompute ? recompute(c->arena, g) : g;
+    case PASS_recompute: return recompute_wanted(c, g) ? recompute(c->arena, g, c->recompute) : g;
     case PASS_fuse: c->fusion = fuse(c->arena, g); return g;
     case PASS_COUNT: break;
     }

@@ -20,9 +20,12 @@ Graph *train_step(Arena *a, const Graph *g, const TrainSpec *t, Diags *d);
 Graph *eval_graph(Arena *a, const Graph *g);
 /* simplify.c: identities, equal nodes, dead code, padding into convs, maxpool(relu(x)) -> relu(maxpool(x)). New graph. */
 Graph *simplify(Arena *a, const Graph *g);
-/* recompute.c: a training step in which most values of the forward pass are made again for the gradients instead of kept: the same
- * numbers with less memory. New graph; what it makes again has Node.after, which simplify does not know. */
-Graph *recompute(Arena *a, const Graph *g);
+/* recompute.c: a training step in which values of the forward pass are made again for the gradients instead of kept: the same numbers
+ * with less memory. CHEAP: those that follow point by point from others at hand; MOST: all but a few between segments. New graph; what
+ * it makes again has Node.after, which simplify does not know. recompute_pays: are the cheap ones so large that it takes no longer? */
+typedef enum { RECOMPUTE_NOTHING, RECOMPUTE_CHEAP, RECOMPUTE_MOST } RecomputeWhat;
+Graph *recompute(Arena *a, const Graph *g, RecomputeWhat what);
+bool recompute_pays(Arena *a, const Graph *g);
 /* fuse.c: which nodes share a kernel. A group is a tree of elementwise nodes (OPF_MAP, BATCHNORM, BN_TRAIN, BN_DX, optimizers;
  * SLICE and GLU at its leaves) with at most one other node, the anchor: conv + add + act; conv.dx + add + act.dx; conv.dw + sgd;
  * before a pool whose windows do not overlap elementwise work on its input: bn.train + maxpool + act. Inner values have one
@@ -52,7 +55,7 @@ typedef struct PassContext {
     Diags *diags;
     Module *module;
     bool off[PASS_COUNT];   /* --no-NAME, optional passes only */
-    bool recompute;         /* --recompute: training steps go through that pass */
+    RecomputeWhat recompute; /* of training steps; --recompute: MOST */
     bool verify;            /* --verify-each; always on in builds with CNNC_CHECKS */
     bool time;              /* --time-passes: one line a pass on stderr */
     const char *dump;       /* --dump NAME: after that pass's last run in a pipeline the graph goes to dump_to; NULL: none */

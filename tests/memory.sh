@@ -75,7 +75,7 @@ net wide 256 'Conv2d(_, 16, 3, padding=1, bias=False)
 repeat 8 { Conv2d(_, 32, 3, padding=1, bias=False), BatchNorm2d, ReLU }'
 all=$(planned wide.cnn --batch 256)
 less=$(planned wide.cnn --batch 256 --recompute)
-check "takes much less" test "$less" -le $((all * 3 / 5))
+check "takes less" test "$less" -le $((all * 4 / 5))   # all: without the values that follow point by point from others
 check "a trainer" "$cnnc" build wide.cnn --trainer -o wide
 check "takes what the report says" within "$all" "$(used wide)"
 check "a trainer that makes values again" "$cnnc" build wide.cnn --trainer --recompute -o wide

@@ -76,9 +76,9 @@ static ValueId param_named(const Graph *g, const char *name)
 }
 
 /* With values made again: the step's numbers, bit for bit, and kernels that give them. */
-static void check_recomputed(Arena *a, const Case *c, const Graph *g, const RefInputs *in, const RefRun *want)
+static void check_recomputed(Arena *a, const Case *c, const Graph *g, RecomputeWhat what, const RefInputs *in, const RefRun *want)
 {
-    Graph *again = recompute(a, g);
+    Graph *again = recompute(a, g, what);
     const char *why = NULL;
     if (!graph_verify(again, &why))
         fail_msg("%s: %s", c->net, why);
@@ -117,7 +117,8 @@ static void check_case(Arena *a, const Case *c)
             fail_msg("%s: %s", c->net, run->error);
         check_kernels(a, c, g, &fused, &in, run);
         check_kernels(a, c, g, &alone, &in, run);
-        check_recomputed(a, c, g, &in, run);
+        check_recomputed(a, c, g, RECOMPUTE_CHEAP, &in, run);
+        check_recomputed(a, c, g, RECOMPUTE_MOST, &in, run);
         state_advance(g, state, run);
     }
 }
