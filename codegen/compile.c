@@ -1,6 +1,7 @@
 /* The pipeline behind the checks: passes -> kernels -> layouts -> stages and addresses -> tables.
  * In: a Module that `check` accepted. Out: a Program whose functions a target can emit. */
 #include "codegen/compile.h"
+#include "codegen/flat.h"
 #include "codegen/consts.h"
 #include "codegen/cost.h"
 #include "codegen/lower.h"
@@ -260,6 +261,7 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
         tiles_pad(l);
     choose(l, layouts, t, images || in_state ? t->samples : 0);
     precision_pair(l);
+    flat_weights(l);
     if (t->tiles)
         tiles_merge(l);
     PlanInput in = {.target = t, .apart = c->o->apart, .state_offset = state_offset, .const_offset = const_offset, .ctx = c};
