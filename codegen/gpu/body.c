@@ -157,6 +157,10 @@ GpuBody body_of(Arena *a, const KernelList *l, const Kernel *k, const GpuPlan *p
         plan_reduce(&x, l);
     else
         plan_map(&x, l);
+    if (x.form == GPU_MAP && x.points <= INT32_MAX)
+        slide_find(a, &x, l);
+    if (x.slide)
+        set_grid(&x, (int64_t)x.slide * x.threads);
     return x;
 }
 

@@ -103,6 +103,8 @@ int wide_sum_axis(const Code *c, uint32_t axes);
 void wide_open(Code *c, int axis);
 /* All outputs at four points. */
 void wide_map(Code *c, int axis);
+/* slide.c: all of a body that slides. */
+void slide_emit(Code *c, const GpuBody *body);
 /* slices.c: a launch of slices, whole, under the name `entry`. */
 void slices_emit(Code *c, const GpuLaunch *launch, const char *entry);
 /* prelude.c: what every text starts with. */

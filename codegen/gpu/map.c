@@ -17,6 +17,10 @@ void cu_point(Code *c, const GpuBody *body)
 
 void map_emit(Code *c, const GpuBody *body)
 {
+    if (body->slide) {
+        slide_emit(c, body);
+        return;
+    }
     cu_point(c, body);
     if (body->wide)
         wide_map(c, body->row[body->n_rows - 1]);

@@ -41,12 +41,13 @@ typedef struct {
 typedef struct {
     const Kernel *k;
     GpuForm form;
-    const Contract *contract;       /* CONTRACT, PARTS */
+    const Contract *contract;       /* CONTRACT, PARTS; of a sum of products that slides */
     int n_rows; int8_t row[MAX_AXIS];   /* axes whose points are spread over threads (MAP) or blocks (REDUCE), outermost first */
     int64_t points;                 /* product of their extents; in slices: of one slice */
     int32_t threads;                /* of a block */
     int32_t grid[3], shared_bytes, sample_points, block_points;   /* as in CnncGpuLaunch, were it launched alone */
     bool wide;                      /* MAP: a thread takes WIDE points along the last row axis, with loads and stores of 16 bytes */
+    int32_t slide; int8_t slid, tap;   /* MAP, when > 0: a thread takes so many points along the axis `slid`, which windows slide along by `tap` */
     bool flat;                      /* CONTRACT, beside others: its grid's blocks are numbered along one axis */
     bool by_warps;                  /* PARTS: a block 32 points, whose slices its warps share */
     bool by_warp;                   /* in slices, without a contract: a warp a point */
@@ -112,6 +113,8 @@ GpuBody body_parts(const KernelList *l, const Kernel *k, const Contract *c, cons
 int32_t body_blocks(const GpuBody *x);
 GpuBody body_in_slice(Arena *a, const KernelList *l, const Kernel *k, int64_t samples);
 enum { GPU_THREADS = 256, GPU_SLICE_THREADS = 512, GPU_WARP = 32, WIDE = 4 };
+/* slide.c: sets slide when x sums over small windows that overlap along an axis. */
+void slide_find(Arena *a, GpuBody *x, const KernelList *l);
 /* wide.c: k is best done WIDE points at once along the axis. */
 bool wide_map_pays(const KernelList *l, const Kernel *k, int axis);
 /* joins.c: pointwise kernels go into the pointwise kernel that alone reads them. */

@@ -112,6 +112,36 @@ static int count(const char *text, const char *word)
     return n;
 }
 
+static void *windows_and_load(Arena *a, Program *p, const EmitTarget *t, const char *net, const CnncModel **model)
+{
+    GpuLoaded *l = gpu_load(a, p, t, net, model);
+    *(int *)(uintptr_t)t->ctx = count(l->text.gpu->text, "float line[");
+    return l;
+}
+
+/* Windows that slide along an axis: depthwise convolutions of many points, and their data's gradients. */
+static void test_windows(void **unused)
+{
+    (void)unused;
+    static const struct { const char *net; int64_t h, w, batch; Precision precision; int sm; } nets[] = {
+        {"conv out=16 k=1; conv out=16 k=3 p=1 g=16; act SiLU; aavg; flatten; linear out=3", 64, 66, 2, PRECISION_F32, 90},
+        {"conv out=16 k=1; conv out=16 k=3 s=2 p=1 g=16; act SiLU; aavg; flatten; linear out=3", 128, 126, 2, PRECISION_F32, 80},
+        {"conv out=16 k=1; conv out=16 k=5 p=2 g=16; act SiLU; aavg; flatten; linear out=3", 67, 66, 2, PRECISION_TF32, 90},
+        {"conv out=16 k=1; conv out=16 k=3 p=1 g=16; act SiLU; aavg; flatten; linear out=3", 70, 63, 2, PRECISION_BF16, 100},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(nets); i++) {
+        Arena *a = arena_new();
+        EmitTarget t = gpu_emit_target_in(nets[i].sm, nets[i].precision);
+        Case c = {.net = nets[i].net, .train = "train opt=sgd lr=0.05 momentum=0.9", .input = shape_of(3, 3, nets[i].h, nets[i].w)};
+        int windows = 0;
+        t.load = windows_and_load;
+        t.ctx = &windows;
+        check_step(a, &c, &t, nets[i].batch);
+        assert_true(windows >= 2);
+        arena_free(a);
+    }
+}
+
 /* Channels lie innermost: all three directions of a convolution of many channels copy 16 bytes at a time, both operands; of the first
  * layer's operands only the gradient does. */
 static void test_wide_copies(void **unused)
@@ -179,6 +209,6 @@ static void test_inference(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_inference), cmocka_unit_test(test_products), cmocka_unit_test(test_wide), cmocka_unit_test(test_tensor_cores),
-                                       cmocka_unit_test(test_wide_copies), cmocka_unit_test(test_channel_sums), cmocka_unit_test(test_launches), cmocka_unit_test(test_training)};
+                                       cmocka_unit_test(test_wide_copies), cmocka_unit_test(test_channel_sums), cmocka_unit_test(test_launches), cmocka_unit_test(test_windows), cmocka_unit_test(test_training)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
