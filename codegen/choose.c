@@ -250,6 +250,32 @@ static bool only_batch_contraction(const KernelList *l, const Kernel *k, void *a
     return found;
 }
 
+/* A weight gradient with at least as many weights as its images have values is kept whole, cut over its outputs: partial sums would
+ * cost more to add than they save. */
+static bool many_weights(const KernelList *l, const Kernel *k, void *arg)
+{
+    int64_t weights = 0, values = 0;
+    (void)arg;
+    for (ExprId e = 1; e < k->n_expr; e++)
+        if (k->expr[e].op == EX_SUM && k->expr[k->expr[e].a].op != EX_MUL)
+            return false;
+    for (int i = 0; i < k->n_access; i++) {
+        const Buffer *b = &l->buffers.at[k->access[i].buf];
+        int64_t n = shape_elements(&b->shape);
+        if (b->batched)
+            values += n / b->shape.dim[0];
+        else if (kernel_writes(k, (AccessId)i))
+            weights = n > weights ? n : weights;
+    }
+    return k->macs > 0 && weights >= values;
+}
+
+/* With images in the lanes, a weight of every slice is a sum over lanes: where a slice has few points, that is most of the work. */
+static bool stays_whole(const KernelList *l, const Kernel *k, void *arg)
+{
+    return only_batch_contraction(l, k, arg) || many_weights(l, k, arg);
+}
+
 /* The operand with more columns is read with them in the lanes, so its rows must be plain. */
 static void rows_for_linear_dw(Chooser *c, Kernel *k)
 {
@@ -280,7 +306,7 @@ static void block_images(Buffer *b, int lanes)
 
 static void choose_images(KernelList *l, const NestTarget *t, int64_t samples)
 {
-    split_batch_reductions(l, samples, only_batch_contraction, NULL);
+    split_batch_reductions(l, samples, stays_whole, NULL);
     for (uint32_t b = 1; b < l->buffers.len; b++)
         if (l->buffers.at[b].kind == BUF_WORK && l->buffers.at[b].batched)
             block_images(&l->buffers.at[b], t->lanes);
@@ -545,26 +571,6 @@ static void choose_channels_kernel(Chooser *c, Kernel *k)
         Layout y = inside ? channels_layout(b, c->t) : layout_rows(b);
         redirect(k, from, copy_as(c, from, y, k));
     }
-}
-
-/* A weight gradient with at least as many weights as its images have values is kept whole, cut over its outputs: partial sums would
- * cost more to add than they save. */
-static bool many_weights(const KernelList *l, const Kernel *k, void *arg)
-{
-    int64_t weights = 0, values = 0;
-    (void)arg;
-    for (ExprId e = 1; e < k->n_expr; e++)
-        if (k->expr[e].op == EX_SUM && k->expr[k->expr[e].a].op != EX_MUL)
-            return false;
-    for (int i = 0; i < k->n_access; i++) {
-        const Buffer *b = &l->buffers.at[k->access[i].buf];
-        int64_t n = shape_elements(&b->shape);
-        if (b->batched)
-            values += n / b->shape.dim[0];
-        else if (kernel_writes(k, (AccessId)i))
-            weights = n > weights ? n : weights;
-    }
-    return k->macs > 0 && weights >= values;
 }
 
 static void choose_channels(KernelList *l, const NestTarget *t, int64_t samples)
