@@ -226,6 +226,9 @@ static int64_t slice_samples(int64_t batch, int64_t lanes)
     return lanes * ((blocks + MAX_SLICES - 1) / MAX_SLICES);
 }
 
+/* Of the forms allowed, at most; 0: every convolution directly. */
+static double winograd_error(const CompileOptions *o) { return o->no_winograd ? 0 : o->winograd_error > 0 ? o->winograd_error : WINOGRAD_ERROR; }
+
 static Function *compile_function(Compiler *c, const char *name, const Graph *g, const Fusion *f, ParamPlace where, bool training)
 {
     KernelList *l = lower(c->a, g, f, where);
@@ -235,7 +238,7 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
     if (wants(c->o, "kernels"))
         kernels_print(l, c->o->dump_to);
     if (c->o->plan) {
-        PlanInput in = {.precision = c->o->precision, .state_offset = state_offset, .const_offset = const_offset, .ctx = c};
+        PlanInput in = {.precision = c->o->precision, .winograd_error = winograd_error(c->o), .state_offset = state_offset, .const_offset = const_offset, .ctx = c};
         return c->o->plan(c->a, name, l, &in, c->o->plan_ctx);
     }
     bool in_state = where == PARAMS_IN_STATE;
@@ -252,7 +255,7 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
     fitted.samples = images ? slice_samples(g->batch, t->lanes) : in_state ? slice_samples(g->batch, 1) : g->batch > 1;
     if (!c->o->no_winograd)
         c->o->winograd_layers =
-            winograd(l, t, images, c->o->winograd_error > 0 ? c->o->winograd_error : WINOGRAD_ERROR, &c->o->choices);
+            winograd(l, t, images, winograd_error(c->o), &c->o->choices);
     if (c->o->precision == PRECISION_BF16)
         precision_narrow(l, t, images);
     else if (c->o->weights_precision == PRECISION_BF16)

@@ -10,6 +10,7 @@ typedef enum { APART_NOTHING, APART_LAYERS, APART_KERNELS } Apart;
 typedef struct {
     const NestTarget *target;
     Precision precision;              /* of products, for targets that make their own stages */
+    double winograd_error;            /* for the same: of the forms taken, at most; 0: every convolution directly */
     Apart apart;
     /* Offset of a state tensor (bytes) by name; of a constant by buffer. Never fails: a missing tensor is a bug. */
     int64_t (*state_offset)(void *ctx, const char *name);

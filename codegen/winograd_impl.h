@@ -21,6 +21,33 @@ int winograd_unit_axis(const Affine *f, int n_axes);
 /* The form for r x r taps, of at most that error, with the fewest products over h x w outputs; NULL: none. */
 const WinogradForm *winograd_fewest_products(int r, double error, int64_t h, int64_t w);
 
+/* A convolution on its way to Winograd: what winograd_recognise finds from l and k; then what is made of it. */
+typedef struct {
+    KernelList *l;
+    const NestTarget *t;              /* or NULL: another's */
+    const Kernel *k;                  /* the direct convolution */
+    ExprId sum;
+    AccessId x, w;
+    int n, kk, p, q;                  /* axes of k: batch, output channel, rows, columns */
+    int64_t channels, filters, height, width, pad_h, pad_w;
+    int r;                            /* taps of a row */
+    bool flip;                        /* taps run backwards: a data gradient */
+    int filter_dim;                   /* of the weights: 0, or 1 in a data gradient */
+
+    const WinogradForm *form;
+    int m, a;                         /* the form's: tile of outputs, tile of inputs */
+    int64_t batch, th, tw;            /* images; tiles down and across */
+    int64_t rows, group;              /* of a slice: rows of tiles, a divisor of th; images, more than one only of whole images */
+    bool images;                      /* images in the lanes */
+    double error;                     /* of the forms allowed, at most */
+    bool narrow;                      /* V and U are bf16 */
+    BufId v, u, prod;
+} WinogradConv;
+/* winograd_find.c: k is a stride-1 convolution or data gradient of r x r taps, of weights; fills in what it is made of. */
+bool winograd_recognise(WinogradConv *w);
+/* The kernel that transforms weights which change from step to step, by w->form into buffer w->u. */
+Kernel *winograd_weights_kernel(WinogradConv *w);
+
 /* winograd_dw.c: replaces kernel k, if it is a weight gradient for which it pays, by others appended to out. */
 bool winograd_weight_gradient(KernelList *l, const NestTarget *t, const Kernel *k, bool images, double error, WinogradKernels *out);
 #endif

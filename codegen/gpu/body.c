@@ -138,7 +138,7 @@ static void plan_contract(GpuBody *x, const Contract *c)
     x->shared_bytes = contract_shared_bytes(c);
     x->n_rows = c->row.n;
     memcpy(x->row, c->row.axis, sizeof x->row);
-    x->points = c->row.extent;
+    x->points = c->winograd ? (int64_t)x->k->axis[c->winograd->n].extent * c->winograd->down * c->winograd->across : c->row.extent;
     set_grid(x, c->rows);
     x->grid[1] = (int32_t)((c->col.extent + c->cols - 1) / c->cols);
     x->grid[2] = (int32_t)c->both.extent * c->slices;
@@ -148,7 +148,7 @@ static void plan_contract(GpuBody *x, const Contract *c)
 GpuBody body_of(Arena *a, const KernelList *l, const Kernel *k, const GpuPlan *p)
 {
     GpuBody x = {.k = k};
-    const Contract *c = contract_find(a, l, k, p->target, p->precision);
+    const Contract *c = k->part == WINOGRAD_FUSED ? winograd_contract(p, k) : contract_find(a, l, k, p->target, p->precision);
     if (c)
         plan_contract(&x, c);
     else if (p->channels_last && !outputs_differ(k) && has_columns(l, k))

@@ -532,12 +532,12 @@ void cu_store(Code *c, int o, const char *value)
     cu_line(c, "%s%s%s%s = %s;", guard ? "if (" : "", guard ? guard : "", guard ? ") " : "", cu_element(c, at), value);
 }
 
-void cu_outputs_of(Code *c, uint32_t outs)
+void cu_outputs_of(Code *c, uint64_t outs)
 {
     const char *value[MAX_KERNEL_OUT];
     for (int o = 0; o < c->k->n_out; o++)
         if (outs >> o & 1)
-            value[o] = __builtin_popcount(outs) > 1 ? cu_variable(c, c->k->out[o].value) : cu_value(c, c->k->out[o].value);
+            value[o] = __builtin_popcountll(outs) > 1 ? cu_variable(c, c->k->out[o].value) : cu_value(c, c->k->out[o].value);
     for (int o = 0; o < c->k->n_out; o++)
         if (outs >> o & 1)
             cu_store(c, o, value[o]);
@@ -551,7 +551,7 @@ void cu_outputs(Code *c, bool one_lane)
     c->threads = 0;
     if (one_lane)
         cu_open(c, "if (%s %% 32 == 0)", c->in_slice ? "thread" : "threadIdx.x");
-    cu_outputs_of(c, (uint32_t)((1ull << c->k->n_out) - 1));
+    cu_outputs_of(c, ~0ull >> (MAX_KERNEL_OUT - c->k->n_out));
     if (one_lane)
         cu_close(c);
     c->threads = threads;

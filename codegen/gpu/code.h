@@ -81,7 +81,7 @@ const char *cu_load(Code *c, AccessId at);
 /* Computes and stores the outputs (of a set) at the point that the axes' variables say; one_lane: all lanes of a warp compute,
  * one stores. */
 void cu_outputs(Code *c, bool one_lane);
-void cu_outputs_of(Code *c, uint32_t outs);
+void cu_outputs_of(Code *c, uint64_t outs);
 /* Stores value (text) through output o. */
 void cu_store(Code *c, int o, const char *value);
 

@@ -9,7 +9,7 @@
  *     the epilogue for each sum of the tile        (contract_epilogue.c)
  *
  * In float32 a thread's rows are groups of four, a quarter (or half) tile apart, so that a warp reads shared memory in whole lines. */
-#include "codegen/gpu/contract.h"
+#include "codegen/gpu/winograd.h"
 
 /* ---- sums ---- */
 
@@ -96,6 +96,10 @@ static void emit_depth_limits(Code *c, const Contract *x)
 void contract_emit(Code *c, const GpuBody *body)
 {
     const Contract *x = body->contract;
+    if (x->winograd) {
+        winograd_emit(c, body);
+        return;
+    }
     int32_t across = x->rows / x->unit_rows;
     c->flat = body->flat;
     if (body->flat) {

@@ -19,8 +19,8 @@ enum { STEPS_F32 = 8, STAGES = 4, LEAST_SLICE = 64, MOST_SLICES = 128, COPY_BYTE
 #define COST_COPY 18.0
 #define COST_LAUNCH 4000.0
 #define COST_BYTE 0.06
-/* Of a multiprocessor: float32 lanes, threads that hide latencies, bytes a cycle from shared memory. */
-enum { LANES = 128, BUSY_THREADS = 256, SHARED_BYTES = 128 };
+/* Of a multiprocessor: threads that hide latencies, bytes a cycle from shared memory. */
+enum { BUSY_THREADS = 256, SHARED_BYTES = 128 };
 #define TENSOR_SHARE 0.6    /* of the tensor cores' peak, that mma.sync reaches */
 
 typedef struct { int32_t rows, cols, unit_rows, unit_cols; } TileShape;
@@ -41,6 +41,8 @@ int32_t contract_tile_elements(const Contract *c, const TileLoad *x, int32_t siz
 
 int32_t contract_shared_bytes(const Contract *c)
 {
+    if (c->winograd)
+        return c->winograd->shared_bytes;
     int32_t tiles = c->stages * contract_element_bytes(c) * (contract_tile_elements(c, &c->a_load, c->rows) + contract_tile_elements(c, &c->b_load, c->cols));
     int32_t sums = contract_epilogue_bytes(c);
     return tiles > sums ? tiles : sums;
@@ -157,11 +159,13 @@ static double step_cycles(const Contract *c, const TileShape *s, const GpuTarget
 {
     double loads = COST_COPY * (copies(&c->a_load, s->rows) + copies(&c->b_load, s->cols)) * c->steps;
     if (c->products == PRECISION_F32)
-        return ((s->rows * s->cols + COST_SHARED * s->rows * s->cols / 4 * (1.0 / s->unit_rows + 1.0 / s->unit_cols)) * c->steps + loads) / LANES;
+        return ((s->rows * s->cols + COST_SHARED * s->rows * s->cols / 4 * (1.0 / s->unit_rows + 1.0 / s->unit_cols)) * c->steps + loads) / CONTRACT_LANES;
     double macs = (double)s->rows * s->cols * c->steps / (TENSOR_SHARE * t->macs[c->products]);
     double reads = (double)s->rows * s->cols * (1.0 / s->unit_rows + 1.0 / s->unit_cols) * c->steps * contract_element_bytes(c) / SHARED_BYTES;
-    return (macs > reads ? macs : reads) + loads / LANES;
+    return (macs > reads ? macs : reads) + loads / CONTRACT_LANES;
 }
+
+double contract_parts_cycles(double sums, int slices, const GpuTarget *t) { return COST_LAUNCH + COST_BYTE * 8 * sums * slices / t->multiprocessors; }
 
 /* Estimated cycles on t with `slices` slices. */
 static double cost(const Contract *c, const TileShape *s, int slices, const GpuTarget *t)
@@ -172,7 +176,7 @@ static double cost(const Contract *c, const TileShape *s, int slices, const GpuT
     double per_processor = ceil(blocks / t->multiprocessors), busy = per_processor * threads;
     double cycles = per_processor * steps * step_cycles(c, s, t) * (busy < BUSY_THREADS ? BUSY_THREADS / busy : 1);
     double sums = (double)c->row.extent * (double)c->col.extent * (double)c->both.extent;
-    return cycles + (slices > 1 ? COST_LAUNCH + COST_BYTE * 8 * sums * slices / t->multiprocessors : 0);
+    return cycles + (slices > 1 ? contract_parts_cycles(sums, slices, t) : 0);
 }
 
 static const TileShape *choose_shape(Contract *c, const GpuTarget *t)
@@ -190,6 +194,7 @@ static const TileShape *choose_shape(Contract *c, const GpuTarget *t)
             found = &shapes[i];
             c->slices = slices;
         }
+    c->cycles = best;
     return found;
 }
 

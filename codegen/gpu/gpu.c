@@ -239,7 +239,8 @@ static double flops_of(const Function *f, const GpuLaunch *x)
     double macs = 0;
     for (int i = 0; i < x->n_bodies; i++)
         macs += x->body[i].form == GPU_PARTS ? 0 : x->body[i].k->macs;
-    return 2 * macs * f->batch;
+    const Contract *c = x->body[0].form == GPU_CONTRACT ? x->body[0].contract : NULL;
+    return c && c->winograd ? c->winograd->flops : 2 * macs * f->batch;
 }
 
 static double cycles_of(const GpuLaunch *x)

@@ -41,6 +41,8 @@ static const char *role(Code *c, BufId b, bool written)
         return results[p->offset / 4];
     if (p->area == AREA_LABELS)
         return "labels";
+    if (c->l->buffers.at[b].winograd)
+        return "transformed";
     const char *name = c->l->buffers.at[buffer_root(c->l, b)].name, *last = after_last_dot(name);
     if (!strncmp(name, optimizer, sizeof optimizer - 1))   /* "optimizer.momentum.3.weight" */
         return arena_printf(c->arena, "%.*s_buffer", (int)strcspn(name + sizeof optimizer - 1, "."), name + sizeof optimizer - 1);

@@ -132,7 +132,8 @@ static void add_body(GpuLaunch *x, GpuBody b)
 static void finish_launch(const Planner *p, GpuLaunch *x)
 {
     const GpuBody *first = &x->body[0], *last = &x->body[x->n_bodies - 1];
-    x->name = x->n_bodies == 1 ? first->k->name : arena_printf(p->a, "%s .. %s", first->k->name, last->k->name);
+    const Contract *c = first->form == GPU_CONTRACT ? first->contract : NULL;
+    x->name = c && c->winograd ? arena_printf(p->a, "%s, %s", first->k->name, c->winograd->form->name) : x->n_bodies == 1 ? first->k->name : arena_printf(p->a, "%s .. %s", first->k->name, last->k->name);
     x->entry = entry_name(p->a, p->l, p->name, (uint32_t)(x - p->p->launches), x);
     x->threads = x->how == GPU_SLICES ? GPU_SLICE_THREADS : first->threads;
     x->grid[1] = x->grid[2] = 1;
@@ -206,7 +207,7 @@ static void finish_beside(const Planner *p, GpuLaunch *x)
 /* It may share a launch with others whose blocks have as many threads. */
 static bool shares(const Planner *p, const GpuBody *b)
 {
-    bool light = b->form != GPU_CONTRACT || 2 * b->k->macs * (double)p->l->graph->batch <= FEW_FLOPS;
+    bool light = b->form != GPU_CONTRACT || (!b->contract->winograd && 2 * b->k->macs * (double)p->l->graph->batch <= FEW_FLOPS);
     return light && body_blocks(b) <= FEW_BLOCKS;
 }
 
@@ -423,6 +424,8 @@ Function *gpu_plan(Arena *a, const char *name, KernelList *l, const PlanInput *i
         joins_find(a, l);
     if (f->gpu->channels_last)
         layouts_channels_last(a, l, in->precision);
+    else if (!p.samples && in->winograd_error > 0)
+        gpu_winograd(a, l, f->gpu, in->winograd_error);
     if (!p.samples)
         tile_sums_find(a, l, f->gpu, f->gpu->channels_last ? layouts_samples : sums_samples);
     if (f->gpu->channels_last)

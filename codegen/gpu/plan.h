@@ -3,6 +3,7 @@
 #ifndef CNNC_CODEGEN_GPU_PLAN_H
 #define CNNC_CODEGEN_GPU_PLAN_H
 #include "codegen/gpu/gpu.h"
+#include "codegen/winograd.h"
 
 /* The skeletons of a launch. */
 typedef enum {
@@ -22,6 +23,16 @@ typedef struct {
     int32_t vector;        /* elements of one asynchronous copy; 0: each passes a register, where it is rounded */
     int32_t pitch;         /* elements from line to line: padded, so that what a warp reads at once lies in different banks */
 } TileLoad;
+/* A convolution by Winograd in one kernel: the rows of a block's tile are tiles of m x m outputs, its columns filters. */
+typedef struct {
+    const WinogradForm *form;
+    int8_t n, p, q, filter;              /* axes */
+    int32_t down, across;                /* tiles of an image */
+    int32_t pad_h, pad_w, channels;
+    int32_t points;                      /* of each tile and filter, that one thread sums */
+    int32_t shared_bytes;
+    double flops;                        /* of a call, transforms included */
+} GpuWinograd;
 /* SUM[depth](a * b) as a product of matrices: [row][depth] times [depth][col], for every point of `both`. */
 typedef struct {
     ExprId sum; AccessId a, b;
@@ -35,6 +46,8 @@ typedef struct {
     int32_t row_sums;                    /* the kernel's tile sums, when they are of rows */
     int32_t slices; int64_t slice_depth; /* > 1: grid[2] also cuts the depth; sums go to `partial` [slices][both][cols][rows] */
     BufId partial;
+    double cycles;                       /* by estimate */
+    const GpuWinograd *winograd;         /* or NULL; b is then the transformed weights, slice_depth counts channels */
 } Contract;
 
 /* One kernel in a launch. */
@@ -75,12 +88,15 @@ typedef struct {
     int32_t first_layer, last_layer;
 } GpuLaunch;
 
+typedef struct { BufId u; const Contract *c; } WinogradProduct;   /* u: the transformed weights */
+
 typedef struct GpuPlan {
     const GpuTarget *target;
     Precision precision;     /* of products */
     bool channels_last;      /* values have their channels innermost, where that can be */
     GpuLaunch *launches; int32_t n_launches;
     int64_t samples;         /* of a slice; 0: the function has no slices */
+    const WinogradProduct *winograd; int32_t n_winograd;
 } GpuPlan;
 
 /* contract_plan.c: k as a product of matrices in that precision for GPU t, or NULL when it is none, or too small to pay. */
@@ -95,6 +111,12 @@ int32_t contract_shared_bytes(const Contract *c);
 int32_t contract_epilogue_bytes(const Contract *c);                 /* contract_epilogue.c: its part when all sums are done */
 int32_t contract_copy_bytes(const Contract *c, const TileLoad *x);   /* of one copy; 0: there are none */
 int32_t contract_tile_elements(const Contract *c, const TileLoad *x, int32_t size);
+/* Cycles of adding what `slices` slices leave. */
+double contract_parts_cycles(double sums, int slices, const GpuTarget *t);
+enum { CONTRACT_LANES = 128 };   /* float32 lanes of a multiprocessor */
+/* winograd.c: convolutions that Winograd does quicker, by forms of at most that error; the product of such a kernel, or NULL. */
+void gpu_winograd(Arena *a, KernelList *l, GpuPlan *p, double error);
+const Contract *winograd_contract(const GpuPlan *p, const Kernel *k);
 /* Elements of an access between neighbours along an axis, with its sign. */
 int64_t access_step(const KernelList *l, const Kernel *k, AccessId at, int axis);
 /* Elements of an access between neighbours along an axis. */
@@ -117,6 +139,8 @@ enum { GPU_THREADS = 256, GPU_SLICE_THREADS = 512, GPU_WARP = 32, WIDE = 4 };
 void slide_find(Arena *a, GpuBody *x, const KernelList *l);
 /* wide.c: k is best done WIDE points at once along the axis. */
 bool wide_map_pays(const KernelList *l, const Kernel *k, int axis);
+/* Elements of 4 bytes that lie side by side along the axis, the first of each four at a multiple of four. */
+bool wide_access(const KernelList *l, const Kernel *k, AccessId at, int axis);
 /* joins.c: pointwise kernels go into the pointwise kernel that alone reads them. */
 void joins_find(Arena *a, KernelList *l);
 /* sums.c: long sums over the batch are cut into slices where they would be too few blocks. */

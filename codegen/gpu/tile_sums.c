@@ -277,6 +277,8 @@ static bool sum_in_tiles(Sums *s, AccessId at)
     if (maker < 0 || s->l->buffers.at[b].kind != BUF_WORK || s->l->buffers.at[b].dtype != DT_F32 || !is_there(s, b, maker))
         return false;
     Kernel *k = &s->l->kernels.at[maker];
+    if (k->part != WINOGRAD_NONE)
+        return false;
     int o = out_to(k, b);
     Contract *p = contract_find(s->a, s->l, k, s->p->target, s->p->precision);
     Copy c = copy_to(s, k);

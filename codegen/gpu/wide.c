@@ -6,7 +6,7 @@
 #include "codegen/gpu/code.h"
 
 /* Elements of 4 bytes that lie side by side along the axis, the first of each four at a multiple of four. */
-static bool is_wide(const KernelList *l, const Kernel *k, AccessId at, int axis)
+bool wide_access(const KernelList *l, const Kernel *k, AccessId at, int axis)
 {
     const Access *s = &k->access[at];
     const Buffer *b = &l->buffers.at[s->buf];
@@ -36,7 +36,7 @@ bool wide_map_pays(const KernelList *l, const Kernel *k, int axis)
         if (k->expr[e].axes)   /* a reduction in each thread has loads enough under way */
             return false;
     for (int o = 0; o < k->n_out; o++)
-        if (!is_wide(l, k, k->out[o].at, axis))
+        if (!wide_access(l, k, k->out[o].at, axis))
             return false;
     return true;
 }
@@ -50,7 +50,7 @@ int wide_sum_axis(const Code *c, uint32_t axes)
     if (c->in_slice || c->in_columns || axis < 0 || !is_dense(k, axis))
         return -1;
     for (ExprId e = 1; e < k->n_expr; e++)
-        if (k->expr[e].op == EX_LOAD && (k->expr[e].free_axes & axes) && is_wide(c->l, k, k->expr[e].at, axis))
+        if (k->expr[e].op == EX_LOAD && (k->expr[e].free_axes & axes) && wide_access(c->l, k, k->expr[e].at, axis))
             return axis;
     return -1;
 }
@@ -63,7 +63,7 @@ void wide_open(Code *c, int axis)
     const char *name = c->k->axis[axis].name;
     bool *four = NEWN(c->arena, bool, c->k->n_expr);
     for (ExprId e = 1; e < c->k->n_expr; e++) {
-        four[e] = c->k->expr[e].op == EX_LOAD && !c->name[e] && is_wide(c->l, c->k, c->k->expr[e].at, axis);
+        four[e] = c->k->expr[e].op == EX_LOAD && !c->name[e] && wide_access(c->l, c->k, c->k->expr[e].at, axis);
         if (four[e])
             cu_line(c, "%s four%d[%d];", type_at(c, c->k->expr[e].at), e, WIDE);
     }

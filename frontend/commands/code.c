@@ -69,7 +69,8 @@ int code_open_gpu(CodeGen *c, Compile *cc, const GpuTargets *gpus)
         if (of_cpus[i].given)
             return driver_error(EXIT_USAGE, "%s is not implemented yet for GPUs", of_cpus[i].name);
     *c = (CodeGen){.cc = cc, .gpus = *gpus, 
-                   .options = {.precision = precision_of(o->precision), .dump = o->dump, .dump_to = stdout, .name = o->name}};
+                   .options = {.precision = precision_of(o->precision), .dump = o->dump, .dump_to = stdout, .name = o->name,
+                               .no_winograd = o->no_winograd}};
     gpu_options(&c->options, gpu_target(gpus->sm[0]));
     return EXIT_FINE;
 }
@@ -332,7 +333,7 @@ enum { DUMP_SM = 90 };   /* --dump cuda shows the text for this GPU */
 
 static int dump_cuda(Compile *cc, bool training)
 {
-    CodeGen c = {.cc = cc, .options = {.name = cc->o->name, .precision = precision_of(cc->o->precision)}};
+    CodeGen c = {.cc = cc, .options = {.name = cc->o->name, .precision = precision_of(cc->o->precision), .no_winograd = cc->o->no_winograd}};
     gpu_options(&c.options, gpu_target(DUMP_SM));
     int status = code_weights(&c);
     if (!status)
