@@ -52,7 +52,7 @@ build_here() {
 
 check_net() {
     net=$(basename "$1")
-    "$cnnc" init "$1/net.cnn" -q --seed 1 -o "$tmp/w"
+    check "$net: weights" "$cnnc" init "$1/net.cnn" -q --seed 1 -o "$tmp/w"
     check "$net: outputs" "$cnnc" verify "$1/net.cnn" -q --weights "$tmp/w" --input "$1/x.npy" --expect "$1/expect.npy" --rtol 1e-3 --atol 1e-4 --batch 4 --device cuda
     check "$net: training" "$cnnc" train "$1/net.cnn" -q --seed 1 --steps 10 --log "$tmp/log1" -o "$tmp/w1" --device cuda
     losses "$1/log.jsonl" "$tmp/log1" "$net"
@@ -72,7 +72,7 @@ check_sample() {
 }
 
 check_programs() {
-    [ -x "$folder/lenet" ] && "$folder/lenet" --info >/dev/null 2>&1 || return
+    [ -x "$folder/lenet" ] && timeout -k 2 20 "$folder/lenet" --info >/dev/null 2>&1 || return
     check "a program" "$folder/lenet" --selftest --device cuda
     check "a trainer" "$folder/lenet-trainer" -q --data "$root/examples/data" --steps 5 -o "$tmp/t" --device cuda
     echo "a trainer has $(wc -c <"$folder/lenet-trainer") bytes"
@@ -81,7 +81,7 @@ check_programs() {
 # Seconds of a run from text to answer: kernels compiled, then taken from the cache.
 compile_times() {
     at=$folder/cases/resnet18
-    "$cnnc" init "$at/net.cnn" -q --seed 1 -o "$tmp/w" || return
+    timeout -k 2 20 "$cnnc" init "$at/net.cnn" -q --seed 1 -o "$tmp/w" || return
     for what in compiled cached; do
         start=$(date +%s%N)
         XDG_CACHE_HOME="$tmp/fresh" timeout 60 "$cnnc" run "$at/net.cnn" -q --weights "$tmp/w" --input "$at/x.npy" -o "$tmp/y.npy" --device cuda || return
@@ -90,10 +90,10 @@ compile_times() {
 }
 
 all() {
-    if ! "$cnnc" --version >"$tmp/version" 2>&1; then
+    if ! timeout -k 2 20 "$cnnc" --version >"$tmp/version" 2>&1; then
         build_here || { echo "not ok cnnc is built here"; tail -n 20 "$tmp/log"; echo build >>"$tmp/bad"; return; }
         cnnc=$folder/here/cnnc
-        "$cnnc" --version >"$tmp/version"
+        timeout -k 2 20 "$cnnc" --version >"$tmp/version"
     fi
     cat "$tmp/version"
     grep -q '^GPU: .*sm_' "$tmp/version" || { echo "SKIPPED: there is no GPU"; return; }
@@ -102,7 +102,7 @@ all() {
         check_programs
         return
     fi
-    nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,power.limit --format=csv,noheader
+    timeout -k 2 20 nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,power.limit --format=csv,noheader
     python3 "$root/tests/gpu/device.py" "$cnnc" "$folder" --warm 6 --within $((within * 4 / 10)) &
     warm=$!
     for net in lenet tinyvgg cifar_vgg resnet18 mobilenet; do
