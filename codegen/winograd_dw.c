@@ -22,24 +22,7 @@
 
 enum { STRIP_TILES = 4 };
 
-typedef struct {
-    KernelList *l;
-    const NestTarget *t;
-    const Kernel *k;                       /* the direct gradient */
-    double error;                          /* of a form, at most */
-    ExprId sum;
-    AccessId x, dy;
-    int n, filter, c, p, q, r, s;          /* axes of k */
-    int64_t filters, channels, height, width, blocks;   /* of dy; blocks of images */
-    const WinogradForm *form;
-    int m, a;
-    int64_t th, tw;
-    bool images;                           /* images in the lanes; else channels */
-    int per;                               /* images a block: L */
-    bool strips;                           /* V and Z strip by strip, M one a block of images; else V and Z of the whole batch */
-    int panel;                             /* channels of a slice of M and D; 0: all */
-    BufId rows, z, v, prod, taps;
-} Gradient;
+typedef WinogradGradient Gradient;
 
 /* ---- recognising ---- */
 static bool find_product(Gradient *g)
@@ -91,7 +74,7 @@ static bool plain_outputs(const Gradient *g)
     return true;
 }
 
-static bool recognise(Gradient *g)
+bool winograd_recognise_gradient(WinogradGradient *g)
 {
     const Kernel *k = g->k;
     if (!find_product(g))
@@ -494,7 +477,7 @@ static Kernel *output_kernel(Gradient *g)
 bool winograd_weight_gradient(KernelList *l, const NestTarget *t, const Kernel *k, bool images, double error, WinogradKernels *out)
 {
     Gradient g = {.l = l, .t = t, .k = k, .images = images, .error = error};
-    if (!recognise(&g) || !pays(&g))
+    if (!winograd_recognise_gradient(&g) || !pays(&g))
         return false;
     make_buffers(&g);
     if (images)

@@ -48,6 +48,27 @@ bool winograd_recognise(WinogradConv *w);
 /* The kernel that transforms weights which change from step to step, by w->form into buffer w->u. */
 Kernel *winograd_weights_kernel(WinogradConv *w);
 
-/* winograd_dw.c: replaces kernel k, if it is a weight gradient for which it pays, by others appended to out. */
+/* The same for a weight gradient. */
+typedef struct {
+    KernelList *l;
+    const NestTarget *t;                   /* or NULL: another's */
+    const Kernel *k;                       /* the direct gradient */
+    double error;                          /* of a form, at most */
+    ExprId sum;
+    AccessId x, dy;
+    int n, filter, c, p, q, r, s;          /* axes of k */
+    int64_t filters, channels, height, width, blocks;   /* of dy; blocks of images */
+    const WinogradForm *form;
+    int m, a;
+    int64_t th, tw;
+    bool images;                           /* images in the lanes; else channels */
+    int per;                               /* images a block: L */
+    bool strips;                           /* V and Z strip by strip, M one a block of images; else V and Z of the whole batch */
+    int panel;                             /* channels of a slice of M and D; 0: all */
+    BufId rows, z, v, prod, taps;
+} WinogradGradient;
+/* winograd_dw.c: k is the gradient of a convolution's weights; fills in its operands and axes. */
+bool winograd_recognise_gradient(WinogradGradient *g);
+/* Replaces kernel k, if it is a weight gradient for which it pays, by others appended to out. */
 bool winograd_weight_gradient(KernelList *l, const NestTarget *t, const Kernel *k, bool images, double error, WinogradKernels *out);
 #endif

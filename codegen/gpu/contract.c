@@ -97,7 +97,7 @@ void contract_emit(Code *c, const GpuBody *body)
 {
     const Contract *x = body->contract;
     if (x->winograd) {
-        winograd_emit(c, body);
+        (x->winograd->of_weights ? winograd_emit_dw : winograd_emit)(c, body);
         return;
     }
     int32_t across = x->rows / x->unit_rows;

@@ -23,10 +23,12 @@ typedef struct {
     int32_t vector;        /* elements of one asynchronous copy; 0: each passes a register, where it is rounded */
     int32_t pitch;         /* elements from line to line: padded, so that what a warp reads at once lies in different banks */
 } TileLoad;
-/* A convolution by Winograd in one kernel: the rows of a block's tile are tiles of m x m outputs, its columns filters. */
+/* A convolution by Winograd in one kernel: the rows of a block's tile are tiles of m x m outputs, its columns filters, its
+ * depth channels. */
 typedef struct {
     const WinogradForm *form;
-    int8_t n, p, q, filter;              /* axes */
+    bool of_weights;                     /* a weight gradient: rows are channels, the depth is tiles of dy */
+    int8_t n, p, q, filter, c, r, s;     /* axes; r and s of a weight gradient alone */
     int32_t down, across;                /* tiles of an image */
     int32_t pad_h, pad_w, channels;
     int32_t points;                      /* of each tile and filter, that one thread sums */
@@ -47,7 +49,7 @@ typedef struct {
     int32_t slices; int64_t slice_depth; /* > 1: grid[2] also cuts the depth; sums go to `partial` [slices][both][cols][rows] */
     BufId partial;
     double cycles;                       /* by estimate */
-    const GpuWinograd *winograd;         /* or NULL; b is then the transformed weights, slice_depth counts channels */
+    const GpuWinograd *winograd;         /* or NULL; slice_depth counts channels or tiles, b is the transformed weights or dy */
 } Contract;
 
 /* One kernel in a launch. */
@@ -88,7 +90,7 @@ typedef struct {
     int32_t first_layer, last_layer;
 } GpuLaunch;
 
-typedef struct { BufId u; const Contract *c; } WinogradProduct;   /* u: the transformed weights */
+typedef struct { const char *kernel; const Contract *c; } WinogradProduct;
 
 typedef struct GpuPlan {
     const GpuTarget *target;

@@ -12,15 +12,7 @@
 #include <string.h>
 
 enum { STEPS = 8, LEAST_CHANNELS = 16 };   /* channels of a step; of a slice */
-/* Cycles of a thread: a float to or from shared memory, an input with its guard, a copy of 16 bytes, an output with its address; of a
- * block: until the first sums begin; bytes a cycle that a multiprocessor gets from L2. */
-#define COST_FLOAT 4.0
-#define COST_INPUT 6.0
-#define COST_COPY 8.0
-#define COST_OUTPUT 12.0
-#define COST_BLOCK 1000.0
-#define L2_BYTES 20.0
-#define MARGIN 0.95   /* of the direct convolution's cycles */
+#define COST_COPY 8.0   /* cycles of a thread for a copy of 16 bytes */
 
 /* A block's tiles and filters, a thread's, and the points that a thread has of each. */
 typedef struct { int m, tiles, filters, unit_tiles, unit_filters, points; } BlockShape;
@@ -56,8 +48,7 @@ static int32_t threads_of(const BlockShape *s, const WinogradForm *f)
     return s->tiles / s->unit_tiles * (s->filters / s->unit_filters) * f->a * f->a / s->points;
 }
 
-/* The quarters of a multiprocessor have warps of their own: how much longer the one with most of them takes than all on average. */
-static double uneven(double warps) { return ceil(warps / 4) * 4 / warps; }
+double winograd_uneven(double warps) { return ceil(warps / 4) * 4 / warps; }
 
 static int64_t tiles_of(const WinogradConv *w, const WinogradForm *f)
 {
@@ -69,7 +60,7 @@ static double cycles(const WinogradConv *w, const BlockShape *s, const WinogradF
     double blocks = ceil((double)tiles_of(w, f) / s->tiles) * ceil((double)w->filters / s->filters) * slices;
     double steps = ceil(ceil((double)w->channels / slices) / STEPS);
     double rounds = ceil(blocks / t->multiprocessors), warps = threads_of(s, f) / (double)GPU_WARP * fmin(rounds, 2);
-    double of_all = rounds * (steps * step_cycles(s, f) * uneven(warps) + block_cycles(s, f));
+    double of_all = rounds * (steps * step_cycles(s, f) * winograd_uneven(warps) + block_cycles(s, f));
     double sums = (double)w->batch * (double)(w->filters * w->height * w->width);
     return of_all + (slices > 1 ? contract_parts_cycles(sums, slices, t) : 0);
 }
@@ -123,7 +114,7 @@ static bool choose_block(WinogradConv *w, Contract *c, GpuWinograd *g, const Gpu
         const WinogradForm *f = &winograd_forms[i % WINOGRAD_FORMS];
         if (f->r != w->r || f->m != s->m || f->error > w->error || f->r != 3 || shared_bytes(s, f) > t->shared_bytes)
             continue;
-        for (int slices = 1; slices == 1 || w->channels / slices >= LEAST_CHANNELS; slices *= 2) {
+        for (int slices = 1; slices == 1 || w->channels / slices >= LEAST_CHANNELS; slices++) {
             double now = cycles(w, s, f, slices, t) + weights_cycles(w, f, t);
             if (now >= best)
                 continue;
@@ -221,7 +212,12 @@ void gpu_winograd(Arena *a, KernelList *l, GpuPlan *p, double error)
             if (l->buffers.at[w.u].kind == BUF_WORK)
                 vec_push(l->arena, &out, *winograd_weights_kernel(&w));
             k = fused_kernel(&w);
-            vec_push(a, &found, ((WinogradProduct){w.u, c}));
+            vec_push(a, &found, ((WinogradProduct){k.name, c}));
+        }
+        const Contract *dw = c ? NULL : winograd_find_dw(a, l, p->target, &k, error);
+        if (dw) {
+            k.part = WINOGRAD_FUSED;
+            vec_push(a, &found, ((WinogradProduct){k.name, dw}));
         }
         vec_push(l->arena, &out, k);
     }
@@ -235,8 +231,7 @@ void gpu_winograd(Arena *a, KernelList *l, GpuPlan *p, double error)
 const Contract *winograd_contract(const GpuPlan *p, const Kernel *k)
 {
     for (int32_t i = 0; k->part == WINOGRAD_FUSED && i < p->n_winograd; i++)
-        for (int at = 0; at < k->n_access; at++)
-            if (k->access[at].buf == p->winograd[i].u)
-                return p->winograd[i].c;
+        if (!strcmp(p->winograd[i].kernel, k->name))
+            return p->winograd[i].c;
     return NULL;
 }

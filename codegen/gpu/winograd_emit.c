@@ -14,14 +14,18 @@
  * transform is linear. */
 #include "codegen/gpu/winograd.h"
 
-static int32_t points_of(const Contract *x) { return x->winograd->form->a * x->winograd->form->a; }
-/* Floats of V of one channel: channels of one warp lie in different banks. */
-static int32_t channel_of(const Contract *x) { return points_of(x) * x->rows + (x->rows < GPU_WARP ? x->rows : 0); }
+static int32_t points_of(const Contract *x) { return winograd_points(x); }
+/* Floats of V and of U for one index of the depth, so that what one warp writes lies in different banks. */
+static int32_t v_pitch(const Contract *x)
+{
+    return points_of(x) * x->rows + (x->winograd->of_weights ? 4 : x->rows < GPU_WARP ? x->rows : 0);
+}
+static int32_t u_pitch(const Contract *x) { return points_of(x) * x->cols + (x->winograd->of_weights ? 4 : 0); }
 static const char *axis_name(const Code *c, int axis) { return c->k->axis[axis].name; }
 
 /* ---- transforms ---- */
 /* OUT i] = R in[n_in][n_in] R', i of n_out^2; `in` is an array of the text. */
-static void emit_square(Code *c, const WinogradForm *f, WinogradRow row, const char *in, int n_in, const char *out, int n_out)
+void winograd_square_lines(Code *c, const WinogradForm *f, WinogradRow row, const char *in, int n_in, const char *out, int n_out)
 {
     KernelList *l = kernels_new(c->arena, c->l->graph);
     Kernel *k = kernel_new(l, "transform", -1, (Span){0});
@@ -102,33 +106,51 @@ static void emit_weights(Code *c, const Contract *x)
     cu_close(c);
 }
 
+static void emit_load(Code *c, const Contract *x)
+{
+    emit_weights(c, x);
+    emit_inputs(c, x);
+}
+
 static void emit_place(Code *c, const Contract *x)
 {
     const WinogradForm *f = x->winograd->form;
-    cu_line(c, "float *to = v_next + %d * own_channel + own_tile;", channel_of(x));
-    emit_square(c, f, winograd_input_row, "inputs", f->a, arena_printf(c->arena, "to[%d *", x->rows), f->a);
+    cu_open(c, "if (own_channel < %d)", x->steps);
+    cu_line(c, "float *to = v_next + %d * own_channel + own_tile;", v_pitch(x));
+    winograd_square_lines(c, f, winograd_input_row, "inputs", f->a, arena_printf(c->arena, "to[%d *", x->rows), f->a);
+    cu_close(c);
 }
 
 /* ---- sums ---- */
+void winograd_begin(Code *c, const Contract *x)
+{
+    int32_t across = x->rows / x->unit_rows, down = x->cols / x->unit_cols;
+    cu_line(c, "extern __shared__ __align__(16) float shared[];");
+    cu_line(c, "float *v_part = shared, *u_part = shared + %d;   // twice [%d][%d][%d] and [%d][%d][%d]", 2 * x->steps * v_pitch(x), x->steps, points_of(x), x->rows,
+            x->steps, points_of(x), x->cols);
+    cu_line(c, "const int thread_row = threadIdx.x %% %d, thread_col = threadIdx.x / %d %% %d, first_point = threadIdx.x / %d * %d;", across, across, down, across * down,
+            x->winograd->points);
+    cu_line(c, "float sums[%d][%d][%d] = {{{0.0f}}};", x->winograd->points, x->unit_cols, x->unit_rows);
+}
+
 /* `count` floats of a line of `size`, in groups of four that lie apart, so that a warp reads whole lines. */
 static void emit_fragment(Code *c, const char *name, int32_t size, int32_t count, const char *thread, int32_t pitch)
 {
     for (int32_t i = 0; i < count / 4; i++)
-        cu_line(c, "load4(%s + %d, &%s_now[%d * channel + %d * point + 4 * %s + %d]);", name, 4 * i, name, pitch, size, thread, i * (size / (count / 4)));
+        cu_line(c, "load4(%s + %d, &%s_now[%d * depth + %d * point + 4 * %s + %d]);", name, 4 * i, name, pitch, size, thread, i * (size / (count / 4)));
 }
 
 static void emit_sums(Code *c, const Contract *x)
 {
-    int32_t points = points_of(x);
-    cu_line(c, "const float *v_now = v_part + step %% 2 * %d + first_point * %d, *u_now = u_part + step %% 2 * %d + first_point * %d;", x->steps * channel_of(x),
-            x->rows, x->steps * points * x->cols, x->cols);
+    cu_line(c, "const float *v_now = v_part + step %% 2 * %d + first_point * %d, *u_now = u_part + step %% 2 * %d + first_point * %d;", x->steps * v_pitch(x), x->rows,
+            x->steps * u_pitch(x), x->cols);
     cu_line(c, "#pragma unroll %d", x->winograd->form->m == 4 ? 1 : 2);   /* registers are few */
-    cu_line(c, "for (int channel = 0; channel < %d; channel++)", x->steps);
+    cu_line(c, "for (int depth = 0; depth < %d; depth++)", x->steps);
     cu_line(c, "#pragma unroll");
     cu_open(c, "for (int point = 0; point < %d; point++)", x->winograd->points);
     cu_line(c, "float v[%d], u[%d];", x->unit_rows, x->unit_cols);
-    emit_fragment(c, "v", x->rows, x->unit_rows, "thread_tile", channel_of(x));
-    emit_fragment(c, "u", x->cols, x->unit_cols, "thread_filter", points * x->cols);
+    emit_fragment(c, "v", x->rows, x->unit_rows, "thread_row", v_pitch(x));
+    emit_fragment(c, "u", x->cols, x->unit_cols, "thread_col", u_pitch(x));
     cu_line(c, "#pragma unroll");
     cu_line(c, "for (int i = 0; i < %d; i++)", x->unit_cols);
     cu_line(c, "#pragma unroll");
@@ -137,55 +159,63 @@ static void emit_sums(Code *c, const Contract *x)
     cu_close(c);
 }
 
-static void emit_steps(Code *c, const Contract *x)
+void winograd_steps(Code *c, const Contract *x, const char *first, void (*load)(Code *, const Contract *), void (*place)(Code *, const Contract *))
 {
-    int32_t points = points_of(x), v = x->steps * channel_of(x), u = x->steps * points * x->cols;
     cu_open(c, "for (int step = -1; step < steps; step++)");
     cu_open(c, "if (step >= 0)");
     cu_line(c, "CP_ASYNC_WAIT(0);");
     cu_line(c, "__syncthreads();   // this step's V and U are there, the last step's are read");
     cu_close(c);
-    cu_line(c, "const int next = step + 1, from = first_channel + next * %d;", x->steps);
-    cu_line(c, "float *v_next = v_part + next %% 2 * %d, *u_next = u_part + next %% 2 * %d, inputs[%d];", v, u, points);
+    cu_line(c, "const int next = step + 1, from = %s + next * %d;", first, x->steps);
+    cu_line(c, "float *v_next = v_part + next %% 2 * %d, *u_next = u_part + next %% 2 * %d, inputs[%d];", x->steps * v_pitch(x), x->steps * u_pitch(x), points_of(x));
     cu_open(c, "if (next < steps)");
-    emit_weights(c, x);
-    emit_inputs(c, x);
+    load(c, x);
     cu_close(c);
     cu_line(c, "CP_ASYNC_COMMIT();");
     cu_open(c, "if (step >= 0)");
     emit_sums(c, x);
     cu_close(c);
-    cu_open(c, "if (next < steps && own_channel < %d)", x->steps);
-    emit_place(c, x);
+    cu_open(c, "if (next < steps)");
+    place(c, x);
     cu_close(c);
     cu_close(c);
 }
 
-/* ---- outputs ---- */
-static void emit_exchange(Code *c, const Contract *x, int32_t pitch)
+void winograd_exchange(Code *c, const Contract *x)
 {
-    int32_t groups = x->unit_rows / 4, filter_groups = x->unit_cols / 4;
+    int32_t groups = x->unit_rows / 4, col_groups = x->unit_cols / 4, pitch = winograd_pitch(x->rows, x->unit_rows);
     cu_line(c, "CP_ASYNC_WAIT(0);");
     cu_line(c, "__syncthreads();");
     cu_line(c, "#pragma unroll");
     cu_line(c, "for (int point = 0; point < %d; point++)", x->winograd->points);
     cu_line(c, "#pragma unroll");
-    cu_open(c, "    for (int i = 0; i < %d; i++)", x->unit_cols);
-    cu_line(c, "float *to = shared + ((first_point + point) * %d + 4 * thread_filter + i %% 4 + i / 4 * %d) * %d + 4 * thread_tile;", x->cols, x->cols / filter_groups, pitch);
+    cu_open(c, "for (int i = 0; i < %d; i++)", x->unit_cols);
+    cu_line(c, "float *to = shared + ((first_point + point) * %d + 4 * thread_col + i %% 4 + i / 4 * %d) * %d + 4 * thread_row;", x->cols, x->cols / col_groups, pitch);
     for (int32_t i = 0; i < groups; i++)
         cu_line(c, "store4(to + %d, sums[point][i] + %d);", i * (x->rows / groups), 4 * i);
     cu_close(c);
     cu_line(c, "__syncthreads();");
+    cu_open(c, "for (int pair = threadIdx.x; pair < %d; pair += %d)", x->rows * x->cols, x->threads);
 }
 
-static const char *flat_row(Code *c, const AxisGroup *g)
+void winograd_take(Code *c, const Contract *x)
 {
-    const char *sum = "0";
-    for (int i = 0; i < g->n; i++)
-        sum = i ? arena_printf(c->arena, "(%s) * %d + %s", sum, c->k->axis[g->axis[i]].extent, axis_name(c, g->axis[i])) : axis_name(c, g->axis[i]);
-    return sum;
+    cu_line(c, "float sums_of_pair[%d];", points_of(x));
+    cu_line(c, "#pragma unroll");
+    cu_line(c, "for (int i = 0; i < %d; i++)", points_of(x));
+    cu_line(c, "    sums_of_pair[i] = shared[(i * %d + pair / %d) * %d + pair %% %d];", x->cols, x->rows, winograd_pitch(x->rows, x->unit_rows), x->rows);
 }
 
+const char *winograd_partial(Code *c, const Contract *x)
+{
+    const char *row = "0";
+    for (int i = 0; i < x->row.n; i++)
+        row = i ? arena_printf(c->arena, "(%s) * %d + %s", row, c->k->axis[x->row.axis[i]].extent, axis_name(c, x->row.axis[i])) : axis_name(c, x->row.axis[i]);
+    return arena_printf(c->arena, "partial[%lldll * slice + %lld * %s + %s]", (long long)(x->row.extent * x->col.extent), (long long)x->row.extent,
+                        axis_name(c, x->winograd->filter), row);
+}
+
+/* ---- outputs ---- */
 /* The outputs at row p of the tile: four at once, or one by one; or partial sums. */
 static void emit_row(Code *c, const Contract *x)
 {
@@ -206,8 +236,7 @@ static void emit_row(Code *c, const Contract *x)
     if (width % m)
         cu_line(c, "if (%s >= %d) continue;", q, width);
     if (x->slices > 1)
-        cu_line(c, "partial[%lldll * slice + %lld * %s + %s] = %s;", (long long)(x->row.extent * x->col.extent), (long long)x->row.extent, axis_name(c, g->filter),
-                flat_row(c, &x->row), c->name[x->sum]);
+        cu_line(c, "%s = %s;", winograd_partial(c, x), c->name[x->sum]);
     else
         cu_outputs(c, false);
     cu_close(c);
@@ -217,19 +246,16 @@ static void emit_outputs(Code *c, const Contract *x)
 {
     const GpuWinograd *g = x->winograd;
     const WinogradForm *f = g->form;
-    int32_t points = points_of(x), pitch = winograd_pitch(x->rows, x->unit_rows), height = c->k->axis[g->p].extent;
-    emit_exchange(c, x, pitch);
-    cu_open(c, "for (int pair = threadIdx.x; pair < %d; pair += %d)", x->rows * x->cols, x->threads);
+    int32_t height = c->k->axis[g->p].extent;
+    winograd_exchange(c, x);
     cu_line(c, "const int numbered = first_tile + pair %% %d, %s = first_filter + pair / %d;", x->rows, axis_name(c, g->filter), x->rows);
     cu_line(c, "if (numbered >= samples * %d%s) continue;", g->across * g->down,
             x->col.extent % x->cols ? arena_printf(c->arena, " || %s >= %lld", axis_name(c, g->filter), (long long)x->col.extent) : "");
     cu_line(c, "const int %s = numbered / %d, down = numbered / %d %% %d, across = numbered %% %d;", axis_name(c, g->n), g->across * g->down, g->across, g->down, g->across);
-    cu_line(c, "float sums_of_tile[%d], outputs[%d];", points, f->m * f->m);
-    cu_line(c, "#pragma unroll");
-    cu_line(c, "for (int i = 0; i < %d; i++)", points);
-    cu_line(c, "    sums_of_tile[i] = shared[(i * %d + pair / %d) * %d + pair %% %d];", x->cols, x->rows, pitch, x->rows);
+    cu_line(c, "float outputs[%d];", f->m * f->m);
+    winograd_take(c, x);
     cu_block(c);
-    emit_square(c, f, winograd_output_row, "sums_of_tile", f->a, "outputs[", f->m);
+    winograd_square_lines(c, f, winograd_output_row, "sums_of_pair", f->a, "outputs[", f->m);
     cu_close(c);
     c->name[x->sum] = "outputs[0]";
     for (int o = 0; o < c->k->n_out && x->slices == 1; o++)
@@ -248,12 +274,10 @@ void winograd_emit(Code *c, const GpuBody *body)
 {
     const Contract *x = body->contract;
     const GpuWinograd *g = x->winograd;
-    int32_t points = points_of(x), tiles = x->rows / x->unit_rows, filters = x->cols / x->unit_cols, line = x->cols / 4;
+    int32_t line = x->cols / 4;
     cu_line(c, "// By Winograd %s: SUM stands for the convolution by the weights that `%s` holds transformed, [channel][point][filter].", g->form->name,
             c->buffer[c->k->access[x->b].buf]);
-    cu_line(c, "extern __shared__ __align__(16) float shared[];");
-    cu_line(c, "float *v_part = shared, *u_part = shared + %d;   // twice [%d][%d][%d] and [%d][%d][%d]", 2 * x->steps * channel_of(x), x->steps, points, x->rows,
-            x->steps, points, x->cols);
+    winograd_begin(c, x);
     cu_line(c, "const int first_tile = block * %d, first_filter = blockIdx.y * %d;", x->rows, x->cols);
     if (x->slices > 1) {
         cu_line(c, "const int slice = blockIdx.z, first_channel = slice * %lld;", (long long)x->slice_depth);
@@ -262,11 +286,8 @@ void winograd_emit(Code *c, const GpuBody *body)
         cu_line(c, "const int first_channel = 0, last_channel = %d;", g->channels);
     }
     cu_line(c, "const int steps = (last_channel - first_channel + %d) / %d;", x->steps - 1, x->steps);
-    cu_line(c, "const int thread_tile = threadIdx.x %% %d, thread_filter = threadIdx.x / %d %% %d, first_point = threadIdx.x / %d * %d;", tiles, tiles, filters,
-            tiles * filters, g->points);
     cu_line(c, "const int copy_filter = threadIdx.x %% %d * 4, copy_line = threadIdx.x / %d;", line, line);
     emit_own_tile(c, x);
-    cu_line(c, "float sums[%d][%d][%d] = {{{0.0f}}};", g->points, x->unit_cols, x->unit_rows);
-    emit_steps(c, x);
+    winograd_steps(c, x, "first_channel", emit_load, emit_place);
     emit_outputs(c, x);
 }

@@ -1,4 +1,4 @@
-/* Convolutions by Winograd on GPUs: random sizes against the reference interpreter, forward, backward and with samples short of the
+/* Convolutions by Winograd on GPUs: random sizes against the reference interpreter, forward, both gradients, samples short of the
  * batch; GPUs of one to a hundred multiprocessors, so that every tile is taken, and channels are cut into slices. */
 #include "codegen/gpu/plan.h"
 #include "tests/gpu/target.h"
@@ -6,7 +6,7 @@
 
 enum { NETS = 24 };
 
-typedef struct { int forms[2], cut, tiles[64]; } Taken;   /* launches by form; cut into slices; by threads / 32 and rows */
+typedef struct { int forms[2], gradients, cut, blocks[64]; } Taken;   /* launches: by form, of weight gradients, cut into slices, by rows and columns */
 
 static void count(const Function *f, Taken *n)
 {
@@ -16,8 +16,9 @@ static void count(const Function *f, Taken *n)
         if (!g)
             continue;
         n->forms[g->form->m == 4]++;
+        n->gradients += g->of_weights;
         n->cut += b->contract->slices > 1;
-        n->tiles[(g->form->m == 4) << 5 | b->contract->rows / 8 << 2 | (b->contract->cols / 16 - 1)]++;
+        n->blocks[(g->form->m == 4) << 5 | b->contract->rows / 8 << 2 | (b->contract->cols / 16 - 1)]++;
     }
 }
 
@@ -66,10 +67,9 @@ static void test_random_convolutions(void **unused)
         arena_free(a);
     }
     for (int i = 0; i < 64; i++)
-        if (n.tiles[i] && getenv("SHOW_TILES"))
-            print_message("F(%d) %d tiles, %d filters: %d\n", i >> 5 ? 4 : 2, (i >> 2 & 7) * 8, (i % 4 + 1) * 16, n.tiles[i]);
-    print_message("F(2x2) %d, F(4x4) %d, cut %d\n", n.forms[0], n.forms[1], n.cut);
-    assert_true(n.forms[0] > 0 && n.forms[1] > 0 && n.cut > 0);
+        if (n.blocks[i] && getenv("SHOW_BLOCKS"))
+            print_message("F(%d) %d rows, %d columns: %d\n", i >> 5 ? 4 : 2, (i >> 2 & 7) * 8, (i % 4 + 1) * 16, n.blocks[i]);
+    assert_true(n.forms[0] > 0 && n.forms[1] > 0 && n.gradients > 0 && n.cut > 0);
 }
 
 int main(void)
