@@ -15,16 +15,16 @@ enum { STEPS = 8, LEAST_CHANNELS = 16 };   /* channels of a step; of a slice */
 #define COST_COPY 8.0   /* cycles of a thread for a copy of 16 bytes */
 
 /* A block's tiles and filters, a thread's, and the points that a thread has of each. */
-typedef struct { int m, tiles, filters, unit_tiles, unit_filters, points; } BlockShape;
+typedef struct { int a, tiles, filters, unit_tiles, unit_filters, points; } BlockShape;
 static const BlockShape shapes[] = {
-    {4, 32, 32, 4, 8, 3}, {4, 16, 64, 4, 8, 3}, {4, 16, 32, 4, 4, 3}, {4, 8, 64, 4, 4, 3}, {4, 16, 16, 4, 4, 3},
-    {2, 32, 64, 8, 8, 2}, {2, 32, 32, 4, 8, 2}, {2, 16, 64, 4, 8, 2}, {2, 16, 32, 4, 4, 2}, {2, 8, 32, 4, 4, 1},
+    {6, 32, 32, 4, 8, 3}, {6, 16, 64, 4, 8, 3}, {6, 16, 32, 4, 4, 3}, {6, 8, 64, 4, 4, 3}, {6, 16, 16, 4, 4, 3},
+    {4, 32, 64, 8, 8, 2}, {4, 32, 32, 4, 8, 2}, {4, 16, 64, 4, 8, 2}, {4, 16, 32, 4, 4, 2}, {4, 8, 32, 4, 4, 1},
 };
 
 /* ---- costs ---- */
 /* Scalar operations of the transform of one tile's inputs, of its outputs. */
-static double input_operations(const WinogradForm *f) { return f->m == 2 ? 32 : 144; }
-static double output_operations(const WinogradForm *f) { return f->m == 2 ? 24 : 110; }
+static double input_operations(const WinogradForm *f) { return f->a == 4 ? 32 : 144; }
+static double output_operations(const WinogradForm *f) { return f->a == 4 ? 24 : f->m == 2 ? 60 : 110; }
 
 static double points(const WinogradForm *f) { return (double)f->a * f->a; }
 
@@ -70,7 +70,7 @@ static double weights_cycles(const WinogradConv *w, const WinogradForm *f, const
 {
     const double bytes_a_cycle = 14;
     bool known = w->l->buffers.at[w->k->access[w->w].buf].kind == BUF_CONST;
-    return known ? 0 : 1000 + 4 * (points(f) + 9) * (double)(w->channels * w->filters) / (bytes_a_cycle * t->multiprocessors);
+    return known ? 0 : 1000 + 4 * (points(f) + f->r * f->r) * (double)(w->channels * w->filters) / (bytes_a_cycle * t->multiprocessors);
 }
 
 /* ---- choosing ---- */
@@ -112,7 +112,7 @@ static bool choose_block(WinogradConv *w, Contract *c, GpuWinograd *g, const Gpu
     for (size_t i = 0; i < ARRAY_LEN(shapes) * WINOGRAD_FORMS; i++) {
         const BlockShape *s = &shapes[i / WINOGRAD_FORMS];
         const WinogradForm *f = &winograd_forms[i % WINOGRAD_FORMS];
-        if (f->r != w->r || f->m != s->m || f->error > w->error || f->r != 3 || shared_bytes(s, f) > t->shared_bytes)
+        if (f->r != w->r || f->a != s->a || f->error > w->error || shared_bytes(s, f) > t->shared_bytes)
             continue;
         for (int slices = 1; slices == 1 || w->channels / slices >= LEAST_CHANNELS; slices++) {
             double now = cycles(w, s, f, slices, t) + weights_cycles(w, f, t);

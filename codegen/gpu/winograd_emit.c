@@ -144,7 +144,7 @@ static void emit_sums(Code *c, const Contract *x)
 {
     cu_line(c, "const float *v_now = v_part + step %% 2 * %d + first_point * %d, *u_now = u_part + step %% 2 * %d + first_point * %d;", x->steps * v_pitch(x), x->rows,
             x->steps * u_pitch(x), x->cols);
-    cu_line(c, "#pragma unroll %d", x->winograd->form->m == 4 ? 1 : 2);   /* registers are few */
+    cu_line(c, "#pragma unroll %d", x->winograd->form->a == 6 ? 1 : 2);   /* registers are few */
     cu_line(c, "for (int depth = 0; depth < %d; depth++)", x->steps);
     cu_line(c, "#pragma unroll");
     cu_open(c, "for (int point = 0; point < %d; point++)", x->winograd->points);

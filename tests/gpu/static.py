@@ -12,7 +12,8 @@ import subprocess
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ROWS = [("lenet", "LeNet-5", "training step", 64), ("tinyvgg", "TinyVGG", "training step", 32), ("cifar_vgg", "CIFAR VGG", "training step", 64),
-        ("lenet", "LeNet-5", "inference", 1), ("resnet18", "ResNet-18", "inference", 1)]
+        ("lenet", "LeNet-5", "inference", 1), ("resnet18", "ResNet-18", "inference", 1), ("resnet18", "ResNet-18", "inference", 32),
+        ("vgg16", "VGG-16", "inference", 1), ("vgg16", "VGG-16", "inference", 32)]
 PRECISIONS = ["f32", "tf32", "bf16"]
 
 

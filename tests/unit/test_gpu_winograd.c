@@ -4,9 +4,9 @@
 #include "tests/gpu/target.h"
 
 
-enum { NETS = 24 };
+enum { NETS = 14 };
 
-typedef struct { int forms[2], gradients, cut, blocks[64]; } Taken;   /* launches: by form, of weight gradients, cut into slices, by rows and columns */
+typedef struct { int forms[2], of_five, gradients, cut, blocks[64]; } Taken;   /* launches: by form, of weight gradients, cut into slices, by rows and columns */
 
 static void count(const Function *f, Taken *n)
 {
@@ -17,6 +17,7 @@ static void count(const Function *f, Taken *n)
             continue;
         n->forms[g->form->m == 4]++;
         n->gradients += g->of_weights;
+        n->of_five += g->form->r == 5;
         n->cut += b->contract->slices > 1;
         n->blocks[(g->form->m == 4) << 5 | b->contract->rows / 8 << 2 | (b->contract->cols / 16 - 1)]++;
     }
@@ -40,7 +41,8 @@ static const char *some_conv(Arena *a)
 {
     static const int filters[] = {16, 20, 32, 36, 48, 64, 68, 72};
     static const char *const after[] = {"act ReLU; ", "bn; act SiLU; ", "act Tanh; ", "bn; act Sigmoid; "};
-    return arena_printf(a, "conv out=%d k=3 p=%d b=%d; %s", filters[pick(ARRAY_LEN(filters))], pick(3), pick(2), after[pick(ARRAY_LEN(after))]);
+    int k = pick(4) ? 3 : 5;
+    return arena_printf(a, "conv out=%d k=%d p=%d b=%d; %s", filters[pick(ARRAY_LEN(filters))], k, pick(k), pick(2), after[pick(ARRAY_LEN(after))]);
 }
 
 static void test_random_convolutions(void **unused)
@@ -69,7 +71,7 @@ static void test_random_convolutions(void **unused)
     for (int i = 0; i < 64; i++)
         if (n.blocks[i] && getenv("SHOW_BLOCKS"))
             print_message("F(%d) %d rows, %d columns: %d\n", i >> 5 ? 4 : 2, (i >> 2 & 7) * 8, (i % 4 + 1) * 16, n.blocks[i]);
-    assert_true(n.forms[0] > 0 && n.forms[1] > 0 && n.gradients > 0 && n.cut > 0);
+    assert_true(n.forms[0] > 0 && n.forms[1] > 0 && n.gradients > 0 && n.of_five > 0 && n.cut > 0);
 }
 
 int main(void)
