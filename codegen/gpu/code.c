@@ -82,9 +82,12 @@ const char *cu_extent(Code *c, int axis)
     return x->batch_div > 1 ? arena_printf(c->arena, "(samples + %d) / %d", x->batch_div - 1, x->batch_div) : "samples";
 }
 
+/* Without a sign a division by a constant is an instruction or two less. */
 static void split_point(Code *c, const char *point, const int8_t *axes, int n, bool wide)
 {
     int64_t below = 1;
+    if (!c->long_points)
+        point = arena_printf(c->arena, "(unsigned)%s", point);
     for (int i = n - 1; i >= 0; i--) {
         const Axis *x = &c->k->axis[axes[i]];
         bool by_four = wide && i == n - 1;

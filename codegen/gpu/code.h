@@ -23,6 +23,7 @@ typedef struct {
     int *uses;                      /* by expression, of the whole kernel */
     int threads;                    /* > 0: a reduction outside of all loops is shared by that many threads: a warp's or the block's */
     bool in_columns;                /* that reduction is shared by the block's warps, each lane has one of its own */
+    bool long_points;               /* points are numbered in 64 bits */
     bool flat;                      /* a product whose blocks are numbered along one axis of the grid */
     bool in_slice;                  /* in a launch of slices: `first` is the block's first sample */
 } Code;

@@ -9,7 +9,9 @@ void cu_point(Code *c, const GpuBody *body)
     const char *type = body->points > INT32_MAX ? "long long" : "int";
     cu_line(c, "const %s point = (%s)block * %d + threadIdx.x;", type, type, body->threads);
     cu_line(c, "if (point >= %lld) return;", (long long)(body->points / (body->wide ? WIDE : 1)));
+    c->long_points = body->points > INT32_MAX;
     (body->wide ? cu_split_wide : cu_split)(c, "point", body->row, body->n_rows);
+    c->long_points = false;
     for (int i = 0; i < body->n_rows; i++)
         if (cu_is_dynamic(c, body->row[i]))
             cu_line(c, "if (%s >= %s) return;", k->axis[body->row[i]].name, cu_extent(c, body->row[i]));

@@ -23,12 +23,12 @@ static void split_points(Code *c, const GpuBody *x, const char *point, int32_t s
     for (int i = x->n_rows - 1; i >= 0; i--) {
         const Axis *a = &k->axis[x->row[i]];
         int32_t by = taken(x, x->row[i]), extent = a->extent / by;
-        const char *shifted = below > 1 ? arena_printf(c->arena, "%s / %lld", point, (long long)below) : point;
+        const char *shifted = below > 1 ? arena_printf(c->arena, "(unsigned)%s / %lld", point, (long long)below) : arena_printf(c->arena, "(unsigned)%s", point);
         const char *name = by > 1 ? arena_printf(c->arena, "first_%s = %d *", a->name, by) : arena_printf(c->arena, "%s =", a->name);
         if (a->batch && i == 0)
             cu_line(c, "const int %s first%s;", name, samples > 1 ? arena_printf(c->arena, " + %s", shifted) : "");
         else
-            cu_line(c, "const int %s (%s%s);", name, shifted, i > 0 ? arena_printf(c->arena, " %% %d", extent) : "");
+            cu_line(c, "const int %s (int)(%s%s);", name, shifted, i > 0 ? arena_printf(c->arena, " %% %d", extent) : "");
         below *= extent;
     }
 }
