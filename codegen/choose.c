@@ -306,6 +306,7 @@ static void block_images(Buffer *b, int lanes)
 
 static void choose_images(KernelList *l, const NestTarget *t, int64_t samples)
 {
+    split_moments(l, samples);
     split_batch_reductions(l, samples, stays_whole, NULL);
     for (uint32_t b = 1; b < l->buffers.len; b++)
         if (l->buffers.at[b].kind == BUF_WORK && l->buffers.at[b].batched)
@@ -575,8 +576,10 @@ static void choose_channels_kernel(Chooser *c, Kernel *k)
 
 static void choose_channels(KernelList *l, const NestTarget *t, int64_t samples)
 {
-    if (samples > 0)
+    if (samples > 0) {
+        split_moments(l, samples);
         split_batch_reductions(l, samples, many_weights, NULL);
+    }
     Chooser c = {.l = l, .t = t};
     for (uint32_t i = 0; i < l->kernels.len; i++) {
         Kernel k = l->kernels.at[i];

@@ -476,19 +476,22 @@ static void tile_contraction(Sched *s)
         n->tile[ab] = (int32_t)best_b;
 }
 
-/* Reductions that are no contraction keep a few sums in flight to cover the adder's latency. */
+/* Reductions that are no contraction keep a few sums in flight to cover the adder's latency: of neighbours along another axis, or of
+ * more vectors. */
 static void tile_reduction(Sched *s)
 {
-    for (int i = s->n->n_par; i-- > 0;) {
+    int best = -1;
+    for (int i = 0; i < s->n->n_par; i++) {
         int a = s->n->par[i];
-        if (!tileable(s, a) || a == s->n->vector_axis)
-            continue;
-        int64_t e = s->k->axis[a].extent, t = 4;
-        while (t > 1 && e % t)
-            t--;
-        s->n->tile[a] = (int32_t)(t > 1 ? t : e < 4 ? e : 1);
-        return;
+        if (tileable(s, a) && (a != s->n->vector_axis || best < 0))
+            best = best < 0 || a != s->n->vector_axis ? a : best;
     }
+    if (best < 0)
+        return;
+    int64_t e = best == s->n->vector_axis ? s->k->axis[best].extent / s->n->lanes : s->k->axis[best].extent, t = 4;
+    while (t > 1 && e % t)
+        t--;
+    s->n->tile[best] = (int32_t)(t > 1 ? t : e > 0 && e < 4 ? e : 1);
 }
 
 /* A window (pool, depthwise filter) of few taps is unrolled whole; a contraction unrolls its innermost filter axis. */

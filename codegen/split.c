@@ -5,17 +5,22 @@
  * SUM[n,p,q](e) becomes   part[z, ...] = SUM[n',p,q](e with n = z * samples + n')      (axis z: slices)
  *                   and   SUM[z](part[z, ...])
  * Sums over the same axes share a sweep. A sum inside the operand of another (the mean inside the variance) is split first; the outer part reads
- * SUM[z](part) again, which costs a few additions per channel. */
+ * SUM[z](part) again, which costs a few additions per channel. But a variance, SUM((e - mean)^2), would sweep all slices twice, the second
+ * time from memory: each slice takes it about its own mean instead, while its values are at hand, with m[z] of the m values:
+ *
+ *     part1[z] = SUM(e)    part2[z] = SUM((e - part1[z]/m[z])^2)    M2 = SUM[z](part2[z] + m[z] * (part1[z]/m[z] - mean)^2)     (Chan et al. 1979) */
 #include "codegen/split.h"
 #include "codegen/nest.h"
 
 #include <string.h>
 
 enum { MAX_SWEEP = 4 };
+typedef struct { ExprId sum, squares, mean, count; } Moments;   /* SUM(e), SUM((e - mean)^2), mean = sum / count; sum 0: there are none */
 typedef struct {
     KernelList *l;
     const Kernel *k;
     int64_t samples, slices;
+    Moments moments;
     BufId *part;              /* by expression of k: its partial buffer */
 } Splitter;
 
@@ -29,6 +34,21 @@ static uint32_t batch_axes(const Kernel *k)
 }
 
 static bool sums_over_batch(const Kernel *k, ExprId e) { return k->expr[e].op == EX_SUM && (k->expr[e].axes & batch_axes(k)); }
+
+/* Sums over the same axes of e and of the squares of e - mean. */
+static Moments find_moments(const Kernel *k)
+{
+    Moments none = {0};
+    for (ExprId e = 1; e < k->n_expr; e++) {
+        const Expr *q = &k->expr[k->expr[e].a], *off = &k->expr[q->a];
+        if (!sums_over_batch(k, e) || q->op != EX_MUL || q->a != q->b || off->op != EX_SUB)
+            continue;
+        const Expr *mean = &k->expr[off->b], *sum = &k->expr[mean->a];
+        if (mean->op == EX_DIV && sum->op == EX_SUM && sum->a == off->a && sum->axes == k->expr[e].axes)
+            return (Moments){mean->a, e, off->b, mean->b};
+    }
+    return none;
+}
 
 /* ---- copying an expression into a new kernel ---- */
 typedef struct {
@@ -87,6 +107,19 @@ static AccessId copied_access(Copy *c, AccessId at)
 
 static ExprId copied_expr(Copy *c, ExprId e);
 
+/* The partial buffer of sum e at slice c->sum_axis. */
+static ExprId load_part(Copy *c, ExprId e)
+{
+    Splitter *s = c->s;
+    AccessId at = kernel_access(s->l, c->to, s->part[e]);
+    affine_axis(access_dim(c->to, at, 0), c->sum_axis, 1);
+    int d = 1;
+    for (int a = 0; a < s->k->n_axes; a++)
+        if (s->k->expr[e].free_axes >> a & 1)
+            affine_axis(access_dim(c->to, at, d++), copied_axis(c, a), 1);
+    return expr_load(s->l, c->to, at);
+}
+
 /* SUM over the slices of a partial buffer, indexed like the sum it stands for. */
 static ExprId sum_of_parts(Copy *c, ExprId e)
 {
@@ -95,13 +128,7 @@ static ExprId sum_of_parts(Copy *c, ExprId e)
         c->sum_axis = kernel_axis(c->to, AXIS_RED, "z", s->slices, true);
         c->to->axis[c->sum_axis].batch_div = (int32_t)s->samples;
     }
-    AccessId at = kernel_access(s->l, c->to, s->part[e]);
-    affine_axis(access_dim(c->to, at, 0), c->sum_axis, 1);
-    int d = 1;
-    for (int a = 0; a < s->k->n_axes; a++)
-        if (s->k->expr[e].free_axes >> a & 1)
-            affine_axis(access_dim(c->to, at, d++), copied_axis(c, a), 1);
-    return expr_reduce(s->l, c->to, EX_SUM, expr_load(s->l, c->to, at), 0, 1u << c->sum_axis);
+    return expr_reduce(s->l, c->to, EX_SUM, load_part(c, e), 0, 1u << c->sum_axis);
 }
 
 static uint32_t copied_mask(Copy *c, uint32_t axes)
@@ -121,6 +148,35 @@ static ExprId batch_index(Copy *c)
     return expr_op(c->s->l, c->to, EX_IADD, scaled, expr_add(c->s->l, c->to, in), 0);
 }
 
+/* A number of values, from that of the samples n: of slice `z` (an axis of the new kernel) alone. */
+static ExprId count_of_slice(Copy *c, ExprId count, int z)
+{
+    KernelList *l = c->s->l;
+    Expr x = c->s->k->expr[count];
+    if (x.op == EX_TOFLOAT && c->s->k->expr[x.a].op == EX_N) {
+        ExprId n = expr_op(l, c->to, EX_TOFLOAT, expr_add(l, c->to, (Expr){.op = EX_N}), 0, 0), size = expr_const(l, c->to, (double)c->s->samples);
+        ExprId index = expr_op(l, c->to, EX_TOFLOAT, expr_add(l, c->to, (Expr){.op = EX_INDEX, .axis = (int8_t)z}), 0, 0);
+        ExprId left = expr_op(l, c->to, EX_SUB, n, expr_op(l, c->to, EX_MUL, index, size, 0), 0);
+        return expr_op(l, c->to, EX_MIN, left, size, 0);
+    }
+    x.a = x.a ? count_of_slice(c, x.a, z) : 0;
+    x.b = x.b ? count_of_slice(c, x.b, z) : 0;
+    return expr_add(l, c->to, x);
+}
+
+/* Squares about the mean of all, from those about the slices' means. */
+static ExprId squares_of_parts(Copy *c)
+{
+    const Moments *m = &c->s->moments;
+    KernelList *l = c->s->l;
+    Kernel *k = c->to;
+    ExprId mean = copied_expr(c, m->mean), count = count_of_slice(c, m->count, c->sum_axis);
+    ExprId off = expr_op(l, k, EX_SUB, expr_op(l, k, EX_DIV, load_part(c, m->sum), count, 0), mean, 0);
+    ExprId moved = expr_op(l, k, EX_MUL, count, expr_op(l, k, EX_MUL, off, off, 0), 0);
+    ExprId all = expr_op(l, k, EX_ADD, load_part(c, m->squares), moved, 0);
+    return expr_reduce(l, k, EX_SUM, all, 0, 1u << c->sum_axis);
+}
+
 static ExprId copied_expr(Copy *c, ExprId e)
 {
     if (!e || c->expr_map[e])
@@ -128,7 +184,9 @@ static ExprId copied_expr(Copy *c, ExprId e)
     Splitter *s = c->s;
     const Expr *x = &s->k->expr[e];
     ExprId out;
-    if (s->part[e]) {
+    if (s->part[e] && e == s->moments.squares) {
+        out = squares_of_parts(c);
+    } else if (s->part[e]) {
         out = sum_of_parts(c, e);
     } else if (x->op == EX_LOAD) {
         out = expr_load(s->l, c->to, copied_access(c, x->at));
@@ -185,7 +243,7 @@ static BufId part_buffer(Splitter *s, ExprId e)
     return kernels_add_buffer(s->l, &b);
 }
 
-/* One sweep for the sums of `group`: equal axes, and none inside another. */
+/* One kernel for the sums of `group`: equal axes, and none inside another but for moments. */
 static Kernel *part_kernel(Splitter *s, const ExprId *group, int n)
 {
     Kernel *to = kernel_part(s->l, arena_printf(s->l->arena, "%s.part%d", s->k->name, part_number(s, group[0])), s->k);
@@ -195,6 +253,8 @@ static Kernel *part_kernel(Splitter *s, const ExprId *group, int n)
     c.inside = kernel_axis(to, AXIS_RED, "n", s->samples, true);
     to->axis[c.inside].batch_base = (int8_t)c.slice;
     to->axis[c.inside].batch_step = (int32_t)s->samples;
+    if (group[0] == s->moments.sum)   /* what stands for the mean of all is the slice's */
+        c.expr_map[s->moments.count] = count_of_slice(&c, s->moments.count, c.slice);
     ExprId sum[MAX_SWEEP];
     for (int i = 0; i < n; i++) {
         const Expr *x = &s->k->expr[group[i]];
@@ -229,6 +289,10 @@ static int sweep_of(const Splitter *s, ExprId e, ExprId *group)
 {
     int n = 0;
     group[n++] = e;
+    if (e == s->moments.sum) {
+        group[n++] = s->moments.squares;
+        return n;
+    }
     for (ExprId o = e + 1; o < s->k->n_expr && n < MAX_SWEEP; o++) {
         const Expr *x = &s->k->expr[o], *y = &s->k->expr[e];
         bool joins = sums_over_batch(s->k, o) && !s->part[o] && x->axes == y->axes && x->free_axes == y->free_axes;
@@ -260,7 +324,22 @@ static bool needs_split(const Kernel *k)
     return false;
 }
 
-void split_batch_reductions(KernelList *l, int64_t samples, bool (*keep)(const KernelList *, const Kernel *, void *), void *arg)
+static void split_kernel(Splitter *s, KernelList *done)
+{
+    for (ExprId e = 1; e < s->k->n_expr; e++) {
+        ExprId group[MAX_SWEEP];
+        if (sums_over_batch(s->k, e) && !s->part[e]) {
+            int n = sweep_of(s, e, group);
+            vec_push(s->l->arena, &done->kernels, *part_kernel(s, group, n));
+        }
+    }
+    vec_push(s->l->arena, &done->kernels, *final_kernel(s));
+}
+
+typedef bool (*Keep)(const KernelList *, const Kernel *, void *);
+
+/* keep NULL: those with moments alone are split, and these by slices. */
+static void split_some(KernelList *l, int64_t samples, Keep keep, void *arg)
 {
     KernelList done = *l;
     done.kernels.at = NULL;
@@ -268,21 +347,21 @@ void split_batch_reductions(KernelList *l, int64_t samples, bool (*keep)(const K
     int64_t slices = (l->graph->batch + samples - 1) / samples;
     for (uint32_t i = 0; i < l->kernels.len; i++) {
         const Kernel *k = &l->kernels.at[i];
-        if (!needs_split(k) || keep(l, k, arg)) {
+        Splitter s = {l, k, samples, slices, {0}, NULL};
+        if (!keep)
+            s.moments = find_moments(k);
+        if (keep ? !needs_split(k) || keep(l, k, arg) : !s.moments.sum) {
             vec_push(l->arena, &done.kernels, *k);
             continue;
         }
-        Splitter s = {l, k, samples, slices, NEWN(l->arena, BufId, k->n_expr)};
-        for (ExprId e = 1; e < k->n_expr; e++) {
-            ExprId group[MAX_SWEEP];
-            if (sums_over_batch(k, e) && !s.part[e]) {
-                int n = sweep_of(&s, e, group);
-                vec_push(l->arena, &done.kernels, *part_kernel(&s, group, n));
-            }
-        }
-        vec_push(l->arena, &done.kernels, *final_kernel(&s));
+        s.part = NEWN(l->arena, BufId, k->n_expr);
+        split_kernel(&s, &done);
     }
     l->kernels.at = done.kernels.at;
     l->kernels.len = done.kernels.len;
     l->kernels.cap = done.kernels.cap;
 }
+
+void split_moments(KernelList *l, int64_t samples) { split_some(l, samples, NULL, NULL); }
+
+void split_batch_reductions(KernelList *l, int64_t samples, Keep keep, void *arg) { split_some(l, samples, keep, arg); }

@@ -194,7 +194,7 @@ static bool certainly_outside(Ctx *c, ExprId e)
 }
 
 /* ---- reductions ---- */
-enum { MAX_GROUP = 6 };
+enum { FEW_POINTS = 4, MAX_GROUP = 6 };
 typedef struct {
     ExprId expr[MAX_GROUP];
     int n;
@@ -439,6 +439,42 @@ static void set_skippable(Ctx *c, const Group *g)
             c->acc[at].skippable = false;
 }
 
+static uint32_t bound_mask(const Ctx *c)
+{
+    uint32_t m = 0;
+    for (int a = 0; a < c->k->n_axes; a++)
+        m |= (uint32_t)c->axis[a].bound << a;
+    return m;
+}
+
+static bool waits_for_reduction(const Ctx *c, ExprId e);
+
+/* The parts of e that the axes of the group's loops do not change. */
+static void hoist_operand(Ctx *c, const Group *g, ExprId e)
+{
+    const Expr *x = &c->k->expr[e];
+    uint32_t changes = ~bound_mask(c);
+    for (int i = 0; i < g->n_axes; i++)
+        changes |= 1u << g->axis[i];
+    if (!e || x->op == EX_CONST || x->op == EX_ICONST || (is_reduction(x->op) && !memo_find(c, e)))
+        return;
+    if (!(c->axes_of[e] & changes)) {
+        if (!waits_for_reduction(c, e))
+            (void)eval(c, e);
+        return;
+    }
+    hoist_operand(c, g, x->a);
+    hoist_operand(c, g, x->b);
+    hoist_operand(c, g, x->c);
+}
+
+static void hoist_operands(Ctx *c, void *arg)
+{
+    const Group *g = arg;
+    for (int i = 0; i < g->n; i++)
+        hoist_operand(c, g, c->k->expr[g->expr[i]].a);
+}
+
 /* One sweep over the group's axes for all its reductions and all tile points; the results go into the memo. */
 static void reduce_group(Ctx *c, const ExprId *group, int n)
 {
@@ -466,6 +502,8 @@ static void reduce_group(Ctx *c, const ExprId *group, int n)
     for_points(c, g.points, open_accumulator, &g);
     set_skippable(c, &g);
     access_start_ahead(c);
+    if (point_count(c, g.points) <= FEW_POINTS)
+        for_points(c, g.points, hoist_operands, &g);
     RedLevel top = {&g, 0};
     red_level(c, &top);
     memo_reset(c, mark);
@@ -476,14 +514,6 @@ static void reduce_group(Ctx *c, const ExprId *group, int n)
 }
 
 /* ---- which reductions, when ---- */
-static uint32_t bound_mask(const Ctx *c)
-{
-    uint32_t m = 0;
-    for (int a = 0; a < c->k->n_axes; a++)
-        m |= (uint32_t)c->axis[a].bound << a;
-    return m;
-}
-
 /* Is some reduction below e (e itself not counted) still to be computed? */
 static bool waits_for_reduction(const Ctx *c, ExprId e)
 {
