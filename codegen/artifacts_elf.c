@@ -58,7 +58,8 @@ bool temp_put_weights(Arena *a, TempDir *t, const Program *p, int machine, const
     Head head = {0};
     fill_header(&head, machine, sections_at);
     static const char zeros[64];
-    const TempPart parts[] = {{&head, sizeof head}, {p->model.consts, size}, {zeros, pad}, {&symbols, sizeof symbols}, {strings, names_size},
-                              {section_names, sizeof section_names}, {zeros, (size_t)(sections_at - end)}, {s, sizeof s}};
+    const TempPart parts[] = {{&head, sizeof head, NULL}, {p->model.consts, size, p->later}, {zeros, pad, NULL}, {&symbols, sizeof symbols, NULL},
+                              {strings, names_size, NULL},
+                              {section_names, sizeof section_names, NULL}, {zeros, (size_t)(sections_at - end), NULL}, {s, sizeof s, NULL}};
     return temp_put_parts(a, t, arena_printf(a, "%s_weights.o", p->symbol), parts, (int)ARRAY_LEN(parts), path, e);
 }

@@ -15,8 +15,8 @@ typedef struct { const char *dir; const char *file[MAX_TEMP_FILES]; int n; sigse
 bool temp_open(Arena *a, const char *out, TempDir *t, ArtifactError *e);
 const char *temp_file(Arena *a, TempDir *t, const char *name);             /* its path; removed by temp_close when it exists */
 bool temp_put(Arena *a, TempDir *t, const char *name, const void *data, size_t size, const char **path, ArtifactError *e);
-/* The same in pieces, one after the other. */
-typedef struct { const void *data; size_t size; } TempPart;
+/* The same in pieces, one after the other; later: constants that are packed now, `size` bytes. */
+typedef struct { const void *data; size_t size; const struct LaterConsts *later; } TempPart;
 bool temp_put_parts(Arena *a, TempDir *t, const char *name, const TempPart *parts, int n, const char **path, ArtifactError *e);
 /* artifacts_elf.c: an object that defines SYMBOL_consts; machine: EM_... */
 bool temp_put_weights(Arena *a, TempDir *t, const Program *p, int machine, const char **path, ArtifactError *e);

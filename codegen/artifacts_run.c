@@ -3,6 +3,7 @@
  * Relies on: the folder of `out` being writable; rename being atomic inside it. Leaves: no temporary file.
  * Idea: arguments go to the child as they are (posix_spawn, no shell), so that no file name needs quoting. */
 #include "codegen/artifacts_impl.h"
+#include "codegen/consts.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -73,6 +74,8 @@ static bool put_all(int fd, const char *data, size_t size)
     return true;
 }
 
+static bool put_some(void *fd, const void *bytes, size_t n) { return put_all(*(const int *)fd, bytes, n); }
+
 bool temp_put_parts(Arena *a, TempDir *t, const char *name, const TempPart *parts, int n, const char **path, ArtifactError *e)
 {
     *path = temp_file(a, t, name);
@@ -81,7 +84,7 @@ bool temp_put_parts(Arena *a, TempDir *t, const char *name, const TempPart *part
         return cannot_write(a, e, *path, strerror(errno));
     bool ok = true;
     for (int i = 0; i < n && ok; i++)
-        ok = put_all(fd, parts[i].data, parts[i].size);
+        ok = parts[i].later ? consts_write(parts[i].later->consts, &parts[i].later->in, put_some, &fd) : put_all(fd, parts[i].data, parts[i].size);
     int why = errno;
     if (close(fd) != 0 && ok) {
         ok = false;
@@ -92,7 +95,7 @@ bool temp_put_parts(Arena *a, TempDir *t, const char *name, const TempPart *part
 
 bool temp_put(Arena *a, TempDir *t, const char *name, const void *data, size_t size, const char **path, ArtifactError *e)
 {
-    return temp_put_parts(a, t, name, &(TempPart){data, size}, 1, path, e);
+    return temp_put_parts(a, t, name, &(TempPart){data, size, NULL}, 1, path, e);
 }
 
 bool temp_move(Arena *a, const char *file, const char *out, ArtifactError *e)

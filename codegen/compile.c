@@ -329,9 +329,16 @@ static bool selftest_is_quick(const CnncModel *m)
 
 double compile_tolerance(const CnncModel *m) { return strstr(m->precision, "bf16") ? 5e-2 : !strcmp(m->precision, "tf32") ? 1e-2 : 2e-4; }
 
-/* Inputs between -1 and 1 from a fixed linear congruence; outputs of the net as written, in double. */
-static void record_selftest(Arena *a, CnncModel *m, const Graph *g, const RefNamed *w, int32_t n_w)
+bool compile_wants_selftest(const Program *p, const CompileOptions *o)
 {
+    return o->always_selftest || (o->selftest && selftest_is_quick(&p->model));
+}
+
+/* Inputs between -1 and 1 from a fixed linear congruence; outputs of the net as written, in double. */
+void compile_selftest(Program *p, const Graph *g, const RefNamed *w, int32_t n_w)
+{
+    Arena *a = p->arena;
+    CnncModel *m = &p->model;
     int64_t in = shape_elements(&g->input_shape) * TEST_SAMPLES;
     double *x = NEWN(a, double, in);
     uint32_t seed = 1;
@@ -363,8 +370,7 @@ Program *compile_inference(Arena *a, PassContext *pc, const RefNamed *weights, i
         return NULL;
     Program *p = NEW(a, Program);
     Compiler c = {a, o, p, consts_new(a)};
-    const Graph *written = pc->module->graph;
-    p->model.tensors = compile_tensors(a, written, NULL, &p->model.n_tensors, &p->model.state_bytes);
+    p->model.tensors = compile_tensors(a, pc->module->graph, NULL, &p->model.n_tensors, &p->model.state_bytes);
     compile_infer(&c, g, &pc->fusion);
     if (o->dumped)
         return NULL;
@@ -375,10 +381,23 @@ Program *compile_inference(Arena *a, PassContext *pc, const RefNamed *weights, i
     p->model.infer = infer;
     if (o->interface_only)
         return p;
-    if (o->always_selftest || (o->selftest && selftest_is_quick(&p->model)))
-        record_selftest(a, &p->model, written, weights, n_weights);
-    ConstsInput in = {.graph = g, .weights = weights, .n_weights = n_weights, .weights_once = o->weights_once};
+    ConstsInput in = {.graph = g, .weights = weights, .n_weights = n_weights};
+    if (o->weights_later) {
+        p->later = NEW(a, LaterConsts);
+        *p->later = (LaterConsts){c.consts, in};
+        p->model.consts_bytes = consts_bytes(c.consts);
+        return p;
+    }
+    if (compile_wants_selftest(p, o))
+        compile_selftest(p, pc->module->graph, weights, n_weights);
     return consts_fill(c.consts, &in, &p->model.consts, &p->model.consts_bytes) ? p : NULL;
+}
+
+void compile_weights(Program *p, const RefNamed *weights, int32_t n_weights, bool once)
+{
+    p->later->in.weights = weights;
+    p->later->in.n_weights = n_weights;
+    p->later->in.weights_once = once;
 }
 
 /* On a CPU values that follow point by point from others are made again for the gradients, where a stage has them at hand. */

@@ -25,7 +25,7 @@ typedef struct {
     Choices choices;                /* where plans differ from the cost model's */
     int winograd_layers;            /* set: convolutions of the last function that Winograd could do */
     Apart apart;                    /* slower, to see where time goes */
-    bool weights_once;              /* the weights are not read after compile_inference: see ConstsInput */
+    bool weights_later;             /* compile_inference gets no weights: compile_selftest and compile_weights do */
     bool interface_only;            /* no constants: for what is said about a program, not for its code */
     bool selftest;                  /* record inputs and outputs of the reference interpreter, unless that takes seconds */
     bool always_selftest;           /* ... however long it takes */
@@ -38,6 +38,11 @@ CnncTensor *compile_tensors(Arena *a, const Graph *g, const Graph *extra, int32_
 
 /* Inference with folded constants. weights: by state_dict name, all of them. NULL: errors in pc->diags, or dumped. */
 Program *compile_inference(Arena *a, PassContext *pc, const RefNamed *weights, int32_t n_weights, CompileOptions *o);
+/* After compile_inference with weights_later: records the self-test of the net as it was written, if its options ask for one; the weights
+ * that the constants are packed of when they are written. once: see ConstsInput. */
+bool compile_wants_selftest(const Program *p, const CompileOptions *o);
+void compile_selftest(Program *p, const Graph *written, const RefNamed *weights, int32_t n_weights);
+void compile_weights(Program *p, const RefNamed *weights, int32_t n_weights, bool once);
 /* What a self-test's outputs may be off by, of their root mean square: by the model's precision. */
 double compile_tolerance(const CnncModel *m);
 /* One training step and the evaluation function over one state. The graph's batch is the largest batch. */

@@ -66,9 +66,16 @@ static void forget(const void *from, size_t bytes)
         madvise((void *)first, end - first, MADV_DONTNEED);
 }
 
-static void pack(const Buffer *b, const Values *v, char *to)
+/* A part of a buffer: `count` indices of one dimension, from `first` on. */
+typedef struct { int dim; int64_t first, count; } Part;
+
+/* The values of one part, row-major among themselves. */
+static void pack(const Buffer *b, const Part *part, const Values *v, char *to)
 {
-    int64_t n = shape_elements(&b->shape), index[MAX_RANK] = {0}, stride[MAX_RANK];
+    Shape box = b->shape;
+    box.dim[part->dim] = part->count;
+    int64_t n = shape_elements(&box), index[MAX_RANK] = {0}, stride[MAX_RANK];
+    index[part->dim] = part->first;
     int rank = b->shape.rank, blocked = b->layout.block_dim, lanes = b->layout.lanes, paired = layout_pair_dim(&b->layout);
     int64_t lane = paired >= 0 ? 2 : 1;
     layout_strides(b, stride);
@@ -81,8 +88,12 @@ static void pack(const Buffer *b, const Values *v, char *to)
         put(to, b->dtype, at, v->floats ? (double)v->floats[i] : v->doubles[i]);
         if (v->once && (i + 1) % FORGET == 0)
             forget(v->floats + i + 1 - FORGET, FORGET * sizeof *v->floats);
-        for (int d = rank - 1; d >= 0 && ++index[d] == b->shape.dim[d]; d--)
-            index[d] = 0;
+        for (int d = rank - 1; d >= 0; d--) {
+            int64_t first = d == part->dim ? part->first : 0;
+            if (++index[d] < first + box.dim[d])
+                break;
+            index[d] = first;
+        }
     }
 }
 
@@ -102,7 +113,8 @@ static bool is_packed_once(const Consts *c, ValueId v)
     return slots == 1;
 }
 
-/* A weight as it was given is packed from where it lies; what is folded is computed for its own slot and gone after it. */
+/* A weight as it was given is packed from where it lies; what is folded is computed for its own slot and gone after it. Winograd's are
+ * not yet transformed. */
 static bool slot_values(const Consts *c, Arena *scratch, const Buffer *b, const ConstsInput *in, Values *out)
 {
     if (b->data) {
@@ -117,12 +129,20 @@ static bool slot_values(const Consts *c, Arena *scratch, const Buffer *b, const 
     RefInputs ri = {.n = 1, .params = in->weights, .n_params = in->n_weights, .want = &b->value, .n_want = 1};
     RefRun *run = ref_run(scratch, in->graph, &ri);
     out->doubles = run->value[b->value].data;
-    if (b->winograd && out->doubles) {
-        double *u = NEWN(scratch, double, shape_elements(&b->shape));
-        winograd_weights(b->winograd, out->doubles, b->shape.dim[1], b->shape.dim[2], u);
-        out->doubles = u;
-    }
     return out->doubles != NULL;
+}
+
+/* w[K][C][r][r] as u[a^2][K][C]: some filters at a time, for in double all of them take twice the room of what is packed. */
+static void pack_winograd(Arena *scratch, const Buffer *b, const double *w, char *to)
+{
+    enum { FILTERS = 16 };
+    int64_t filters = b->shape.dim[1], channels = b->shape.dim[2], taps = (int64_t)b->winograd->r * b->winograd->r;
+    double *u = NEWN(scratch, double, b->shape.dim[0] * FILTERS * channels);
+    for (int64_t k = 0; k < filters; k += FILTERS) {
+        Part part = {1, k, filters - k < FILTERS ? filters - k : FILTERS};
+        winograd_weights(b->winograd, w + k * channels * taps, part.count, channels, u);
+        pack(b, &part, &(Values){.doubles = u}, to);
+    }
 }
 
 /* The weight that only the slot's value is made of: as it was given, or folded; NULL: there is none, or somebody else reads it. */
@@ -140,25 +160,48 @@ static const RefNamed *sole_weight(const Consts *c, const Buffer *b, const Const
     return w && w->floats && !w->data ? w : NULL;
 }
 
+/* One constant at `to`, where all is zero. */
+static bool fill_slot(const Consts *c, const ConstsInput *in, const Slot *s, char *to)
+{
+    const Buffer *b = &s->l->buffers.at[s->buf];
+    Arena *scratch = arena_new();
+    Values v = {0};
+    bool fine = slot_values(c, scratch, b, in, &v);
+    const RefNamed *gone = in->weights_once ? sole_weight(c, b, in) : NULL;
+    if (gone && !v.floats)   /* it was folded: before the result takes memory */
+        forget(gone->floats, (size_t)gone->count * sizeof *gone->floats);
+    if (fine && b->winograd && !b->data)
+        pack_winograd(scratch, b, v.doubles, to);
+    else if (fine)
+        pack(b, &(Part){.count = b->shape.dim[0]}, &v, to);
+    arena_free(scratch);
+    if (gone && v.floats)
+        forget(gone->floats, (size_t)gone->count * sizeof *gone->floats);
+    return fine;
+}
+
 bool consts_fill(Consts *c, const ConstsInput *in, const char **data, int64_t *bytes)
 {
     char *block = arena_alloc(c->a, (size_t)c->bytes + 2 * ALIGN);
     bool fine = true;
     block += (ALIGN - (uintptr_t)block % ALIGN) % ALIGN;
-    for (uint32_t i = 0; i < c->slots.len && fine; i++) {
-        const Slot *s = &c->slots.at[i];
-        const Buffer *b = &s->l->buffers.at[s->buf];
-        Arena *scratch = arena_new();
-        Values v = {0};
-        fine = slot_values(c, scratch, b, in, &v);
-        if (fine)
-            pack(b, &v, block + s->offset);
-        arena_free(scratch);
-        const RefNamed *gone = in->weights_once ? sole_weight(c, b, in) : NULL;
-        if (gone)
-            forget(gone->floats, (size_t)gone->count * sizeof *gone->floats);
-    }
+    for (uint32_t i = 0; i < c->slots.len && fine; i++)
+        fine = fill_slot(c, in, &c->slots.at[i], block + c->slots.at[i].offset);
     *data = block;
     *bytes = c->bytes;
+    return fine;
+}
+
+bool consts_write(const Consts *c, const ConstsInput *in, ConstsPut write, void *to)
+{
+    bool fine = true;
+    for (uint32_t i = 0; i < c->slots.len && fine; i++) {
+        int64_t end = i + 1 < c->slots.len ? c->slots.at[i + 1].offset : c->bytes;
+        size_t size = (size_t)(end - c->slots.at[i].offset);
+        Arena *one = arena_new();
+        char *bytes = arena_alloc(one, size);
+        fine = fill_slot(c, in, &c->slots.at[i], bytes) && write(to, bytes, size);
+        arena_free(one);
+    }
     return fine;
 }

@@ -42,5 +42,6 @@ typedef struct Program {
     /* model.infer/eval/step point to CnncFunctions whose stages have fn == NULL; the target fills in the functions (by order).
      * model.consts is the packed data in memory (JIT) and is written beside the code (object). */
     CnncModel model;
+    struct LaterConsts *later;                          /* codegen/consts.h: packed as it is written, model.consts is NULL; or NULL */
 } Program;
 #endif

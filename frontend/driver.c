@@ -276,6 +276,7 @@ int driver_load(Compile *cc, Options *o, const char *path, bool *done)
 
 void driver_free(Compile *cc)
 {
+    weights_free(&cc->weights);
     if (cc->arena)
         arena_free(cc->arena);
     cc->arena = NULL;

@@ -4,6 +4,7 @@
 #define CNNC_FRONTEND_DRIVER_H
 #include "frontend/options.h"
 #include "passes/pass.h"
+#include "runtime/weights.h"
 
 typedef struct Compile {
     Arena *arena;
@@ -16,6 +17,7 @@ typedef struct Compile {
     ElaborateOptions elaborate;
     Module module;
     PassContext passes;
+    WeightsFile weights; /* of --weights; its tensors are read where they lie */
 } Compile;
 
 /* Reads, parses, elaborates and checks the model, and prints the diagnostics. EXIT_FINE: cc->module may be used further.

@@ -201,7 +201,7 @@ static void shape_text(char *out, size_t cap, int rank, const int64_t *shape)
         snprintf(out + n, cap - n, "]");
 }
 
-static bool same_shape(const WeightsTensor *t, const CnncTensor *want)
+bool weights_fit(const WeightsTensor *t, const CnncTensor *want)
 {
     if (t->rank != want->rank)
         return false;
@@ -254,7 +254,7 @@ static void compare(const WeightsFile *w, const CnncTensor *tensors, int n, bool
             continue;
         const WeightsTensor *f = weights_find(w, t->name);
         shape_text(want, sizeof want, t->rank, t->shape);
-        if (f && same_shape(f, t)) {
+        if (f && weights_fit(f, t)) {
             m->loaded++;
         } else if (f) {
             shape_text(have, sizeof have, f->rank, f->shape);
@@ -348,7 +348,7 @@ bool weights_load(const WeightsFile *w, const char *path, const CnncTensor *tens
     for (int i = 0; i < n; i++) {
         const CnncTensor *t = &tensors[i];
         const WeightsTensor *f = t->role == CNNC_ROLE_OPTIMIZER && !optimizer ? NULL : weights_find(w, t->name);
-        if (!f || !same_shape(f, t))
+        if (!f || !weights_fit(f, t))
             continue;
         if (f->lent && t->dtype == CNNC_F32)
             copy_lent(w, f, state + t->offset);

@@ -36,7 +36,9 @@ const char *weights_meta(const WeightsFile *w, const char *key);             /* 
  * otherwise all of them are named in one error (RT_FILE). Optimizer state is never asked for and never called extra. */
 typedef struct { int loaded, missing, extra, misshapen; } WeightsMatch;
 bool weights_match(const WeightsFile *w, const char *path, const CnncTensor *tensors, int n, bool partial, WeightsMatch *m, RtError *e);
-/* The same, then copies the values into the state block. With `optimizer`, tensors of CNNC_ROLE_OPTIMIZER are wanted as well. */
+/* Whether a tensor of the file has the shape that the model's tensor of that name has. */
+bool weights_fit(const WeightsTensor *f, const CnncTensor *t);
+/* weights_match, then copies the values into the state block. With `optimizer`, tensors of CNNC_ROLE_OPTIMIZER are wanted as well. */
 bool weights_load(const WeightsFile *w, const char *path, const CnncTensor *tensors, int n, bool partial, bool optimizer, char *state,
                   WeightsMatch *m, RtError *e);
 

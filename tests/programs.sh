@@ -148,6 +148,20 @@ else
 fi
 status "too many threads" 2 "$cnnc" build "$lenet" --threads 1025 --emit lib -o many.a
 
+# Constants are packed as they are written, unless -v or a second file wants them before.
+cat >folded.cnn <<END
+input(8, 24, 24)
+Conv2d(_, 40, 3, padding=1, bias=False), BatchNorm2d, ReLU, Conv2d(_, 24, 3, padding=1), ReLU
+Conv2d(_, 24, 3, stride=2, bias=False), BatchNorm2d, Flatten, Linear(_, 10)
+END
+"$cnnc" init folded.cnn -q --seed 5 -o folded.safetensors
+for weights in "" "--weights folded.safetensors"; do
+    check "constants packed late${weights:+ from a file}" "$cnnc" build folded.cnn $weights --emit obj -q --name folded -o late.o
+    check "packed before" "$cnnc" build folded.cnn $weights --emit obj -v --name folded -o early.o
+    check "packed twice" "$cnnc" build folded.cnn $weights --emit obj,lib -q --name folded -o twice
+    check "give the same bits" sh -c 'cmp late.o early.o && cmp late.o twice.o'
+done
+
 echo 'input(32, 32, 32); Conv2d(_, 32, 5, padding=2); ReLU; Conv2d(_, 32, 3)' >wide.cnn
 status "a loose bound on the error" 0 "$cnnc" build wide.cnn --emit obj --max-rel-err 1e-3
 check "takes the fastest algorithm" says "largest error .*(0.001 allowed; Winograd up to F(4x4,5x5))"

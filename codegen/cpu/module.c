@@ -11,6 +11,7 @@
 #include <llvm-c/Target.h>
 #include <llvm-c/TargetMachine.h>
 #include <llvm-c/Transforms/PassBuilder.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -138,5 +139,6 @@ bool module_compile(Arena *a, const Program *p, const CpuTarget *t, CpuOutput ki
         library_emit(e, p, &fns);
     bool ok = module_write(e, kind, out, why);
     emit_free(e);
+    malloc_trim(0);   /* of what LLVM took nothing is needed any more: a large net's weights come next */
     return ok;
 }

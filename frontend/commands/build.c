@@ -137,6 +137,9 @@ static unsigned chosen_inputs(const Build *b)
     return inputs;
 }
 
+/* Files that hold the weights. */
+static int linked_kinds(const Build *b) { return b->want[EMIT_EXE] + b->want[EMIT_LIB] + b->want[EMIT_SHARED] + b->want[EMIT_OBJ]; }
+
 static int link_artifact(Build *b, Emit kind)
 {
     static const ArtifactKind kinds[] = {
@@ -149,6 +152,10 @@ static int link_artifact(Build *b, Emit kind)
     int status = object_of(b, kind != EMIT_EXE, &object);
     if (status)
         return status;
+    if (p->later) {
+        code_take_weights(&b->cpus[0]);
+        compile_weights(b->cpus[0].program, b->cpus[0].weights, b->cpus[0].n_weights, linked_kinds(b) == 1);
+    }
     ArtifactJob job = {.program = p, .object = object.data, .object_size = object.size, .out = out, .inputs = kind == EMIT_EXE ? chosen_inputs(b) : 0,
                        .tools = b->cpus[0].target.tools, .machine = b->cpus[0].target.machine};
     if (kind == EMIT_EXE && b->any_gpu) {
@@ -306,9 +313,10 @@ static int make_cpu_program(Build *b)
     if (o->trainer) {
         status = code_training(c);
     } else {
-        /* One program is made of them, unless several are compared or another CPU or a GPU wants them too. */
-        c->options.weights_once = b->n_cpus == 1 && !b->any_gpu && o->tune <= 0 && o->max_rel_err <= 0 && !o->verbose;
-        status = code_weights(c);
+        /* Weights take memory only when LLVM has given back its own, unless they are needed before: several programs are compared, or
+         * another CPU or a GPU wants them too. */
+        c->options.weights_later = b->n_cpus == 1 && !b->any_gpu && o->tune <= 0 && o->max_rel_err <= 0 && !o->verbose;
+        status = c->options.weights_later ? code_open_weights(c) : code_weights(c);
         status = status ? status : code_inference(c, b->want[EMIT_EXE]);
     }
     for (int i = 1; i < b->n_cpus && !status; i++)

@@ -143,66 +143,83 @@ static void keep_names(Arena *a, Module *m, const StoredFacts *f)
     }
 }
 
-/* Reads the file's tensors into the state block; state NULL: only what the file says about them. */
-static int load_weights(CodeGen *c, const CnncTensor *tensors, int32_t n, char *state)
+/* Opens the file of --weights. */
+static int open_weights(CodeGen *c)
 {
     const Options *o = c->cc->o;
-    WeightsFile file;
+    WeightsFile *file = &c->cc->weights;
     WeightsMatch match;
     StoredFacts facts = {0};
     RtError e = {0};
-    if (!weights_read(o->weights, &file, &e))
+    if (!weights_read(o->weights, file, &e) || !weights_match(file, o->weights, c->tensors, c->n_weights, o->partial, &match, &e) ||
+        !stored_facts_read(file, &facts, &e))
         return code_runtime_error(&e);
-    bool fine = state ? weights_load(&file, o->weights, tensors, n, o->partial, false, state, &match, &e)
-                      : weights_match(&file, o->weights, tensors, n, o->partial, &match, &e);
-    fine = fine && stored_facts_read(&file, &facts, &e);
-    if (fine) {
-        keep_names(c->cc->arena, &c->cc->module, &facts);
-        c->options.weights_checksum = file.checksum;
-        if (o->partial && !o->quiet)
-            fprintf(stderr, "cnnc: note: %d tensors loaded, %d missing, %d left over, %d of another shape\n", match.loaded,
-                    match.missing, match.extra, match.misshapen);
-        stored_facts_free(&facts);
-    }
-    weights_free(&file);
-    return fine ? EXIT_FINE : code_runtime_error(&e);
+    keep_names(c->cc->arena, &c->cc->module, &facts);
+    stored_facts_free(&facts);
+    c->options.weights_checksum = file->checksum;
+    if (o->partial && !o->quiet)
+        fprintf(stderr, "cnnc: note: %d tensors loaded, %d missing, %d left over, %d of another shape\n", match.loaded, match.missing,
+                match.extra, match.misshapen);
+    return EXIT_FINE;
 }
 
-/* Names for the tensors in `state`: floats stay where they are, counters become doubles. */
-static void name_weights(CodeGen *c, const CnncTensor *tensors, int32_t n, const char *state)
+int code_open_weights(CodeGen *c)
 {
-    Arena *a = c->cc->arena;
-    c->weights = NEWN(a, RefNamed, n + 1);
-    c->n_weights = n;
-    for (int32_t i = 0; i < n; i++) {
-        const void *at = state + tensors[i].offset;
-        c->weights[i] = (RefNamed){.name = tensors[i].name, .count = tensor_elements(&tensors[i]), .floats = at};
-        if (tensors[i].dtype != CNNC_I64)
-            continue;
-        double *values = NEWN(a, double, c->weights[i].count + 1);
-        for (int64_t k = 0; k < c->weights[i].count; k++)
-            values[k] = (double)((const int64_t *)at)[k];
-        c->weights[i].data = values;
+    c->tensors = compile_tensors(c->cc->arena, c->cc->module.graph, NULL, &c->n_weights, &c->state_bytes);
+    c->initial = !c->cc->o->weights;
+    return c->initial ? EXIT_FINE : open_weights(c);
+}
+
+/* Initial values, where the file has none. NULL: it has them all. */
+static const char *initial_state(const CodeGen *c)
+{
+    if (!c->initial && !c->cc->o->partial)
+        return NULL;
+    char *state = arena_alloc(c->cc->arena, (size_t)c->state_bytes);
+    Rng rng;
+    rng_seed(&rng, code_seed(c->cc));
+    init_state(c->tensors, c->n_weights, &rng, state, c->state_bytes);
+    return state;
+}
+
+/* A file's element, whatever its type. */
+static double file_value(const WeightsTensor *f, int64_t k) { return f->dtype == CNNC_I64 ? (double)f->i64[k] : (double)f->f32[k]; }
+
+/* A tensor's values: floats stay where they are, in the file or in `state`; what is not floats there becomes doubles. A counter that no
+ * file has is zero. */
+static RefNamed name_weight(const CodeGen *c, const CnncTensor *t, const char *state)
+{
+    const WeightsTensor *f = weights_find(&c->cc->weights, t->name);
+    RefNamed w = {.name = t->name, .count = tensor_elements(t)};
+    if (f && !weights_fit(f, t))
+        f = NULL;
+    const char *at = state ? state + t->offset : NULL;
+    if (t->dtype == CNNC_F32 && (!f || f->dtype == CNNC_F32)) {
+        w.floats = f ? f->f32 : (const float *)(const void *)at;
+        return w;
     }
+    double *values = NEWN(c->cc->arena, double, w.count + 1);
+    for (int64_t k = 0; k < w.count && (f || at); k++)
+        values[k] = f ? file_value(f, k) : t->dtype == CNNC_I64 ? (double)((const int64_t *)(const void *)at)[k] : 0;
+    w.data = values;
+    return w;
+}
+
+void code_take_weights(CodeGen *c)
+{
+    if (c->weights || c->options.interface_only)
+        return;
+    const char *state = initial_state(c);
+    c->weights = NEWN(c->cc->arena, RefNamed, c->n_weights + 1);
+    for (int32_t i = 0; i < c->n_weights; i++)
+        c->weights[i] = name_weight(c, &c->tensors[i], state);
 }
 
 int code_weights(CodeGen *c)
 {
-    int32_t n;
-    int64_t bytes;
-    Arena *a = c->cc->arena;
-    const Options *o = c->cc->o;
-    CnncTensor *tensors = compile_tensors(a, c->cc->module.graph, NULL, &n, &bytes);
-    char *state = c->options.interface_only ? NULL : arena_alloc(a, (size_t)bytes);
-    c->initial = !o->weights;
-    if (state && (c->initial || o->partial)) {
-        Rng rng;
-        rng_seed(&rng, code_seed(c->cc));
-        init_state(tensors, n, &rng, state, bytes);
-    }
-    int status = o->weights ? load_weights(c, tensors, n, state) : EXIT_FINE;
-    if (status == EXIT_FINE && state)
-        name_weights(c, tensors, n, state);
+    int status = code_open_weights(c);
+    if (!status)
+        code_take_weights(c);
     return status;
 }
 
@@ -244,6 +261,10 @@ int code_inference_once(CodeGen *c)
     c->program = compile_inference(program_arena(c), &c->cc->passes, c->weights, c->n_weights, &c->options);
     if (c->program)
         c->program->model.train = NULL;
+    if (c->program && c->program->later && compile_wants_selftest(c->program, &c->options)) {
+        code_take_weights(c);
+        compile_selftest(c->program, c->cc->module.graph, c->weights, c->n_weights);
+    }
     return program_status(c);
 }
 

@@ -15,8 +15,10 @@ typedef struct CodeGen {
     GpuTargets gpus;
     GpuUses uses[MAX_GPU_TARGETS]; /* after code_images */
     CompileOptions options;
-    RefNamed *weights;
-    int32_t n_weights; /* by state_dict name */
+    const CnncTensor *tensors; /* of the net as it was written */
+    int64_t state_bytes; /* of all of them */
+    RefNamed *weights; /* by state_dict name; NULL: not taken yet */
+    int32_t n_weights;
     bool initial;      /* no --weights: initial ones */
     Program *program;
     CpuJit *jit;
@@ -29,6 +31,9 @@ int code_open_cpu(CodeGen *c, Compile *cc);
 int code_open_one_cpu(CodeGen *c, Compile *cc, const char *cpu);      /* this one instead of what --cpu says */
 int code_open_gpu(CodeGen *c, Compile *cc, const GpuTargets *gpus);   /* tiles for the oldest of them */
 int code_weights(CodeGen *c);                  /* --weights, or initial values; class names and normalisation from the file */
+/* The two parts of it: what the file says and whether it fits; the values, which take memory when they are initial ones. */
+int code_open_weights(CodeGen *c);
+void code_take_weights(CodeGen *c);
 int code_inference(CodeGen *c, bool selftest); /* c->program */
 int code_inference_once(CodeGen *c);           /* the same by c->options alone, whatever --max-rel-err and --tune say */
 int code_training(CodeGen *c);

@@ -45,26 +45,34 @@ void ref_run_node(Arena *a, const Graph *g, NodeId node, int64_t n, RefTensor *v
         value[nd->out[i]] = out[i];
 }
 
-const double *ref_named_data(Arena *a, const RefNamed *t)
+static double *doubles_of(Arena *a, const float *floats, int64_t count)
 {
-    if (t->data)
-        return t->data;
-    double *data = NEWN(a, double, t->count + 1);
-    for (int64_t i = 0; i < t->count; i++)
-        data[i] = t->floats[i];
+    double *data = NEWN(a, double, count + 1);
+    for (int64_t i = 0; i < count; i++)
+        data[i] = floats[i];
     return data;
 }
 
-static const double *find_param(const Graph *g, ValueId v, const RefInputs *in, int64_t count, Arena *a, const char **error)
+static double *copy_of(Arena *a, const double *from, int64_t count)
+{
+    double *data = NEWN(a, double, count + 1);
+    memcpy(data, from, sizeof *data * (size_t)count);
+    return data;
+}
+
+const double *ref_named_data(Arena *a, const RefNamed *t) { return t->data ? t->data : doubles_of(a, t->floats, t->count); }
+
+static double *find_param(const Graph *g, ValueId v, const RefInputs *in, int64_t count, Arena *a, const char **error)
 {
     const char *name = graph_value(g, v)->name;
     if (in->param_of_value && in->param_of_value[v])
-        return in->param_of_value[v];
+        return copy_of(a, in->param_of_value[v], count);
     for (int32_t i = 0; name && i < in->n_params; i++) {
         if (strcmp(in->params[i].name, name) != 0)
             continue;
-        if (in->params[i].count == count)
-            return ref_named_data(a, &in->params[i]);
+        const RefNamed *p = &in->params[i];
+        if (p->count == count)
+            return p->data ? copy_of(a, p->data, count) : doubles_of(a, p->floats, count);
         *error =
             arena_printf(a, "\"%s\" has %lld elements, %lld expected", name, (long long)in->params[i].count, (long long)count);
         return NULL;
@@ -73,8 +81,8 @@ static const double *find_param(const Graph *g, ValueId v, const RefInputs *in, 
     return NULL;
 }
 
-/* The caller's array for a leaf, or NULL with *error. */
-static const double *leaf_data(const Graph *g, const Node *n, const RefInputs *in, Arena *a, const char **error)
+/* A copy of the caller's array for a leaf, or NULL with *error. */
+static double *leaf_data(const Graph *g, const Node *n, const RefInputs *in, Arena *a, const char **error)
 {
     Shape s = run_shape(g, n->out[0], in->n);
     const double *data = NULL;
@@ -94,7 +102,7 @@ static const double *leaf_data(const Graph *g, const Node *n, const RefInputs *i
     }
     if (!data)
         *error = arena_printf(a, "no values for %s", op_text(n->op));
-    return data;
+    return data ? copy_of(a, data, shape_elements(&s)) : NULL;
 }
 
 /* needed[v]: whether v must be computed. */
@@ -133,14 +141,10 @@ RefRun *ref_run(Arena *a, const Graph *g, const RefInputs *in)
             ref_run_node(a, g, id, in->n, run->value);
             continue;
         }
-        const double *data = leaf_data(g, n, in, a, &run->error);
+        double *data = leaf_data(g, n, in, a, &run->error);
         if (!data)
             return run;
-        RefTensor t = {.shape = run_shape(g, n->out[0], in->n)};
-        int64_t count = shape_elements(&t.shape);
-        t.data = NEWN(a, double, count + 1);
-        memcpy(t.data, data, sizeof *data * (size_t)count);
-        run->value[n->out[0]] = t;
+        run->value[n->out[0]] = (RefTensor){run_shape(g, n->out[0], in->n), data};
     }
     return run;
 }
