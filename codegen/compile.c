@@ -149,23 +149,21 @@ static CnncFunction *function_table(Arena *a, const Function *f)
     return t;
 }
 
-/* Turns of the multipliers for one call, about: its stages are bound by multiply-adds or by what they read from L3. */
-static double turns_of(const CnncFunction *f)
+/* Cycles of one call on one core, about. */
+static double call_cycles(const CnncFunction *f)
 {
-    const double per_byte = 1.4, per_stage = 8000;
-    double turns = 0;
-    for (int i = 0; i < f->n_stages; i++) {
-        const CnncStage *s = &f->stages[i];
-        turns += per_stage + (s->fmas > per_byte * s->bytes ? s->fmas : per_byte * s->bytes);
-    }
-    return turns;
+    const double per_stage = 250;   /* entering it, filling the pipeline */
+    double cycles = 0;
+    for (int i = 0; i < f->n_stages; i++)
+        cycles += per_stage + cnnc_stage_cycles(&f->stages[i], CNNC_BYTES_ALONE);
+    return cycles;
 }
 
 /* f does what is left after whole blocks by `single`, as far as that is quicker than a block more. */
 static void add_single(Arena *a, const Graph *g, CnncFunction *f, const Function *single)
 {
     CnncFunction *one = function_table(a, single);
-    double alone = turns_of(f) / f->batch * f->block / turns_of(one);
+    double alone = call_cycles(f) / f->batch * f->block / call_cycles(one);
     f->rest = alone < f->block - 1 ? (int32_t)alone : f->block - 1;
     f->single = one;
     f->in_floats = shape_elements(&g->input_shape);

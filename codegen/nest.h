@@ -35,6 +35,9 @@ typedef struct { int lanes, registers; int64_t l1, l2, l3, samples; bool pairs; 
                  bool load_store; /* multiply-adds take registers alone, no memory */
                  bool products; /* no fused multiply-add: products take a register of their own */ } NestTarget;
 
+/* Multiply-adds of bf16 in tile registers in the time of those of one vector of float32, of which there are two a cycle. */
+static inline double tiles_a_vector(const NestTarget *t) { return t->tiles / (2.0 * t->lanes); }
+
 /* Layout-dependent facts of an access, shared by scheduler and emitter. */
 typedef struct {
     bool linear;                   /* address = base + sum over axes: false: computed point by point */

@@ -7,17 +7,16 @@
  * threads that wait for the last slice. Every cut along one or two of the outer loops is tried: its time on 1, 2, 4, 8 and 16
  * threads is found by handing its slices out, and the cut that is nearest to perfect on all of them wins. */
 #include "codegen/slices.h"
+#include "runtime/abi.h"
 
 #include <stdlib.h>
 
 enum { OUTER_LOOPS = 4, MOST_PARTS = 64, MOST_SLICES = 64, MOST_THREADS = 16 };
 #define SLICE_CYCLES 700.0      /* handing out a slice, entering its loops, filling the pipeline */
-#define DISPATCH_CYCLES 4000.0  /* waking threads that spin and waiting for the last: below this nothing is cut */
-#define TILE_RATE 16.0          /* multiply-adds of tile registers in the time of one vector's */
 #define EDGE_COST 1.5           /* vectors of a cut axis that fill no tile run one at a time: so much more than in a tile */
 
-/* One vector instruction a cycle, 16 bytes a cycle from the outer caches; whichever takes longer. */
-static double nest_cycles(const KernelList *l, const Nest *n)
+/* One vector instruction of any kind a cycle, or bytes from the outer caches; whichever takes longer. */
+static double nest_cycles(const KernelList *l, const Nest *n, const NestTarget *t)
 {
     const Kernel *k = n->k;
     double ops = 0, bytes = 0;
@@ -28,12 +27,12 @@ static double nest_cycles(const KernelList *l, const Nest *n)
         uint32_t axes = x->free_axes | x->axes;
         bool in_tiles = n->rows_axis >= 0 && (axes >> n->depth_axis & 1);
         if (x->op != EX_CONST && x->op != EX_ICONST && x->op != EX_INDEX)
-            ops += kernel_points(k, axes) / (in_tiles ? TILE_RATE : 1);
+            ops += kernel_points(k, axes) / (in_tiles ? tiles_a_vector(t) : 1);
     }
     for (AccessId at = 0; at < k->n_access; at++)
         bytes += kernel_points(k, access_axes(k, at)) * (double)dtype_size(l->buffers.at[k->access[at].buf].dtype);
     ops /= n->lanes;
-    bytes /= 16;
+    bytes /= CNNC_BYTES_SHARED;
     return ops > bytes ? ops : bytes;
 }
 
@@ -94,7 +93,7 @@ static double reread_cycles(const KernelList *l, const Nest *n, const NestTarget
         if (!(axes >> c->axis[0] & 1) && c->axis[0] != outermost(n) && slice > (double)t->l2 / 2)
             bytes += slice * (c->parts[0] - 1);
     }
-    return bytes / 16;
+    return bytes / CNNC_BYTES_SHARED;
 }
 
 /* What is left of a vector axis beyond whole tiles. */
@@ -224,8 +223,8 @@ static void try_cuts(Search *s)
 
 void cut_nest(const KernelList *l, Nest *n, const NestTarget *t)
 {
-    Search s = {.l = l, .n = n, .t = t, .cycles = nest_cycles(l, n)};
-    if (s.cycles < DISPATCH_CYCLES)
+    Search s = {.l = l, .n = n, .t = t, .cycles = nest_cycles(l, n, t)};
+    if (s.cycles < CNNC_SHARE_CYCLES)
         return;
     s.best = (Cut){.axis = {-1, -1}, .per = {1, 1}, .parts = {1, 1}, .cycles = s.cycles};
     s.best.cost = cut_cost(n, &s.best, s.cycles);

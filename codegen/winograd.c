@@ -43,8 +43,8 @@ static const WinogradForm *best_form(const Wino *w)
     return best;
 }
 
-/* Turns of the multipliers for a multiply-add of bf16: half of one of float32, and in tile registers less, beside two vectors a cycle. */
-static double narrow_turns(const NestTarget *t) { return t->tiles ? 2.0 * t->lanes / t->tiles : 0.5; }
+/* Turns of the multipliers for a multiply-add of bf16: half of one of float32, and in tile registers less. */
+static double narrow_turns(const NestTarget *t) { return t->tiles ? 1 / tiles_a_vector(t) : 0.5; }
 
 /* Turns of the multipliers per image, channel and filter: products, transforms (some operations a tile, for
  * each channel and each filter), and reading weights from beyond L2. */

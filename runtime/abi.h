@@ -43,6 +43,22 @@ typedef struct {
     double macs;             /* per sample, of direct convolutions */
     double fmas, bytes;      /* per call of a whole batch: multiply-adds really done; weights and values in and out, each once */
 } CnncStage;
+
+/* What stages take is estimated, not measured, so that a plan depends on the target's name alone and a call never on the clock. In
+ * cycles of one core that does two vectors of 16 multiply-adds in each (the peak of Zen 5, Skylake-X and later; others need more) and
+ * reads so many bytes from its outer caches, alone or while other cores do (`cnnc bench` of an EPYC at 3.7 GHz: 27 alone, from 8 MiB). */
+#define CNNC_FMAS_A_CYCLE 32.0
+#define CNNC_BYTES_ALONE 24.0
+#define CNNC_BYTES_SHARED 16.0
+/* Waking threads that spin and waiting for the last, a microsecond or two: less than that is not cut, nor shared. */
+#define CNNC_SHARE_CYCLES 4000.0
+/* Of a call with a whole batch; bytes: one of the two. */
+static inline double cnnc_stage_cycles(const CnncStage *s, double bytes)
+{
+    double sums = s->fmas / CNNC_FMAS_A_CYCLE, reads = s->bytes / bytes;
+    return sums > reads ? sums : reads;
+}
+
 typedef struct CnncFunction {
     const CnncStage *stages; int32_t n_stages;
     int32_t batch;           /* largest n */

@@ -7,8 +7,8 @@
 #include <stdbool.h>
 #include <time.h>
 
-/* Below this many cycles (a microsecond or two of a stage, ten of a whole call) waking other threads costs more than it saves. */
-static const double STAGE_CYCLES = 4000, CALL_CYCLES = 32000;
+/* A whole call that takes less (ten microseconds) does not wake other threads. */
+static const double CALL_CYCLES = 8 * CNNC_SHARE_CYCLES;
 
 typedef struct {
     const StagesCall *call;
@@ -37,12 +37,7 @@ static int64_t slices_needed(const CnncStage *s, int64_t n)
     return needed < s->slices ? needed : s->slices;
 }
 
-/* What the plan tells of n samples: 32 multiply-adds or 16 bytes a cycle, as in codegen/slices.c; on a slower CPU it is more. */
-static double stage_cycles(const CnncFunction *f, const CnncStage *s, int64_t n)
-{
-    double sums = s->fmas / 32, bytes = s->bytes / 16;
-    return (sums > bytes ? sums : bytes) * (double)n / f->batch;
-}
+static double stage_cycles(const CnncFunction *f, const CnncStage *s, int64_t n) { return cnnc_stage_cycles(s, CNNC_BYTES_SHARED) * (double)n / f->batch; }
 
 static bool call_is_small(const CnncFunction *f, int64_t n)
 {
@@ -56,7 +51,7 @@ static bool call_is_small(const CnncFunction *f, int64_t n)
 static int64_t slices_to_share(const CnncFunction *f, const CnncStage *s, int64_t n)
 {
     int64_t slices = slices_needed(s, n);
-    return slices > 1 && stage_cycles(f, s, n) >= STAGE_CYCLES ? slices : 1;
+    return slices > 1 && stage_cycles(f, s, n) >= CNNC_SHARE_CYCLES ? slices : 1;
 }
 
 int stages_useful_threads(const CnncFunction *f, int64_t n)
