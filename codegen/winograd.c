@@ -43,8 +43,8 @@ static const WinogradForm *best_form(const Wino *w)
     return best;
 }
 
-/* Turns of the multipliers for a multiply-add of bf16: half of one of float32, and in tile registers less. */
-static double narrow_turns(const NestTarget *t) { return t->tiles ? 1 / tiles_a_vector(t) : 0.5; }
+/* Turns of the multipliers for a multiply-add of bf16: half of one of float32, and in tile registers less, beside two vectors a cycle. */
+static double narrow_turns(const NestTarget *t) { return t->tiles ? 2.0 * t->lanes / t->tiles : 0.5; }
 
 /* Turns of the multipliers per image, channel and filter: products, transforms (some operations a tile, for
  * each channel and each filter), and reading weights from beyond L2. */
@@ -260,6 +260,7 @@ static Kernel *input_kernel(Wino *w)
     Axes a = start(w, WINOGRAD_INPUT, "input");
     const Access *x = &w->k->access[w->x];
     const Shape *xs = &w->l->buffers.at[x->buf].shape;
+    int order[MAX_A * MAX_A];
     ExprId d[MAX_A * MAX_A], out[MAX_A * MAX_A];
     for (int i = 0; i < w->a * w->a; i++) {
         AccessId at = kernel_access(w->l, a.k, x->buf);
@@ -276,9 +277,9 @@ static Kernel *input_kernel(Wino *w)
         }
         d[i] = expr_load(w->l, a.k, at);
     }
-    winograd_square(w->l, a.k, w->form, winograd_input_row, d, w->a, out, w->a);
+    winograd_input_square(w->l, a.k, w->form, d, out, order);
     for (int i = 0; i < w->a * w->a; i++)
-        kernel_out(a.k, tile_access(w, &a, w->v, -1, i, a.c), out[i]);
+        kernel_out(a.k, tile_access(w, &a, w->v, -1, order[i], a.c), out[order[i]]);
     return a.k;
 }
 
@@ -345,11 +346,13 @@ static ExprId epilogue(Wino *w, const Axes *a, ExprId e, ExprId value, int i, in
 static Kernel *output_kernel(Wino *w)
 {
     Axes a = start(w, WINOGRAD_OUTPUT, "output");
+    int order[MAX_A * MAX_A];
     ExprId s[MAX_A * MAX_A], y[MAX_A * MAX_A];
     for (int i = 0; i < w->a * w->a; i++)
         s[i] = expr_load(w->l, a.k, tile_access(w, &a, w->prod, -1, i, a.c));
-    winograd_square(w->l, a.k, w->form, winograd_output_row, s, w->a, y, w->m);
-    for (int i = 0; i < w->m * w->m; i++) {
+    winograd_output_square(w->l, a.k, w->form, s, y, order);
+    for (int t = 0; t < w->m * w->m; t++) {
+        int i = order[t];
         ExprId *done = NEWN(w->l->arena, ExprId, w->k->n_expr);
         ExprId v = epilogue(w, &a, w->k->out[0].value, y[i], i / w->m, i % w->m, done);
         kernel_out(a.k, tile_copy(w, &a, w->k->out[0].at, i / w->m, i % w->m), v);

@@ -304,10 +304,11 @@ static Kernel *rows_kernel(Gradient *g)
     return k;
 }
 
-/* The a^2 points of a transformed tile, along dim 3 of V or Z. */
-static void put_points(Gradient *g, Kernel *k, BufId b, const int *axis, const ExprId *point)
+/* The a^2 points of a transformed tile, along dim 3 of V or Z, stored in `order` (NULL: as they come). */
+static void put_points(Gradient *g, Kernel *k, BufId b, const int *axis, const ExprId *point, const int *order)
 {
-    for (int i = 0; i < g->a * g->a; i++) {
+    for (int t = 0; t < g->a * g->a; t++) {
+        int i = order ? order[t] : t;
         AccessId at = access_at(g, k, b, axis);
         access_dim(k, at, 3)->offset = i;
         kernel_out(k, at, point[i]);
@@ -345,7 +346,7 @@ static Kernel *gradient_kernel(Gradient *g)
         y[i] = expr_load(g->l, k, at);
     }
     winograd_square(g->l, k, g->form, winograd_spread_row, y, g->m, out, g->a);
-    put_points(g, k, g->z, axis, out);
+    put_points(g, k, g->z, axis, out, NULL);
     cut(g, k, z, 1, th, tw);
     return k;
 }
@@ -359,6 +360,7 @@ static Kernel *input_kernel(Gradient *g)
     int c = kernel_axis(k, AXIS_PAR, "c", g->channels, false);
     const Access *x = &g->k->access[g->x];
     const int from[4] = {n, c, th, tw}, to[5] = {n, th, tw, -1, c};
+    int order[MAX_A * MAX_A];
     ExprId d[MAX_A * MAX_A], out[MAX_A * MAX_A];
     for (int i = 0; i < g->a * g->a; i++) {
         AccessId at = access_at(g, k, x->buf, from);
@@ -371,8 +373,8 @@ static Kernel *input_kernel(Gradient *g)
         }
         d[i] = expr_load(g->l, k, at);
     }
-    winograd_square(g->l, k, g->form, winograd_input_row, d, g->a, out, g->a);
-    put_points(g, k, g->v, to, out);
+    winograd_input_square(g->l, k, g->form, d, out, order);
+    put_points(g, k, g->v, to, out, order);
     cut(g, k, n, g->per, th, tw);
     return k;
 }

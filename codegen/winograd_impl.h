@@ -16,6 +16,11 @@ void winograd_taps_row(KernelList *l, Kernel *k, const WinogradForm *f, const Ex
 /* out[n_out][n_out] = R in[n_in][n_in] R', where `row` is R. */
 void winograd_square(KernelList *l, Kernel *k, const WinogradForm *f, WinogradRow row, const ExprId *in, int n_in, ExprId *out, int n_out);
 
+/* out[a][a] = B' in[a][a] B, and out[m][m] = A' in[a][a] A, written down in an order that leaves few values waiting: transforms are
+ * emitted in it. order[i]: which of `out` is known as the i-th, and should be stored then. */
+void winograd_input_square(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *in, ExprId *out, int *order);
+void winograd_output_square(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *in, ExprId *out, int *order);
+
 /* The axis that is alone in f, with coefficient 1; -1: another shape. */
 int winograd_unit_axis(const Affine *f, int n_axes);
 /* The form for r x r taps, of at most that error, with the fewest products over h x w outputs; NULL: none. */

@@ -87,33 +87,63 @@ static ExprId even_sum(KernelList *l, Kernel *k, const double *c, int degree, co
 }
 
 /* o = B' d: the coefficients of x^i in the polynomial that is 0 at all points but one (x * all for infinity); signs and scales match
- * weight_scales. */
-void winograd_input_row(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *d, ExprId *o)
+ * weight_scales. In three steps: d[0, 2, ..] give o[0] and the even part of each pair, then d[1, 3, ..] but the last its odd part. */
+static void input_evens(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *d, ExprId *o, ExprId even[MAX_PAIRS])
 {
     double c[MAX_PAIRS + 1];
-    int all = polynomial(f, -1, c);
-    o[0] = even_sum(l, k, c, all, d);
-    o[f->a - 1] = even_sum(l, k, c, all, d + 1);
+    o[0] = even_sum(l, k, c, polynomial(f, -1, c), d);
+    for (int i = 0; i < pairs(f); i++)
+        even[i] = even_sum(l, k, c, polynomial(f, i, c), d + 2);
+}
+
+static void input_pairs(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *d, ExprId *o, const ExprId even[MAX_PAIRS])
+{
+    double c[MAX_PAIRS + 1];
     for (int i = 0; i < pairs(f); i++) {
-        int rest = polynomial(f, i, c);
-        ExprId even = even_sum(l, k, c, rest, d + 2), odd = even_sum(l, k, c, rest, d + 1);
-        o[1 + 2 * i] = plus(l, k, even, f->point[i], odd);
-        o[2 + 2 * i] = plus(l, k, even, -f->point[i], odd);
+        ExprId odd = even_sum(l, k, c, polynomial(f, i, c), d + 1);
+        o[1 + 2 * i] = plus(l, k, even[i], f->point[i], odd);
+        o[2 + 2 * i] = plus(l, k, even[i], -f->point[i], odd);
     }
 }
 
-/* y = A' s: y[i] = SUM over points p^i s, infinity into the last. */
-void winograd_output_row(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *s, ExprId *y)
+static void input_last(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *d, ExprId *o)
 {
-    ExprId part[2][MAX_PAIRS];   /* of even and odd powers */
-    for (int i = 0; i < pairs(f); i++)
-        for (int odd = 0; odd < 2; odd++)
-            part[odd][i] = plus(l, k, s[1 + 2 * i], odd ? -1 : 1, s[2 + 2 * i]);
-    for (int i = 0; i < f->m; i++) {
+    double c[MAX_PAIRS + 1];
+    o[f->a - 1] = even_sum(l, k, c, polynomial(f, -1, c), d + 1);
+}
+
+void winograd_input_row(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *d, ExprId *o)
+{
+    ExprId even[MAX_PAIRS];
+    input_evens(l, k, f, d, o, even);
+    input_pairs(l, k, f, d, o, even);
+    input_last(l, k, f, d, o);
+}
+
+/* y = A' s: y[i] = SUM over points p^i s, infinity into the last. A pair of points gives a part to the even i and one to the odd. */
+static void output_pair(KernelList *l, Kernel *k, const ExprId *s, int pair, ExprId part[2][MAX_PAIRS])
+{
+    for (int odd = 0; odd < 2; odd++)
+        part[odd][pair] = plus(l, k, s[1 + 2 * pair], odd ? -1 : 1, s[2 + 2 * pair]);
+}
+
+/* Even i need s[0] beside the parts, odd ones s[a - 1]: m is even. */
+static void output_sums(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *s, ExprId part[2][MAX_PAIRS], int odd, ExprId *y)
+{
+    for (int i = odd; i < f->m; i += 2) {
         y[i] = i == 0 ? s[0] : i == f->m - 1 ? s[f->a - 1] : 0;
         for (int j = 0; j < pairs(f); j++)
-            y[i] = plus(l, k, y[i], pow(f->point[j], i), part[i & 1][j]);
+            y[i] = plus(l, k, y[i], pow(f->point[j], i), part[odd][j]);
     }
+}
+
+void winograd_output_row(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *s, ExprId *y)
+{
+    ExprId part[2][MAX_PAIRS];
+    for (int i = 0; i < pairs(f); i++)
+        output_pair(l, k, s, i, part);
+    output_sums(l, k, f, s, part, 0, y);
+    output_sums(l, k, f, s, part, 1, y);
 }
 
 /* Rows of G: u[0] = scale[0] f[0], u[1 + 2i], u[2 + 2i] = scale[1 + i] SUM (+-p)^t f[t], u[a - 1] = f[r - 1]. */
@@ -177,16 +207,71 @@ void winograd_taps_row(KernelList *l, Kernel *k, const WinogradForm *f, const Ex
     }
 }
 
+/* Column j of R in: half[i][j]. */
+static void transform_column(KernelList *l, Kernel *k, const WinogradForm *f, WinogradRow row, const ExprId *in, int n_in, int j, ExprId half[MAX_A][MAX_A], int n_out)
+{
+    ExprId line[MAX_A], o[MAX_A];
+    for (int i = 0; i < n_in; i++)
+        line[i] = in[i * n_in + j];
+    row(l, k, f, line, o);
+    for (int i = 0; i < n_out; i++)
+        half[i][j] = o[i];
+}
+
+/* Columns `from` to `to` - 1 of all rows are known. */
+static int known(int *order, int n, int rows, int columns, int from, int to, int step)
+{
+    for (int i = 0; i < rows; i++)
+        for (int j = from; j < to; j += step)
+            order[n++] = i * columns + j;
+    return n;
+}
+
+/* Of a row that waits for more columns, two even parts stand for three halves. */
+void winograd_input_square(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *in, ExprId *out, int *order)
+{
+    int a = f->a, n = 0;
+    ExprId half[MAX_A][MAX_A], even[MAX_A][MAX_PAIRS];
+    for (int j = 0; j < a; j += 2)
+        transform_column(l, k, f, winograd_input_row, in, a, j, half, a);
+    for (int i = 0; i < a; i++)
+        input_evens(l, k, f, half[i], out + i * a, even[i]);
+    n = known(order, n, a, a, 0, 1, 1);
+    for (int j = 1; j < a - 1; j += 2)
+        transform_column(l, k, f, winograd_input_row, in, a, j, half, a);
+    for (int i = 0; i < a; i++)
+        input_pairs(l, k, f, half[i], out + i * a, even[i]);
+    n = known(order, n, a, a, 1, a - 1, 1);
+    transform_column(l, k, f, winograd_input_row, in, a, a - 1, half, a);
+    for (int i = 0; i < a; i++)
+        input_last(l, k, f, half[i], out + i * a);
+    known(order, n, a, a, a - 1, a, 1);
+}
+
+/* Of a row, after the pairs, the odd results are made before the column that only the even ones need. */
+void winograd_output_square(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *in, ExprId *out, int *order)
+{
+    int a = f->a, m = f->m, n = 0;
+    ExprId half[MAX_A][MAX_A], part[MAX_A][2][MAX_PAIRS];
+    for (int p = 0; p < pairs(f); p++) {
+        transform_column(l, k, f, winograd_output_row, in, a, 1 + 2 * p, half, m);
+        transform_column(l, k, f, winograd_output_row, in, a, 2 + 2 * p, half, m);
+        for (int i = 0; i < m; i++)
+            output_pair(l, k, half[i], p, part[i]);
+    }
+    for (int odd = 1; odd >= 0; odd--) {
+        transform_column(l, k, f, winograd_output_row, in, a, odd ? a - 1 : 0, half, m);
+        for (int i = 0; i < m; i++)
+            output_sums(l, k, f, half[i], part[i], odd, out + i * m);
+        n = known(order, n, m, m, odd, m, 2);
+    }
+}
+
 void winograd_square(KernelList *l, Kernel *k, const WinogradForm *f, WinogradRow row, const ExprId *in, int n_in, ExprId *out, int n_out)
 {
-    ExprId half[MAX_A][MAX_A], line[MAX_A], o[MAX_A];
-    for (int j = 0; j < n_in; j++) {
-        for (int i = 0; i < n_in; i++)
-            line[i] = in[i * n_in + j];
-        row(l, k, f, line, o);
-        for (int i = 0; i < n_out; i++)
-            half[i][j] = o[i];
-    }
+    ExprId half[MAX_A][MAX_A];
+    for (int j = 0; j < n_in; j++)
+        transform_column(l, k, f, row, in, n_in, j, half, n_out);
     for (int i = 0; i < n_out; i++)
         row(l, k, f, half[i], out + i * n_out);
 }

@@ -471,12 +471,22 @@ static void store_out(Ctx *c, const Out *out)
     access_store(c, out->at, with_earlier_passes(c, out->at, eval(c, out->value)), high);
 }
 
+/* Transforms of Winograd tiles are written down in an order that needs few registers: their sums up to e, and `next` after it. */
+static void eval_as_written(Ctx *c, ExprId *next, ExprId e)
+{
+    for (; c->k->part != WINOGRAD_NONE && c->k->part != WINOGRAD_PRODUCT && *next <= e; ++*next)
+        if (c->k->expr[*next].op == EX_ADD || c->k->expr[*next].op == EX_SUB)
+            eval(c, *next);
+}
+
 static void store_point(Ctx *c, void *arg)
 {
     const Inner *in = arg;
     uint32_t pars = par_mask(c);
+    ExprId next = 1;
     for (int i = 0; i < c->k->n_out; i++) {
         uint32_t axes = access_axes(c->k, c->k->out[i].at) & ~pars;
+        eval_as_written(c, &next, c->k->out[i].value);
         if (axes == in->axes)
             store_out(c, &c->k->out[i]);
     }
