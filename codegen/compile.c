@@ -227,6 +227,24 @@ static int64_t slice_samples(int64_t batch, int64_t lanes)
 /* Of the forms allowed, at most; 0: every convolution directly. */
 static double winograd_error(const CompileOptions *o) { return o->no_winograd ? 0 : o->winograd_error > 0 ? o->winograd_error : WINOGRAD_ERROR; }
 
+static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* Many samples with channels in the lanes: a few at a time go through as many layers as have room for their weights in the outer
+ * cache, so that what one layer makes is still in a cache when the next reads it. */
+static void run_deep(const KernelList *l, NestTarget *t)
+{
+    enum { MOST_SAMPLES = 2, FEWEST_SLICES = 8 };
+    int64_t samples = 1;
+    for (uint32_t i = 0; i < l->kernels.len; i++) {
+        const Kernel *k = &l->kernels.at[i];
+        if (k->n_strip && k->axis[k->strip_axis[0]].batch && k->strip_size[0] <= MOST_SAMPLES)
+            samples = larger(samples, k->strip_size[0]);
+    }
+    t->deep = l->graph->batch >= samples * FEWEST_SLICES;
+    if (t->deep)
+        t->samples = samples;
+}
+
 static Function *compile_function(Compiler *c, const char *name, const Graph *g, const Fusion *f, ParamPlace where, bool training)
 {
     KernelList *l = lower(c->a, g, f, where);
@@ -254,6 +272,8 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
     if (!c->o->no_winograd)
         c->o->winograd_layers =
             winograd(l, t, images, winograd_error(c->o), &c->o->choices);
+    if (!images && !in_state)
+        run_deep(l, &fitted);
     if (c->o->precision == PRECISION_BF16)
         precision_narrow(l, t, images);
     else if (c->o->weights_precision == PRECISION_BF16)
@@ -295,8 +315,6 @@ static const Graph *graph_of_one(Arena *a, const Graph *g)
             one->values.at[v].shape.dim[0] = 1;
     return one;
 }
-
-static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* Inference: p->infer and, where images are in the lanes, p->single, which use the same memory. */
 static void compile_infer(Compiler *c, const Graph *g, const Fusion *f)

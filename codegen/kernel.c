@@ -126,6 +126,13 @@ Kernel *kernel_part(KernelList *l, const char *name, const Kernel *of)
     return k;
 }
 
+bool kernel_share_strips(const Kernel *a, const Kernel *b)
+{
+    const char *end = strrchr(a->name, '.');
+    size_t n = end ? (size_t)(end - a->name) : strlen(a->name);
+    return a->n_strip > 0 && b->n_strip > 0 && (!strncmp(a->name, b->name, n + 1) || !strcmp(strrchr(a->name, '.'), ".product"));
+}
+
 /* The place of a maximum is found beside the maximum: that stays, read or not. */
 static void keep_maximum(const Kernel *k, const Expr *argmax, ExprId *needed)
 {

@@ -139,6 +139,8 @@ BufId kernels_add_buffer(KernelList *l, const Buffer *b);
 Kernel *kernel_new(KernelList *l, const char *name, LayerId layer, Span span);
 /* For a part of kernel `of`: of its layer, and not made sooner than it. */
 Kernel *kernel_part(KernelList *l, const char *name, const Kernel *of);
+/* Kernels "A.conv.dx.input" and "A.conv.dx.product" of strips work for one convolution. */
+bool kernel_share_strips(const Kernel *a, const Kernel *b);
 int kernel_axis(Kernel *k, AxisKind kind, const char *name, int64_t extent, bool batch);      /* returns the axis index */
 AccessId kernel_access(KernelList *l, Kernel *k, BufId buf);                                     /* all dims index 0; fill with affine_* below */
 static inline Affine *access_dim(Kernel *k, AccessId at, int d) { return &k->access[at].dim[d]; }

@@ -120,6 +120,8 @@ int32_t nest_parts(const Nest *n, int i)
 
 int32_t nest_slices(const Nest *n)
 {
+    if (n->samples)
+        return (n->k->axis[n->slice_axis].extent + n->samples - 1) / n->samples;
     int32_t count = nest_parts(n, 0);
     for (int i = 1; i <= n->n_inner - n->n_passes; i++)
         count *= nest_parts(n, i);
@@ -128,10 +130,15 @@ int32_t nest_slices(const Nest *n)
 
 int32_t nest_passes(const Nest *n)
 {
-    int32_t count = 1;
-    for (int i = n->n_inner - n->n_passes + 1; i <= n->n_inner && !n->own_passes; i++)
+    int32_t count = n->samples ? n->samples / n->slice_size : 1;
+    for (int i = n->samples ? 1 : n->n_inner - n->n_passes + 1; i <= n->n_inner && !n->own_passes; i++)
         count *= nest_parts(n, i);
     return count;
+}
+
+bool nest_passes_with(const Nest *a, const Nest *b)
+{
+    return nest_passes(a) > 1 && nest_passes(a) == nest_passes(b) && a->samples == b->samples && (!a->samples || kernel_share_strips(a->k, b->k));
 }
 
 uint32_t nest_pass_axes(const Nest *n)

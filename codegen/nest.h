@@ -20,6 +20,7 @@ typedef struct Nest {
     int n_inner; int8_t inner_axis[2]; int32_t inner_size[2];   /* slices are also cut along these; the last one runs fastest */
     int n_passes;                  /* the last so many of these cuts make no slices: one slice takes them in order, adding up outputs that lack their axes */
     bool own_passes;               /* ... by itself, not together with the other nests of its stage */
+    int32_t samples;               /* > 0: a slice is so many samples (a multiple of slice_size), and all their strips are passes of it */
     AccessId transposed; int transpose_axis;   /* a copy into batch lanes: tiles of lanes x lanes of this load are transposed in registers; -1 */
     AccessId ahead; int ahead_axis; int64_t ahead_by;   /* fetched into L2 meanwhile; -1. With an axis: as tiles along it read a panel (a tile of
                                       vectors) of this load, the next panel; else beside each vector of its buffer, the one so many elements on */
@@ -30,7 +31,7 @@ typedef struct Nest {
 } Nest;
 
 /* What the scheduler needs of a target, and of the function: samples of a slice of the batch, 0 where it is not cut. */
-typedef struct { int lanes, registers; int64_t l1, l2, l3, samples; bool pairs; /* multiplies pairs of bf16 */
+typedef struct { int lanes, registers; int64_t l1, l2, l3, samples; bool deep; /* strips too run in slices of samples */ bool pairs; /* multiplies pairs of bf16 */
                  int tiles; /* multiply-adds of bf16 a cycle in tile registers; 0: none */
                  bool load_store; /* multiply-adds take registers alone, no memory */
                  bool products; /* no fused multiply-add: products take a register of their own */ } NestTarget;
@@ -63,5 +64,7 @@ int32_t nest_slices(const Nest *n);
 int32_t nest_passes(const Nest *n);
 /* Axes that passes cut (bit mask). */
 uint32_t nest_pass_axes(const Nest *n);
+/* Neighbours in a stage take their passes together: all of the first pass, then all of the second. */
+bool nest_passes_with(const Nest *a, const Nest *b);
 void nest_print(const KernelList *l, const Nest *n, FILE *to);
 #endif

@@ -44,11 +44,18 @@ static int sample_axis(const Kernel *k)
     return -1;
 }
 
+/* One slice can take all strips of its samples. */
+static bool strips_of_samples(const Plan *p, const Kernel *k)
+{
+    const NestTarget *t = p->in->target;
+    return t->deep && k->strip_axis[0] == sample_axis(k) && k->n_passes == 0 && t->samples % k->strip_size[0] == 0;
+}
+
 static KernelKind kind_of(const Plan *p, const Nest *n)
 {
     const Kernel *k = n->k;
     int s = sample_axis(k);
-    if (s < 0 || k->n_strip > 0 || n->over_batch || p->in->target->samples == 0)
+    if (s < 0 || (k->n_strip > 0 && !strips_of_samples(p, k)) || n->over_batch || p->in->target->samples == 0)
         return ON_OUTPUTS;
     for (int o = 0; o < k->n_out; o++)
         if (!(access_axes(k, k->out[o].at) >> s & 1))
@@ -67,6 +74,7 @@ static void schedule_all(Plan *p)
             n->slice_size = k->strip_size[0];
             n->n_inner = k->n_strip - 1;
             n->n_passes = k->n_passes;
+            n->samples = p->kind[i] == ON_SAMPLES ? (int32_t)p->in->target->samples : 0;
             for (int s = 0; s < n->n_inner; s++) {
                 n->inner_axis[s] = k->strip_axis[s + 1];
                 n->inner_size[s] = k->strip_size[s + 1];
@@ -169,29 +177,47 @@ static bool ready(const Plan *p, int j, int32_t stage)
     return true;
 }
 
-/* Kernels "A.conv.dx.input" and "A.conv.dx.product" of strips work for one convolution. */
-static bool share_strips(const Kernel *a, const Kernel *b)
-{
-    const char *end = strrchr(a->name, '.');
-    size_t n = end ? (size_t)(end - a->name) : strlen(a->name);
-    return a->n_strip > 0 && b->n_strip > 0 && (!strncmp(a->name, b->name, n + 1) || !strcmp(strrchr(a->name, '.'), ".product"));
-}
-
 /* May kernel j share a stage with kernel k as far as their times are to be told apart? */
 static bool together(const Plan *p, const Kernel *k, int j)
 {
     const Kernel *other = &p->l->kernels.at[j];
-    bool strips = share_strips(k, other);
+    bool strips = kernel_share_strips(k, other);
     return p->in->apart == APART_NOTHING || (k->layer == other->layer && (p->in->apart == APART_LAYERS || strips));
+}
+
+/* Bytes of constants and state that a nest reads. */
+static double weight_bytes(const Plan *p, const Nest *n)
+{
+    double bytes = 0;
+    for (AccessId at = 0; at < n->k->n_access; at++) {
+        const Buffer *b = &p->l->buffers.at[n->k->access[at].buf];
+        if (b->kind == BUF_CONST || b->kind == BUF_STATE)
+            bytes += (double)(buffer_elements(b) * (int64_t)dtype_size(b->dtype));
+    }
+    return bytes;
+}
+
+/* Every slice of samples reads all weights of its stage: they must stay in the outer cache from slice to slice, or the layers run
+ * one by one. Strips of one convolution stay together. */
+static bool weights_fit(const Plan *p, int j, const Stage *s)
+{
+    if (!p->in->target->deep || kernel_share_strips(s->nests[s->n_nests - 1]->k, p->nest[j]->k))
+        return true;
+    double bytes = weight_bytes(p, p->nest[j]);
+    for (int i = 0; i < s->n_nests; i++)
+        bytes += weight_bytes(p, s->nests[i]);
+    return bytes <= (double)p->in->target->l3 / 2;
 }
 
 static bool joins(const Plan *p, int j, const Stage *s, KernelKind kind)
 {
     if (p->kind[j] != kind || (s->n_nests > 0 && !together(p, s->nests[0]->k, j)))
         return false;
-    if (kind == ON_SAMPLES || s->n_nests == 0)
+    if (s->n_nests == 0)
         return true;
-    return nest_slices(p->nest[j]) == s->slices && nest_passes(p->nest[j]) == s->passes;
+    if (kind == ON_SAMPLES)
+        return weights_fit(p, j, s);
+    return nest_slices(p->nest[j]) == s->slices && nest_passes(p->nest[j]) == nest_passes(s->nests[0]);
 }
 
 static void add_to_stage(Plan *p, Stage *s, int32_t index, int j)
@@ -202,7 +228,6 @@ static void add_to_stage(Plan *p, Stage *s, int32_t index, int j)
     int32_t slices = nest_slices(p->nest[j]);
     if (slices > s->slices)
         s->slices = slices;
-    s->passes = nest_passes(p->nest[j]);
     s->macs += k->macs;
     if (k->layer >= 0) {
         if (s->first_layer < 0 || k->layer < s->first_layer)
@@ -239,11 +264,16 @@ static void make_stages(Plan *p)
     uint32_t left = p->l->kernels.len;
     while (left) {
         int32_t index = (int32_t)p->stages.len;
-        Stage s = {.first_layer = -1, .last_layer = -1, .slices = 1, .passes = 1};
+        Stage s = {.first_layer = -1, .last_layer = -1, .slices = 1};
         KernelKind kind = !copy_is_due(p, index) && any_ready(p, ON_SAMPLES, index) ? ON_SAMPLES : ON_OUTPUTS;
-        for (uint32_t j = 0; j < p->l->kernels.len; j++)
-            if (p->stage_of[j] < 0 && joins(p, (int)j, &s, kind) && ready(p, (int)j, index))
+        for (uint32_t j = 0; j < p->l->kernels.len; j++) {
+            if (p->stage_of[j] >= 0 || p->kind[j] != kind)
+                continue;
+            if (joins(p, (int)j, &s, kind) && ready(p, (int)j, index))
                 add_to_stage(p, &s, index, (int)j);
+            else if (p->in->target->deep && kind == ON_SAMPLES)
+                break;
+        }
         if (!s.n_nests)
             BUG("no kernel is ready: the list is not in order");
         left -= (uint32_t)s.n_nests;
@@ -270,7 +300,14 @@ static int64_t storage_bytes(const Plan *p, BufId b, bool one_slice)
 }
 
 /* Its nests run for several slices or passes: what one has written the first nest must not overwrite in the next. */
-static bool runs_again(const Stage *s) { return s->slices > 1 || s->passes > 1; }
+static bool runs_again(const Stage *s) { return s->slices > 1 || nest_passes(s->nests[0]) > 1; }
+
+/* The i-th kernel in order of execution takes its passes with the one before. */
+static bool passes_with_last(const Plan *p, int32_t i)
+{
+    int32_t j = p->order[i], last = i > 0 ? p->order[i - 1] : j;
+    return i > 0 && p->stage_of[j] == p->stage_of[last] && nest_passes_with(p->nest[last], p->nest[j]);
+}
 
 /* First and last use in order of execution, widened to the stage where slices run in any order. */
 static Life lifetime(const Plan *p, BufId root)
@@ -295,6 +332,12 @@ static Life lifetime(const Plan *p, BufId root)
     bool per_strip = b->strip_elements > 0 && runs_again(&p->stages.at[f.stage]);
     f.area = one_stage && (per_sample || per_strip) ? AREA_SCRATCH : AREA_WORK;
     f.bytes = storage_bytes(p, root, f.area == AREA_SCRATCH);
+    if (f.area == AREA_SCRATCH && !per_strip) {
+        while (passes_with_last(p, f.first))
+            f.first--;
+        while (f.last + 1 < p->n_order && passes_with_last(p, f.last + 1))
+            f.last++;
+    }
     if (f.area == AREA_WORK) {
         int32_t from = p->stage_of[p->order[f.first]], to = p->stage_of[p->order[f.last]];
         while (runs_again(&p->stages.at[from]) && f.first > 0 && p->stage_of[p->order[f.first - 1]] == from)
@@ -427,8 +470,6 @@ void stages_print(const Function *f, FILE *to)
     for (int i = 0; i < f->n_stages; i++) {
         const Stage *s = &f->stages[i];
         fprintf(to, "%s.stage%d: %d slice%s", f->name, i, s->slices, s->slices == 1 ? "" : "s");
-        if (s->passes > 1)
-            fprintf(to, " in %d passes", s->passes);
         if (s->samples_per_slice)
             fprintf(to, " of %d samples", s->samples_per_slice);
         fprintf(to, "\n");

@@ -15,7 +15,6 @@ typedef struct {
     const char *name;
     struct Nest **nests; int32_t n_nests;               /* run back to back by one thread on one slice */
     int32_t slices, samples_per_slice;                  /* see CnncStage */
-    int32_t passes;                                     /* the nests run so many times a slice, on its parts in order */
     int32_t first_layer, last_layer;
     double macs;
 } Stage;

@@ -25,6 +25,13 @@ static LLVMValueRef args_field(Ctx *c, unsigned byte_offset)
     return emit_load(e, e->ptr, emit_gep(e, e->i8, c->args, emit_i64(e, byte_offset)), 8);
 }
 
+/* The first part of the samples that the slice has. */
+static LLVMValueRef first_part(Ctx *c)
+{
+    LLVMValueRef parts = emit_i64(c->e, c->nest->samples / c->nest->slice_size);
+    return LLVMBuildMul(c->e->b, LLVMBuildSDiv(c->e->b, c->part[0], parts, ""), parts, "");
+}
+
 /* Bytes from the buffer's first element to the first one that this slice touches. */
 static LLVMValueRef slice_start(Ctx *c, AccessId at)
 {
@@ -34,14 +41,15 @@ static LLVMValueRef slice_start(Ctx *c, AccessId at)
     int64_t stride[MAX_RANK], size = (int64_t)dtype_size(b->dtype);
     layout_strides(b, stride);
     LLVMValueRef bytes = emit_i64(e, 0);
-    int cuts = c->nest->n_inner - (c->nest->own_passes ? c->nest->n_passes : 0);   /* a nest's own passes share the slice's values */
+    bool of_samples = c->nest->samples && !b->strip_elements;   /* what samples share outlives a strip */
+    int cuts = of_samples ? 0 : c->nest->n_inner - (c->nest->own_passes ? c->nest->n_passes : 0);   /* a nest's own passes share the slice's values */
     for (int i = 0; i <= cuts && c->nest->slice_axis >= 0; i++) {
         int axis = i == 0 ? c->nest->slice_axis : c->nest->inner_axis[i - 1];
         int64_t indices = i == 0 ? c->nest->slice_size : c->nest->inner_size[i - 1];
         for (int d = 0; d < x->rank; d++) {
             int64_t step = x->dim[d].coef[axis] * indices;   /* whole blocks along a blocked dim */
             if (step)
-                bytes = emit_add(e, bytes, emit_mul(e, c->part[i], step / (d == b->layout.block_dim ? b->layout.lanes : 1) * stride[d] * size));
+                bytes = emit_add(e, bytes, emit_mul(e, of_samples ? first_part(c) : c->part[i], step / (d == b->layout.block_dim ? b->layout.lanes : 1) * stride[d] * size));
         }
     }
     return bytes;

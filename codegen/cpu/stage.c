@@ -1,5 +1,6 @@
 /* Stages: one LLVM function each, of type CnncStageFn, that calls its nests in order.
- * In: a planned Function. Out: functions of the module. A nest's slice argument counts passes: slice * passes + pass. Idea: the places of a nest's buffers are arguments (a table of
+ * In: a planned Function. Out: functions of the module.
+ * Invariant: a nest's slice argument counts passes: slice * passes + pass. Idea: the places of a nest's buffers are arguments (a table of
  * constants), so nests that differ in nothing else share one function: a net of equal blocks is compiled once. */
 #include "codegen/cpu/nest.h"
 
@@ -53,7 +54,7 @@ static Key nest_key(Arena *a, const Function *f, const Stage *s, const Nest *n)
     const Kernel *k = n->k;
     int32_t numbers[] = {k->n_axes, k->n_access, k->n_expr, k->n_out, s->samples_per_slice, n->lanes, n->vector_axis, n->n_par, n->n_red,
                          n->slice_axis, n->slice_size, n->zero_tail, n->transposed, n->transpose_axis, n->ahead, n->ahead_axis, (int32_t)n->ahead_by,
-                         n->n_inner, n->n_passes, n->own_passes,
+                         n->n_inner, n->n_passes, n->own_passes, n->samples,
                          n->rows_axis, n->depth_axis, n->depth,
                          n->n_inner > 0 ? n->inner_axis[0] : 0, n->n_inner > 0 ? n->inner_size[0] : 0,
                          n->n_inner > 1 ? n->inner_axis[1] : 0, n->n_inner > 1 ? n->inner_size[1] : 0};
@@ -125,13 +126,18 @@ LLVMValueRef emit_stage(Emit *e, const Function *f, int s)
     for (int i = 0; i < st->n_nests; i++)
         kernels[i] = nest_function(e, f, st, st->nests[i]);
     LLVMValueRef fn = emit_function_begin(e, arena_printf(e->arena, "%s.stage%d", f->name, s), type, true);
-    LLVMValueRef first = emit_mul(e, LLVMGetParam(fn, 2), st->passes);
-    Loop pass = emit_loop_begin(e, first, emit_add(e, first, emit_i64(e, st->passes)), 1, "pass");
-    for (int i = 0; i < st->n_nests; i++) {
-        LLVMValueRef args[4] = {LLVMGetParam(fn, 0), LLVMGetParam(fn, 1), pass.iv, nest_offsets(e, f, st->nests[i])};
-        LLVMBuildCall2(e->b, nest_type(e), kernels[i], args, 4, "");
+    for (int i = 0, end; i < st->n_nests; i = end) {
+        for (end = i + 1; end < st->n_nests && nest_passes_with(st->nests[end - 1], st->nests[end]);)
+            end++;
+        int32_t passes = nest_passes(st->nests[i]);
+        LLVMValueRef first = emit_mul(e, LLVMGetParam(fn, 2), passes);
+        Loop pass = emit_loop_begin(e, first, emit_add(e, first, emit_i64(e, passes)), 1, "pass");
+        for (int n = i; n < end; n++) {
+            LLVMValueRef args[4] = {LLVMGetParam(fn, 0), LLVMGetParam(fn, 1), pass.iv, nest_offsets(e, f, st->nests[n])};
+            LLVMBuildCall2(e->b, nest_type(e), kernels[n], args, 4, "");
+        }
+        emit_loop_end(e, &pass);
     }
-    emit_loop_end(e, &pass);
     emit_function_end(e);
     return fn;
 }

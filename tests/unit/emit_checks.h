@@ -220,7 +220,7 @@ static inline void check_infer(Arena *a, const Case *c, const EmitTarget *target
 }
 
 /* An inference program: folded constants, layouts and algorithms as `choose` and `winograd` pick them. */
-static inline void check_program(Arena *a, const Case *c, const EmitTarget *target, int64_t batch)
+static inline const Program *check_program(Arena *a, const Case *c, const EmitTarget *target, int64_t batch)
 {
     Graph *g = net_build(a, c->net, batch, c->input);
     double **state = state_start(a, g);
@@ -242,6 +242,7 @@ static inline void check_program(Arena *a, const Case *c, const EmitTarget *targ
     const CnncModel *model = NULL;
     void *loaded = target->load(a, p, target, c->net, &model);
     check_outputs(a, c, g, state, model, loaded, false, target, 5e-5);
+    return p;
 }
 
 static const struct { const char *net; int64_t c, h, w; } emit_nets[] = {

@@ -144,6 +144,31 @@ static void test_large_values(void **unused)
     }
 }
 
+/* A slice takes its samples through many layers, and all their strips of one image or of two; a short last slice. */
+static void test_deep_slices(void **unused)
+{
+    (void)unused;
+    static const struct { const char *net; int64_t c, h, w; int32_t samples, stages; int64_t l3; } deep[] = {
+        {"conv out=32 k=3 p=1; act ReLU; conv out=32 k=3 p=1; maxpool k=2; conv out=48 k=1; act ReLU; conv out=32 k=3 s=2", 32, 50, 40, 1, 1, 32 << 20},
+        {"conv out=32 k=3 p=1; bn; act ReLU; res{conv out=32 k=3 p=1; act ReLU; conv out=32 k=3 p=1}{}; act ReLU; conv out=64 k=1", 16, 28, 27, 2, 1, 32 << 20},
+        {"conv out=32 k=3 p=1; act ReLU; conv out=32 k=3 p=1; conv out=32 k=3 p=1", 32, 28, 28, 2, 3, 1 << 10},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(deep); i++) {
+        Arena *a = arena_new();
+        EmitTarget m;
+        Case c = {.net = deep[i].net, .input = shape_of(3, deep[i].c, deep[i].h, deep[i].w)};
+        if (machine(a, levels[ARRAY_LEN(levels) - 1], &m)) {
+            m.options.choices.layout = LAYOUT_WANT_CHANNELS;
+            m.options.target.l3 = deep[i].l3;
+            const Function *f = check_program(a, &c, &m, 19)->infer;
+            assert_int_equal(f->n_stages, deep[i].stages);
+            for (int s = 0; s < f->n_stages; s++)
+                assert_int_equal(f->stages[s].samples_per_slice, deep[i].samples);
+        }
+        arena_free(a);
+    }
+}
+
 /* Weight gradients whose planes do not stay in L2 take a few rows at a time: borders, the last rows, fewer images than lanes. */
 static void test_large_planes(void **unused)
 {
@@ -202,6 +227,6 @@ static void test_dropout(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_wide_training), cmocka_unit_test(test_channel_training), cmocka_unit_test(test_programs), cmocka_unit_test(test_training), cmocka_unit_test(test_large_values), cmocka_unit_test(test_large_planes), cmocka_unit_test(test_inference), cmocka_unit_test(test_dropout)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_wide_training), cmocka_unit_test(test_channel_training), cmocka_unit_test(test_programs), cmocka_unit_test(test_training), cmocka_unit_test(test_large_values), cmocka_unit_test(test_deep_slices), cmocka_unit_test(test_large_planes), cmocka_unit_test(test_inference), cmocka_unit_test(test_dropout)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
