@@ -229,6 +229,21 @@ static double winograd_error(const CompileOptions *o) { return o->no_winograd ? 
 
 static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
+/* With images in the lanes strips need not be stages of their own where Winograd's weights stay in L2 from slice to slice. */
+static bool weights_stay(const KernelList *l, const NestTarget *t)
+{
+    int64_t bytes = 0;
+    for (uint32_t i = 0; i < l->kernels.len; i++) {
+        const Kernel *k = &l->kernels.at[i];
+        for (int at = 0; at < k->n_access && k->part == WINOGRAD_PRODUCT; at++) {
+            const Buffer *b = &l->buffers.at[k->access[at].buf];
+            if (!b->strip_elements)
+                bytes += buffer_elements(b) * (int64_t)dtype_size(b->dtype);
+        }
+    }
+    return bytes <= t->l2 / 2;
+}
+
 /* Many samples with channels in the lanes: a few at a time go through as many layers as have room for their weights in the outer
  * cache, so that what one layer makes is still in a cache when the next reads it. */
 static void run_deep(const KernelList *l, NestTarget *t)
@@ -241,8 +256,10 @@ static void run_deep(const KernelList *l, NestTarget *t)
             samples = larger(samples, k->strip_size[0]);
     }
     t->deep = l->graph->batch >= samples * FEWEST_SLICES;
-    if (t->deep)
-        t->samples = samples;
+    if (!t->deep)
+        return;
+    t->samples = samples;
+    t->weights = t->l3 / 2;
 }
 
 static Function *compile_function(Compiler *c, const char *name, const Graph *g, const Fusion *f, ParamPlace where, bool training)
@@ -272,7 +289,9 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
     if (!c->o->no_winograd)
         c->o->winograd_layers =
             winograd(l, t, images, winograd_error(c->o), &c->o->choices);
-    if (!images && !in_state)
+    if (images)
+        fitted.deep = weights_stay(l, t);
+    else if (!in_state)
         run_deep(l, &fitted);
     if (c->o->precision == PRECISION_BF16)
         precision_narrow(l, t, images);

@@ -31,7 +31,8 @@ typedef struct Nest {
 } Nest;
 
 /* What the scheduler needs of a target, and of the function: samples of a slice of the batch, 0 where it is not cut. */
-typedef struct { int lanes, registers; int64_t l1, l2, l3, samples; bool deep; /* strips too run in slices of samples */ bool pairs; /* multiplies pairs of bf16 */
+typedef struct { int lanes, registers; int64_t l1, l2, l3, samples; bool deep; /* strips too run in slices of samples */
+                 int64_t weights; /* bytes of the weights that a slice of samples may read; 0: any */ bool pairs; /* multiplies pairs of bf16 */
                  int tiles; /* multiply-adds of bf16 a cycle in tile registers; 0: none */
                  bool load_store; /* multiply-adds take registers alone, no memory */
                  bool products; /* no fused multiply-add: products take a register of their own */ } NestTarget;

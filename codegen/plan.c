@@ -48,7 +48,8 @@ static int sample_axis(const Kernel *k)
 static bool strips_of_samples(const Plan *p, const Kernel *k)
 {
     const NestTarget *t = p->in->target;
-    return t->deep && k->strip_axis[0] == sample_axis(k) && k->n_passes == 0 && t->samples % k->strip_size[0] == 0;
+    int s = sample_axis(k);
+    return t->deep && k->strip_axis[0] == s && !k->axis[s].batch_div && k->n_passes == 0 && t->samples % k->strip_size[0] == 0;
 }
 
 static KernelKind kind_of(const Plan *p, const Nest *n)
@@ -201,12 +202,12 @@ static double weight_bytes(const Plan *p, const Nest *n)
  * one by one. Strips of one convolution stay together. */
 static bool weights_fit(const Plan *p, int j, const Stage *s)
 {
-    if (!p->in->target->deep || kernel_share_strips(s->nests[s->n_nests - 1]->k, p->nest[j]->k))
+    if (!p->in->target->weights || kernel_share_strips(s->nests[s->n_nests - 1]->k, p->nest[j]->k))
         return true;
     double bytes = weight_bytes(p, p->nest[j]);
     for (int i = 0; i < s->n_nests; i++)
         bytes += weight_bytes(p, s->nests[i]);
-    return bytes <= (double)p->in->target->l3 / 2;
+    return bytes <= (double)p->in->target->weights;
 }
 
 static bool joins(const Plan *p, int j, const Stage *s, KernelKind kind)
@@ -247,13 +248,14 @@ static bool any_ready(const Plan *p, KernelKind kind, int32_t stage)
     return false;
 }
 
-/* A copy of weights that waited for what it is used on (choose.c): the kernels on samples that need it share a stage with those before
+/* A copy of weights that waited for what it is used on (choose.c), or their transform for strips that run in slices of samples: the kernels on samples that need it share a stage with those before
  * them when it is there first. */
 static bool copy_is_due(const Plan *p, int32_t stage)
 {
     for (uint32_t j = 0; j < p->l->kernels.len; j++) {
         const Kernel *k = &p->l->kernels.at[j];
-        if (p->stage_of[j] < 0 && p->kind[j] == ON_OUTPUTS && k->after && k->part == WINOGRAD_NONE && ready(p, (int)j, stage))
+        bool copies = k->part == WINOGRAD_NONE ? k->after != 0 : k->part == WINOGRAD_WEIGHTS && p->in->target->deep;
+        if (p->stage_of[j] < 0 && p->kind[j] == ON_OUTPUTS && copies && ready(p, (int)j, stage))
             return true;
     }
     return false;
@@ -271,8 +273,8 @@ static void make_stages(Plan *p)
                 continue;
             if (joins(p, (int)j, &s, kind) && ready(p, (int)j, index))
                 add_to_stage(p, &s, index, (int)j);
-            else if (p->in->target->deep && kind == ON_SAMPLES)
-                break;
+            else if (p->in->target->weights && kind == ON_SAMPLES)
+                break;   /* in order: what comes later would keep values alive */
         }
         if (!s.n_nests)
             BUG("no kernel is ready: the list is not in order");

@@ -498,7 +498,7 @@ static void tile_reduction(Sched *s)
 static void pick_unrolled(Sched *s)
 {
     Nest *n = s->n;
-    if (!s->main)
+    if (!s->main || (s->k->part == WINOGRAD_PRODUCT && s->t->load_store))   /* a few channels: loads of all would wait in registers */
         return;
     double window = 1;
     bool short_window = true;

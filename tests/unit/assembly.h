@@ -56,7 +56,7 @@ static inline int loop_start(const Lines *l, int i, int function)
     return -1;
 }
 
-static inline bool is_function(const char *line) { return !strchr("\t. #", line[0]) && strchr(line, ':'); }
+static inline bool is_function(const char *line) { return !strchr("\t. #/", line[0]) && strchr(line, ':'); }
 
 /* What is called for every innermost loop: its lines, and the line of its function's label. */
 typedef void (*LoopFn)(const Lines *l, int first, int last, const char *function, void *arg);

@@ -175,6 +175,31 @@ static void test_winograd(void **state)
     }
 }
 
+/* With images in the lanes few channels are enough for Winograd; not one channel, whose transforms serve no other; not a data gradient
+ * most of whose taps lie on padding, which the direct form leaves out. */
+static void test_where_winograd_pays(void **state)
+{
+    (void)state;
+    static const struct { const char *net; int64_t c, h, w; Mode mode; int forward; } nets[] = {
+        {"conv out=10 k=3; act ReLU; conv out=10 k=3; flatten; linear out=2", 10, 20, 20, MODE_INFER, 2},
+        {"conv out=10 k=3; flatten; linear out=2", 3, 30, 30, MODE_INFER, 1},
+        {"conv out=6 k=5 p=2; flatten; linear out=2", 1, 28, 28, MODE_INFER, 0},
+        {"conv out=6 k=1; conv out=16 k=5; flatten; linear out=2", 1, 14, 14, MODE_INFER, 1},
+        {"conv out=6 k=1; conv out=16 k=5; flatten; linear out=2", 1, 14, 14, MODE_STEP, 1},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(nets); i++) {
+        Arena *a = arena_new();
+        Case c = {.net = nets[i].net, .train = "train batch=5 opt=sgd lr=0.05", .input = shape_of(3, nets[i].c, nets[i].h, nets[i].w)};
+        Graph *g = graph_of(a, &c, nets[i].mode);
+        Fusion f = fuse(a, g);
+        KernelList *l = lower(a, g, &f, nets[i].mode == MODE_INFER ? PARAMS_CONST : PARAMS_IN_STATE);
+        NestTarget target = {.lanes = 16, .registers = 32, .l1 = 32 << 10, .l2 = 1 << 20, .l3 = 32 << 20};
+        winograd(l, &target, true, WINOGRAD_ERROR, &(Choices){0});
+        assert_int_equal(parts(l, WINOGRAD_PRODUCT), nets[i].forward);
+        arena_free(a);
+    }
+}
+
 static void test_layouts(void **state)
 {
     (void)state;
@@ -245,6 +270,6 @@ static void test_plan(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_layouts), cmocka_unit_test(test_winograd), cmocka_unit_test(test_lanes), cmocka_unit_test(test_choices), cmocka_unit_test(test_plan)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_layouts), cmocka_unit_test(test_winograd), cmocka_unit_test(test_where_winograd_pays), cmocka_unit_test(test_lanes), cmocka_unit_test(test_choices), cmocka_unit_test(test_plan)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,6 +20,12 @@ static bool is_vector_load(const char *line)
     return to && strchr("qdsv{", to[1]);
 }
 
+/* A part of a Winograd convolution (codegen/winograd.c) that is no product; the label is its kernel's name. */
+static bool is_transform(const char *label)
+{
+    return strstr(label, ".input") || strstr(label, ".output") || strstr(label, ".weights");
+}
+
 static void count_loop(const Lines *l, int first, int last, const char *function, void *arg)
 {
     Count *c = arg;
@@ -30,7 +36,7 @@ static void count_loop(const Lines *l, int first, int last, const char *function
         stack += touches_stack(l->at[i]);
         loads += is_vector_load(l->at[i]);
     }
-    bool transform = fma * 100 < (last - first) * share;
+    bool transform = is_transform(function) || fma * 100 < (last - first) * share;
     if (fma < MANY_FMA || (transform && !c->transforms))
         return;
     c->loops++;
