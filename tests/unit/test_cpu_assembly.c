@@ -20,11 +20,10 @@ static bool is_vector_load(const char *line)
     return to && strchr("qdsv{", to[1]);
 }
 
-/* A part of a Winograd convolution (codegen/winograd.c) that is no product; the label is its kernel's name. */
-static bool is_transform(const char *label)
-{
-    return strstr(label, ".input") || strstr(label, ".output") || strstr(label, ".weights");
-}
+/* Parts of a Winograd convolution (codegen/winograd.c) that are no product, told by the label, which is the kernel's name: what runs for
+ * every tile, and what runs once a step. */
+static bool is_transform(const char *label) { return strstr(label, ".input") || strstr(label, ".output"); }
+static bool transforms_weights(const char *label) { return strstr(label, ".weights"); }
 
 static void count_loop(const Lines *l, int first, int last, const char *function, void *arg)
 {
@@ -37,7 +36,7 @@ static void count_loop(const Lines *l, int first, int last, const char *function
         loads += is_vector_load(l->at[i]);
     }
     bool transform = is_transform(function) || fma * 100 < (last - first) * share;
-    if (fma < MANY_FMA || (transform && !c->transforms))
+    if (fma < MANY_FMA || transforms_weights(function) || (transform && !c->transforms))
         return;
     c->loops++;
     c->fma += fma;
