@@ -291,7 +291,8 @@ static void add_others(Planner *p)
     int32_t launch = p->p->n_launches;
     GpuLaunch *beside[SIZES] = {NULL};
     uint32_t *now = NEWN(p->a, uint32_t, p->l->kernels.len + 1), n = find_ready(p, false, now);
-    bool last = n == 0;
+    const bool last = n == 0;
+    const int earlier = p->n_late;
     n = n ? n : find_ready(p, true, now);
     if (!n)
         BUG("no kernel is ready: the list is not in order");
@@ -307,8 +308,12 @@ static void add_others(Planner *p)
         else
             add_alone(p, b);
     }
-    while (last && p->n_late)
-        add_beside(p, beside, p->late[--p->n_late]);
+    for (int i = 0; last && i < earlier; i++)   /* not those whose products run now */
+        add_beside(p, beside, p->late[i]);
+    if (last) {
+        p->n_late -= earlier;
+        memmove(p->late, p->late + earlier, sizeof *p->late * (size_t)p->n_late);
+    }
     for (int i = 0; i < SIZES; i++)
         finish_beside(p, beside[i]);
     for (uint32_t i = 0; i < n; i++)
