@@ -540,6 +540,14 @@ static void choose_channels_kernel(Chooser *c, Kernel *k)
         block_operands(c, k);
         return;
     }
+    if (k->part == WINOGRAD_DOWN) {
+        for (AccessId i = 0; i < k->n_access; i++) {
+            const Buffer *b = &c->l->buffers.at[k->access[i].buf];
+            if (!kernel_writes(k, i) && channels_inside(b))
+                redirect(k, k->access[i].buf, copy_as(c, k->access[i].buf, layout_rows(b), k));
+        }
+        return;
+    }
     if (k->part == WINOGRAD_INPUT || k->part == WINOGRAD_GRADIENT) {
         BufId x = k->access[0].buf;
         if (!channels_inside(&c->l->buffers.at[x]))

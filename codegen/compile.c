@@ -285,13 +285,13 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
     bool images = layouts == LAYOUT_IMAGES;
     if (images)
         fitted.tiles = 0;   /* they take channels in the lanes */
-    fitted.samples = images ? slice_samples(g->batch, t->lanes) : in_state ? slice_samples(g->batch, 1) : g->batch > 1;
+    int64_t samples = fitted.samples = images ? slice_samples(g->batch, t->lanes) : in_state ? slice_samples(g->batch, 1) : g->batch > 1;
     if (!c->o->no_winograd)
         c->o->winograd_layers =
             winograd(l, t, images, winograd_error(c->o), &c->o->choices);
-    if (images)
+    if (c->o->precision != PRECISION_BF16 && images)
         fitted.deep = weights_stay(l, t);
-    else if (!in_state)
+    else if (c->o->precision != PRECISION_BF16 && !in_state)
         run_deep(l, &fitted);
     if (c->o->precision == PRECISION_BF16)
         precision_narrow(l, t, images);
@@ -306,6 +306,12 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
         tiles_merge(l);
     PlanInput in = {.target = t, .apart = c->o->apart, .state_offset = state_offset, .const_offset = const_offset, .ctx = c};
     Function *fn = plan(c->a, name, l, &in);
+    if (t->deep && !plan_keeps_strips(fn)) {
+        fitted.deep = false;
+        fitted.weights = 0;
+        fitted.samples = samples;
+        fn = plan(c->a, name, l, &in);
+    }
     fn->block = images ? t->lanes : 1;
     const char *why = NULL;
     if (!plan_verify(fn, &why))

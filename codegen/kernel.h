@@ -102,6 +102,7 @@ typedef struct { AccessId at; ExprId value; } Out;      /* SET, one write per po
 typedef enum {
     WINOGRAD_NONE,
     WINOGRAD_WEIGHTS, WINOGRAD_INPUT, WINOGRAD_PRODUCT, WINOGRAD_OUTPUT,
+    WINOGRAD_DOWN,    /* the transforms of a form down the rows alone (winograd_down.c): all they touch is in rows */
     WINOGRAD_FUSED,   /* all but the weights in one kernel (gpu/winograd.c): its sum is the convolution's, though it reads transformed weights */
     WINOGRAD_ROWS, WINOGRAD_GRADIENT, WINOGRAD_TAPS, WINOGRAD_TURN
 } WinogradPart;

@@ -460,6 +460,25 @@ Function *plan(Arena *a, const char *name, const KernelList *l, const PlanInput 
     return f;
 }
 
+bool plan_keeps_strips(const Function *f)
+{
+    int32_t run = 0, *run_of = NEWN(f->kernels->arena, int32_t, f->kernels->buffers.len);
+    for (int s = 0; s < f->n_stages; s++)
+        for (int i = 0; i < f->stages[s].n_nests; i++) {
+            const Nest *n = f->stages[s].nests[i];
+            run += i == 0 || !nest_passes_with(f->stages[s].nests[i - 1], n);
+            for (AccessId at = 0; at < n->k->n_access && n->samples; at++) {
+                BufId b = buffer_root(f->kernels, n->k->access[at].buf);
+                if (!f->kernels->buffers.at[b].strip_elements || f->place[b].area != AREA_SCRATCH)
+                    continue;
+                if (run_of[b] && run_of[b] != run)
+                    return false;
+                run_of[b] = run;
+            }
+        }
+    return true;
+}
+
 /* ---- text and checks ---- */
 static const char *area_text(Area a)
 {

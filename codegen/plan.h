@@ -24,6 +24,9 @@ Function *plan(Arena *a, const char *name, const KernelList *l, const PlanInput 
  * that is free while it lives; and where a buffer with storage of its own lies that is neither. */
 void plan_place_lives(Function *f, Life *life, int n);
 Place plan_fixed_place(const KernelList *l, const PlanInput *in, BufId root);
+/* With NestTarget.deep: what is made and read strip by strip in a slice is made and read in the same pass. A kernel between them, or one
+ * that had to wait, would part them: then the function must be planned without. */
+bool plan_keeps_strips(const Function *f);
 void plan_print(const Function *f, FILE *to);
 void stages_print(const Function *f, FILE *to);
 /* No two buffers that live at the same time overlap; all lie aligned inside work and scratch. */

@@ -26,21 +26,12 @@ typedef WinogradConv Wino;
 /* ---- what pays ---- */
 static int64_t tiles(const Wino *w, const WinogradForm *f) { return (w->height + f->m - 1) / f->m * ((w->width + f->m - 1) / f->m); }
 
-/* Of r taps at each of n outputs, those that are not on padding. */
-static int64_t taps_inside(int64_t n, int r, int64_t pad, int64_t inputs)
-{
-    int64_t inside = 0;
-    for (int64_t i = 0; i < n * r; i++)
-        inside += i / r + i % r >= pad && i / r + i % r < pad + inputs;
-    return inside;
-}
-
 /* Images in the lanes: cycles for a vector of images with one multiply-add a cycle, measured on Zen 4 with 3 to 20 channels: the direct
  * convolution, and products and transforms (of a tile, for each channel and each filter) by a form. */
 static double direct_cycles(const Wino *w)
 {
     const Shape *x = &w->l->buffers.at[w->k->access[w->x].buf].shape;
-    return 1.1 * (double)(taps_inside(w->height, w->r, w->pad_h, x->dim[2]) * taps_inside(w->width, w->r, w->pad_w, x->dim[3])) *
+    return 1.1 * (double)(winograd_taps_inside(w->height, w->r, w->pad_h, x->dim[2]) * winograd_taps_inside(w->width, w->r, w->pad_w, x->dim[3])) *
            (double)(w->channels * w->filters);
 }
 
@@ -229,7 +220,7 @@ static void make_buffers(Wino *w)
 /* ---- the kernels ---- */
 typedef struct { Kernel *k; int n, z, i, tw, t, c; } Axes;   /* row of tiles rows * z + i; t: tiles of a strip, in the product */
 
-static void cut_along(Kernel *k, int axis, int64_t size)
+void winograd_cut_along(Kernel *k, int axis, int64_t size)
 {
     k->strip_axis[k->n_strip] = (int8_t)axis;
     k->strip_size[k->n_strip++] = (int32_t)size;
@@ -249,11 +240,11 @@ static Axes start(Wino *w, WinogradPart part, const char *suffix)
     }
     a.c = kernel_axis(a.k, AXIS_PAR, part == WINOGRAD_INPUT ? "c" : "k", part == WINOGRAD_INPUT ? w->channels : w->filters, false);
     if (in_slices(w)) {
-        cut_along(a.k, a.n, w->images ? w->t->lanes : w->group);
-        cut_along(a.k, a.z, 1);
+        winograd_cut_along(a.k, a.n, w->images ? w->t->lanes : w->group);
+        winograd_cut_along(a.k, a.z, 1);
     }
     if (w->images)
-        cut_along(a.k, a.tw, strip_tiles(w));
+        winograd_cut_along(a.k, a.tw, strip_tiles(w));
     return a;
 }
 
@@ -424,8 +415,12 @@ int winograd(KernelList *l, const NestTarget *t, bool images, double error, cons
         if (winograd_weight_gradient(l, t, &k, images, error, &out))
             continue;
         Wino w = {.l = l, .t = t, .k = &k, .images = images, .error = error};
-        if (!winograd_recognise(&w) || !plain_epilogue(&w) || !pays(&w) || wants_direct(choices, possible++)) {
+        if (!winograd_recognise(&w) || !plain_epilogue(&w) || !(winograd_rows_pay(&w) || pays(&w)) || wants_direct(choices, possible++)) {
             vec_push(l->arena, &out, k);
+            continue;
+        }
+        if (w.form->rows) {
+            winograd_along_rows(&w, &out);
             continue;
         }
         cut(&w, choices->strip);

@@ -5,7 +5,7 @@
 
 enum { MAX_A = 8, MAX_R = 5, WINOGRAD_FORMS = 4 };
 typedef Vec(Kernel) WinogradKernels;
-extern const WinogradForm winograd_forms[WINOGRAD_FORMS];
+extern const WinogradForm winograd_forms[WINOGRAD_FORMS], winograd_row_forms[WINOGRAD_FORMS];   /* both ways; down the rows alone */
 
 typedef void (*WinogradRow)(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *in, ExprId *out);
 void winograd_input_row(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *d, ExprId *o);      /* o[a] = B' d[a] */
@@ -52,6 +52,15 @@ typedef struct {
 bool winograd_recognise(WinogradConv *w);
 /* The kernel that transforms weights which change from step to step, by w->form into buffer w->u. */
 Kernel *winograd_weights_kernel(WinogradConv *w);
+
+/* Cuts k into slices along one axis more, of `size` indices. */
+void winograd_cut_along(Kernel *k, int axis, int64_t size);
+/* Of r taps at each of n outputs along one dim, those that are not on padding. */
+int64_t winograd_taps_inside(int64_t n, int r, int64_t pad, int64_t inputs);
+/* winograd_down.c: whether w's convolution pays by a form down the rows alone, with columns in the lanes: sets w->form; and the kernels
+ * of that form, appended to out. */
+bool winograd_rows_pay(WinogradConv *w);
+void winograd_along_rows(WinogradConv *w, WinogradKernels *out);
 
 /* The same for a weight gradient. */
 typedef struct {

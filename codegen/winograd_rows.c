@@ -12,10 +12,16 @@
 enum { MAX_PAIRS = MAX_A / 2 - 1 };
 
 const WinogradForm winograd_forms[WINOGRAD_FORMS] = {
-    {"F(4x4,3x3)", 4, 3, 6, 1.3e-6, {0.625, 1.5}},
-    {"F(2x2,3x3)", 2, 3, 4, 3e-7, {1}},
-    {"F(4x4,5x5)", 4, 5, 8, 5e-6, {0.5, 1, 2}},
-    {"F(2x2,5x5)", 2, 5, 6, 9.5e-7, {0.625, 1.5}},
+    {"F(4x4,3x3)", 4, 3, 6, 1.3e-6, {0.625, 1.5}, false},
+    {"F(2x2,3x3)", 2, 3, 4, 3e-7, {1}, false},
+    {"F(4x4,5x5)", 4, 5, 8, 5e-6, {0.5, 1, 2}, false},
+    {"F(2x2,5x5)", 2, 5, 6, 9.5e-7, {0.625, 1.5}, false},
+};
+const WinogradForm winograd_row_forms[WINOGRAD_FORMS] = {
+    {"F(4x1,3x3)", 4, 3, 6, 1.3e-6, {0.625, 1.5}, true},
+    {"F(2x1,3x3)", 2, 3, 4, 3e-7, {1}, true},
+    {"F(4x1,5x5)", 4, 5, 8, 5e-6, {0.5, 1, 2}, true},
+    {"F(2x1,5x5)", 2, 5, 6, 9.5e-7, {0.625, 1.5}, true},
 };
 
 static int64_t products(const WinogradForm *f, int64_t h, int64_t w) { return (h + f->m - 1) / f->m * ((w + f->m - 1) / f->m) * f->a * f->a; }
@@ -29,6 +35,14 @@ const WinogradForm *winograd_fewest_products(int r, double error, int64_t h, int
             best = f;
     }
     return best;
+}
+
+int64_t winograd_taps_inside(int64_t n, int r, int64_t pad, int64_t inputs)
+{
+    int64_t inside = 0;
+    for (int64_t i = 0; i < n * r; i++)
+        inside += i / r + i % r >= pad && i / r + i % r < pad + inputs;
+    return inside;
 }
 
 int winograd_unit_axis(const Affine *f, int n_axes)
@@ -302,7 +316,9 @@ void winograd_weights(const WinogradForm *f, const double *w, int64_t filters, i
                 for (int s = 0; s < f->r; s++)
                     for (int t = 0; t < f->r; t++)
                         half[i][s] += g[i][t] * taps[t * f->r + s];
-            for (int i = 0; i < f->a; i++)
+            for (int i = 0; i < f->a * f->r && f->rows; i++)
+                u[(i * filters + k) * channels + c] = half[i / f->r][i % f->r];
+            for (int i = 0; i < f->a && !f->rows; i++)
                 for (int j = 0; j < f->a; j++) {
                     double sum = 0;
                     for (int s = 0; s < f->r; s++)

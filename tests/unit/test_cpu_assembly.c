@@ -31,7 +31,7 @@ static void count_loop(const Lines *l, int first, int last, const char *function
     int fma = 0, stack = 0, loads = 0, share = 40;
     for (int i = first; i <= last; i++) {
         fma += is_fma(l->at[i]);
-        share = is_product(l->at[i]) ? 18 : strstr(l->at[i], "fmla\t") ? 50 : share;
+        share = is_product(l->at[i]) ? 18 : share;
         stack += touches_stack(l->at[i]);
         loads += is_vector_load(l->at[i]);
     }
@@ -82,7 +82,7 @@ static void test_no_spills(void **unused)
         {lenet, 1, 28, 32, false, "x86-64-v3", SOME},    {wide, 64, 56, 1, false, "x86-64-v3", SOME},
         {points, 192, 28, 1, false, "x86-64", SOME},     {lenet, 1, 28, 1, false, "x86-64", SOME},
         {lenet, 1, 28, 1, false, "cortex-a72", SOME},    {lenet, 1, 28, 32, false, "cortex-a72", SOME},
-        {lenet, 1, 28, 64, true, "neoverse-n1", SOME},   {tiny, 3, 64, 1, false, "cortex-a53", TWICE},
+        {lenet, 1, 28, 64, true, "neoverse-n1", SOME},   {tiny, 3, 64, 1, false, "cortex-a53", SOME},
         {tiny, 3, 64, 32, true, "cortex-a76", TWICE},    {wide, 64, 56, 1, false, "cortex-a72", MORE},
         {points, 192, 28, 1, false, "neoverse-n1", TWICE}, {points, 192, 28, 1, false, "apple-m1", TWICE},
         {winograd, 32, 32, 1, false, "cortex-a72", TWICE}, {winograd, 32, 32, 32, false, "generic", TWICE},

@@ -105,6 +105,8 @@ static const struct { const char *net; int64_t c, h, w; } winograd_nets[] = {
     {"conv out=32 k=1; res{conv out=64 k=3 p=1; bn; act ReLU; conv out=32 k=3 p=1; bn}{}; act ReLU; flatten; linear out=4", 8, 14, 15},
     {"conv out=64 k=3 p=1; act ReLU; conv out=32 k=3 p=1; act ReLU; aavg; flatten; linear out=4", 64, 7, 9},
     {"conv out=32 k=5 p=2; act ReLU; conv out=48 k=5 p=1; maxpool k=2; conv out=32 k=5 p=2; aavg; flatten; linear out=4", 32, 19, 14},
+    {"conv out=10 k=3; act ReLU; conv out=12 k=3 p=1; act ReLU; maxpool k=2; conv out=9 k=3; flatten; linear out=4", 3, 43, 38},
+    {"conv out=10 k=1; res{conv out=12 k=5 p=2; act SiLU; conv out=10 k=3 p=1}{}; act ReLU; conv out=32 k=3", 2, 23, 25},
 };
 
 static void test_programs(void **unused)
