@@ -48,7 +48,7 @@ ops() {
 }
 
 # Of the CPUs that were measured, the one whose numbers the README shows.
-shown=amd-epyc-family-26
+shown=amd-epyc-family-25
 numbers() { cat "tests/bench/results/$shown.md" "tests/bench/results/$shown.memory.md"; }
 
 case ${1:-} in
