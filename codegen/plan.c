@@ -467,7 +467,7 @@ bool plan_keeps_strips(const Function *f)
         for (int i = 0; i < f->stages[s].n_nests; i++) {
             const Nest *n = f->stages[s].nests[i];
             run += i == 0 || !nest_passes_with(f->stages[s].nests[i - 1], n);
-            for (AccessId at = 0; at < n->k->n_access && n->samples; at++) {
+            for (AccessId at = 0; at < n->k->n_access && n->samples && nest_passes(n) > 1; at++) {
                 BufId b = buffer_root(f->kernels, n->k->access[at].buf);
                 if (!f->kernels->buffers.at[b].strip_elements || f->place[b].area != AREA_SCRATCH)
                     continue;
