@@ -1,9 +1,9 @@
 /* The pipeline behind the checks: passes -> kernels -> layouts -> stages and addresses -> tables.
  * In: a Module that `check` accepted. Out: a Program whose functions a target can emit. */
 #include "codegen/compile.h"
-#include "codegen/flat.h"
 #include "codegen/consts.h"
 #include "codegen/cost.h"
+#include "codegen/flat.h"
 #include "codegen/lower.h"
 #include "codegen/tiles.h"
 #include "codegen/winograd.h"
@@ -285,13 +285,14 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
     bool images = layouts == LAYOUT_IMAGES;
     if (images)
         fitted.tiles = 0;   /* they take channels in the lanes */
-    int64_t samples = fitted.samples = images ? slice_samples(g->batch, t->lanes) : in_state ? slice_samples(g->batch, 1) : g->batch > 1;
+    fitted.samples = images ? slice_samples(g->batch, t->lanes) : in_state ? slice_samples(g->batch, 1) : g->batch > 1;
     if (!c->o->no_winograd)
-        c->o->winograd_layers =
-            winograd(l, t, images, winograd_error(c->o), &c->o->choices);
-    if (c->o->precision != PRECISION_BF16 && images)
+        c->o->winograd_layers = winograd(l, t, images, winograd_error(c->o), &c->o->choices);
+    const NestTarget shallow = fitted;
+    bool may_be_deep = c->o->precision != PRECISION_BF16;   /* a test of training fails with it there */
+    if (may_be_deep && images)
         fitted.deep = weights_stay(l, t);
-    else if (c->o->precision != PRECISION_BF16 && !in_state)
+    else if (may_be_deep && !in_state)
         run_deep(l, &fitted);
     if (c->o->precision == PRECISION_BF16)
         precision_narrow(l, t, images);
@@ -307,9 +308,7 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
     PlanInput in = {.target = t, .apart = c->o->apart, .state_offset = state_offset, .const_offset = const_offset, .ctx = c};
     Function *fn = plan(c->a, name, l, &in);
     if (t->deep && !plan_keeps_strips(fn)) {
-        fitted.deep = false;
-        fitted.weights = 0;
-        fitted.samples = samples;
+        fitted = shallow;
         fn = plan(c->a, name, l, &in);
     }
     fn->block = images ? t->lanes : 1;

@@ -271,6 +271,21 @@ AccessId kernel_access(KernelList *l, Kernel *k, BufId buf)
     return (AccessId)k->n_access++;
 }
 
+int affine_unit_axis(const Affine *f, int n_axes)
+{
+    int found = -1;
+    for (int a = 0; a < n_axes; a++) {
+        if (!f->coef[a])
+            continue;
+        if (f->coef[a] != 1 || found >= 0)
+            return -1;
+        found = a;
+    }
+    return found;
+}
+
+int affine_pure_axis(const Affine *f, int n_axes) { return f->offset || f->table || f->div > 1 ? -1 : affine_unit_axis(f, n_axes); }
+
 void affine_axis(Affine *f, int axis, int32_t coef) { f->coef[axis] += coef; }
 
 void affine_guard(Affine *f, int32_t lo, int32_t hi)

@@ -145,6 +145,9 @@ bool kernel_share_strips(const Kernel *a, const Kernel *b);
 int kernel_axis(Kernel *k, AxisKind kind, const char *name, int64_t extent, bool batch);      /* returns the axis index */
 AccessId kernel_access(KernelList *l, Kernel *k, BufId buf);                                     /* all dims index 0; fill with affine_* below */
 static inline Affine *access_dim(Kernel *k, AccessId at, int d) { return &k->access[at].dim[d]; }
+/* The axis that is alone in f, with coefficient 1; -1: another shape. Pure: no offset, table or division beside it. */
+int affine_unit_axis(const Affine *f, int n_axes);
+int affine_pure_axis(const Affine *f, int n_axes);
 void affine_axis(Affine *f, int axis, int32_t coef);                                             /* adds coef * axis */
 void affine_guard(Affine *f, int32_t lo, int32_t hi);
 ExprId expr_add(KernelList *l, Kernel *k, Expr e);                                               /* shares equal expressions */

@@ -31,11 +31,16 @@ typedef struct Nest {
 } Nest;
 
 /* What the scheduler needs of a target, and of the function: samples of a slice of the batch, 0 where it is not cut. */
-typedef struct { int lanes, registers; int64_t l1, l2, l3, samples; bool deep; /* strips too run in slices of samples */
-                 int64_t weights; /* bytes of the weights that a slice of samples may read; 0: any */ bool pairs; /* multiplies pairs of bf16 */
-                 int tiles; /* multiply-adds of bf16 a cycle in tile registers; 0: none */
-                 bool load_store; /* multiply-adds take registers alone, no memory */
-                 bool products; /* no fused multiply-add: products take a register of their own */ } NestTarget;
+typedef struct {
+    int lanes, registers;
+    int64_t l1, l2, l3, samples;
+    bool pairs;          /* multiplies pairs of bf16 */
+    int tiles;           /* multiply-adds of bf16 a cycle in tile registers; 0: none */
+    bool load_store;     /* multiply-adds take registers alone, no memory */
+    bool products;       /* no fused multiply-add: products take a register of their own */
+    bool deep;           /* strips too run in slices of samples */
+    int64_t weights;     /* bytes of the weights that a slice of samples may read; 0: any */
+} NestTarget;
 
 /* Multiply-adds of bf16 in tile registers in the time of those of one vector of float32, of which there are two a cycle. */
 static inline double tiles_a_vector(const NestTarget *t) { return t->tiles / (2.0 * t->lanes); }

@@ -248,8 +248,8 @@ static bool any_ready(const Plan *p, KernelKind kind, int32_t stage)
     return false;
 }
 
-/* A copy of weights that waited for what it is used on (choose.c), or their transform for strips that run in slices of samples: the kernels on samples that need it share a stage with those before
- * them when it is there first. */
+/* A copy of weights that waited for what it is used on (choose.c), or their transform for strips that run in slices of samples: the
+ * kernels on samples that need it share a stage with those before them when it is there first. */
 static bool copy_is_due(const Plan *p, int32_t stage)
 {
     for (uint32_t j = 0; j < p->l->kernels.len; j++) {
@@ -491,6 +491,8 @@ void stages_print(const Function *f, FILE *to)
     for (int i = 0; i < f->n_stages; i++) {
         const Stage *s = &f->stages[i];
         fprintf(to, "%s.stage%d: %d slice%s", f->name, i, s->slices, s->slices == 1 ? "" : "s");
+        if (!s->nests[0]->samples && nest_passes(s->nests[0]) > 1)
+            fprintf(to, " in %d passes", nest_passes(s->nests[0]));
         if (s->samples_per_slice)
             fprintf(to, " of %d samples", s->samples_per_slice);
         fprintf(to, "\n");

@@ -218,7 +218,7 @@ static void make_buffers(Wino *w)
 }
 
 /* ---- the kernels ---- */
-typedef struct { Kernel *k; int n, z, i, tw, t, c; } Axes;   /* row of tiles rows * z + i; t: tiles of a strip, in the product */
+typedef WinogradAxes Axes;
 
 void winograd_cut_along(Kernel *k, int axis, int64_t size)
 {
@@ -252,7 +252,8 @@ static Axes start(Wino *w, WinogradPart part, const char *suffix)
 static void add_tile_row(const Wino *w, const Axes *a, Affine *f, int64_t coef)
 {
     affine_axis(f, a->z, (int32_t)(coef * w->rows));
-    affine_axis(f, a->i, (int32_t)coef);
+    if (a->i >= 0)
+        affine_axis(f, a->i, (int32_t)coef);
 }
 
 /* A tile buffer at the axes' tile, point x (an axis, or the constant when axis < 0) and a channel axis. */
@@ -326,6 +327,9 @@ static Kernel *product_kernel(Wino *w)
     return a.k;
 }
 
+/* Columns from a tile to the next. */
+static int across(const Wino *w) { return w->form->rows ? 1 : w->m; }
+
 /* Index along a dim of the direct kernel, seen from output (i, j) of a tile. */
 static Affine tile_affine(const Wino *w, const Axes *a, const Affine *f, int i, int j)
 {
@@ -334,19 +338,19 @@ static Affine tile_affine(const Wino *w, const Axes *a, const Affine *f, int i, 
     g.coef[a->n] = f->coef[w->n];
     g.coef[a->c] = f->coef[w->kk];
     add_tile_row(w, a, &g, f->coef[w->p] * w->m);
-    g.coef[a->tw] = f->coef[w->q] * w->m;
+    g.coef[a->tw] = f->coef[w->q] * across(w);
     g.offset += f->coef[w->p] * i + f->coef[w->q] * j;
     return g;
 }
 
-static AccessId tile_copy(Wino *w, const Axes *a, AccessId from, int i, int j)
+AccessId winograd_access(WinogradConv *w, const WinogradAxes *a, AccessId from, int i, int j)
 {
     const Access *x = &w->k->access[from];
     AccessId at = kernel_access(w->l, a->k, x->buf);
     a->k->access[at].fill = x->fill;
     for (int d = 0; d < x->rank; d++) {
         Affine f = tile_affine(w, a, &w->k->access[from].dim[d], i, j);
-        if ((f.coef[a->z] && w->height % w->m) || (f.coef[a->tw] && w->width % w->m))
+        if ((f.coef[a->z] && w->height % w->m) || (f.coef[a->tw] && w->width % across(w)))
             affine_guard(&f, 0, (int32_t)w->l->buffers.at[w->k->access[from].buf].shape.dim[d]);
         a->k->access[at].dim[d] = f;
     }
@@ -364,11 +368,17 @@ static ExprId epilogue(Wino *w, const Axes *a, ExprId e, ExprId value, int i, in
         return done[e];
     Expr x = w->k->expr[e];
     if (x.op == EX_LOAD)
-        return done[e] = expr_load(w->l, a->k, tile_copy(w, a, x.at, i, j));
+        return done[e] = expr_load(w->l, a->k, winograd_access(w, a, x.at, i, j));
     x.a = epilogue(w, a, x.a, value, i, j, done);
     x.b = epilogue(w, a, x.b, value, i, j, done);
     x.c = epilogue(w, a, x.c, value, i, j, done);
     return done[e] = expr_add(w->l, a->k, x);
+}
+
+void winograd_output(WinogradConv *w, const WinogradAxes *a, ExprId value, int i, int j)
+{
+    ExprId v = epilogue(w, a, w->k->out[0].value, value, i, j, NEWN(w->l->arena, ExprId, w->k->n_expr));
+    kernel_out(a->k, winograd_access(w, a, w->k->out[0].at, i, j), v);
 }
 
 static Kernel *output_kernel(Wino *w)
@@ -381,9 +391,7 @@ static Kernel *output_kernel(Wino *w)
     winograd_output_square(w->l, a.k, w->form, s, y, order);
     for (int t = 0; t < w->m * w->m; t++) {
         int i = order[t];
-        ExprId *done = NEWN(w->l->arena, ExprId, w->k->n_expr);
-        ExprId v = epilogue(w, &a, w->k->out[0].value, y[i], i / w->m, i % w->m, done);
-        kernel_out(a.k, tile_copy(w, &a, w->k->out[0].at, i / w->m, i % w->m), v);
+        winograd_output(w, &a, y[i], i / w->m, i % w->m);
     }
     return a.k;
 }

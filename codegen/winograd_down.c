@@ -12,7 +12,7 @@
 #include <string.h>
 
 typedef WinogradConv Wino;
-typedef struct { Kernel *k; int n, z, c, q; } Axes;
+typedef WinogradAxes Axes;
 
 /* ---- cost ---- */
 /* Vector operations a column of a row of tiles, of inputs for each channel and of outputs for each filter: loads, sums, stores. */
@@ -72,13 +72,13 @@ static void make_buffers(Wino *w)
 /* ---- the kernels ---- */
 static Axes start(Wino *w, WinogradPart part, const char *suffix, bool input)
 {
-    Axes a = {.k = kernel_part(w->l, arena_printf(w->l->arena, "%s.%s", w->k->name, suffix), w->k)};
+    Axes a = {.i = -1, .t = -1, .k = kernel_part(w->l, arena_printf(w->l->arena, "%s.%s", w->k->name, suffix), w->k)};
     a.k->part = part;
     const Shape *x = &w->l->buffers.at[w->k->access[w->x].buf].shape;
     a.n = kernel_axis(a.k, AXIS_PAR, "n", w->batch, w->k->axis[w->n].batch);
     a.z = kernel_axis(a.k, AXIS_PAR, "z", w->th, false);
     a.c = kernel_axis(a.k, AXIS_PAR, input ? "c" : "k", input ? w->channels : w->filters, false);
-    a.q = kernel_axis(a.k, AXIS_PAR, "q", input ? x->dim[3] : w->width, false);
+    a.tw = kernel_axis(a.k, AXIS_PAR, "q", input ? x->dim[3] : w->width, false);
     winograd_cut_along(a.k, a.n, 1);
     winograd_cut_along(a.k, a.z, 1);
     return a;
@@ -109,14 +109,14 @@ static Kernel *input_kernel(Wino *w)
         affine_axis(access_dim(a.k, at, 0), a.n, 1);
         affine_axis(access_dim(a.k, at, 1), a.c, 1);
         affine_axis(access_dim(a.k, at, 2), a.z, w->m);
-        affine_axis(access_dim(a.k, at, 3), a.q, 1);
+        affine_axis(access_dim(a.k, at, 3), a.tw, 1);
         access_dim(a.k, at, 2)->offset = (int32_t)(i - w->pad_h);
         affine_guard(access_dim(a.k, at, 2), 0, (int32_t)w->l->buffers.at[x->buf].shape.dim[2]);
         d[i] = expr_load(w->l, a.k, at);
     }
     winograd_input_row(w->l, a.k, w->form, d, out);
     for (int i = 0; i < w->a; i++)
-        kernel_out(a.k, rows_access(w, &a, w->v, -1, i, a.c, a.q), out[i]);
+        kernel_out(a.k, rows_access(w, &a, w->v, -1, i, a.c, a.tw), out[i]);
     return a.k;
 }
 
@@ -125,7 +125,7 @@ static Kernel *product_kernel(Wino *w)
     Axes a = start(w, WINOGRAD_PRODUCT, "product", false);
     int x = kernel_axis(a.k, AXIS_PAR, "x", w->a, false), c = kernel_axis(a.k, AXIS_RED, "c", w->channels, false);
     int s = kernel_axis(a.k, AXIS_RED, "s", w->r, false);
-    AccessId v = rows_access(w, &a, w->v, x, 0, c, a.q), u = kernel_access(w->l, a.k, w->u);
+    AccessId v = rows_access(w, &a, w->v, x, 0, c, a.tw), u = kernel_access(w->l, a.k, w->u);
     Affine *column = access_dim(a.k, v, 4);
     affine_axis(column, s, 1);
     column->offset = (int32_t)-w->pad_w;
@@ -135,43 +135,9 @@ static Kernel *product_kernel(Wino *w)
     affine_axis(access_dim(a.k, u, 1), a.c, 1);
     affine_axis(access_dim(a.k, u, 2), c, 1);
     ExprId product = expr_op(w->l, a.k, EX_MUL, expr_load(w->l, a.k, v), expr_load(w->l, a.k, u), 0);
-    kernel_out(a.k, rows_access(w, &a, w->prod, x, 0, a.c, a.q), expr_reduce(w->l, a.k, EX_SUM, product, 0, 1u << c | 1u << s));
+    kernel_out(a.k, rows_access(w, &a, w->prod, x, 0, a.c, a.tw), expr_reduce(w->l, a.k, EX_SUM, product, 0, 1u << c | 1u << s));
     a.k->macs = w->k->macs;   /* what the layer stands for, so that rates are of the direct convolution */
     return a.k;
-}
-
-/* An access of the direct kernel at output row i of a tile. */
-static AccessId row_copy(Wino *w, const Axes *a, AccessId from, int i)
-{
-    const Access *x = &w->k->access[from];
-    AccessId at = kernel_access(w->l, a->k, x->buf);
-    a->k->access[at].fill = x->fill;
-    for (int d = 0; d < x->rank; d++) {
-        Affine f = x->dim[d], *to = access_dim(a->k, at, d);
-        *to = f;
-        memset(to->coef, 0, sizeof to->coef);
-        to->coef[a->n] = f.coef[w->n];
-        to->coef[a->c] = f.coef[w->kk];
-        to->coef[a->z] = f.coef[w->p] * w->m;
-        to->coef[a->q] = f.coef[w->q];
-        to->offset += f.coef[w->p] * i;
-        if (f.coef[w->p] && w->height % w->m)
-            affine_guard(to, 0, (int32_t)w->l->buffers.at[x->buf].shape.dim[d]);
-    }
-    return at;
-}
-
-static ExprId epilogue(Wino *w, const Axes *a, ExprId e, ExprId value, int i, ExprId *done)
-{
-    if (!e || e == w->sum || done[e])
-        return !e ? 0 : e == w->sum ? value : done[e];
-    Expr x = w->k->expr[e];
-    if (x.op == EX_LOAD)
-        return done[e] = expr_load(w->l, a->k, row_copy(w, a, x.at, i));
-    x.a = epilogue(w, a, x.a, value, i, done);
-    x.b = epilogue(w, a, x.b, value, i, done);
-    x.c = epilogue(w, a, x.c, value, i, done);
-    return done[e] = expr_add(w->l, a->k, x);
 }
 
 static Kernel *output_kernel(Wino *w)
@@ -179,12 +145,10 @@ static Kernel *output_kernel(Wino *w)
     Axes a = start(w, WINOGRAD_DOWN, "output", false);
     ExprId s[MAX_A], y[MAX_A];
     for (int i = 0; i < w->a; i++)
-        s[i] = expr_load(w->l, a.k, rows_access(w, &a, w->prod, -1, i, a.c, a.q));
+        s[i] = expr_load(w->l, a.k, rows_access(w, &a, w->prod, -1, i, a.c, a.tw));
     winograd_output_row(w->l, a.k, w->form, s, y);
-    for (int i = 0; i < w->m; i++) {
-        ExprId v = epilogue(w, &a, w->k->out[0].value, y[i], i, NEWN(w->l->arena, ExprId, w->k->n_expr));
-        kernel_out(a.k, row_copy(w, &a, w->k->out[0].at, i), v);
-    }
+    for (int i = 0; i < w->m; i++)
+        winograd_output(w, &a, y[i], i, 0);
     return a.k;
 }
 
@@ -193,6 +157,7 @@ void winograd_along_rows(WinogradConv *w, WinogradKernels *out)
     w->batch = w->k->axis[w->n].extent;
     w->m = w->form->m;
     w->a = w->form->a;
+    w->rows = 1;
     w->th = (w->height + w->m - 1) / w->m;
     make_buffers(w);
     vec_push(w->l->arena, out, *input_kernel(w));

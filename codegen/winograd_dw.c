@@ -51,7 +51,7 @@ static int tap_axis(const Gradient *g, int dim, int p)
     if (p < 0 || f.coef[p] != 1 || f.table || f.div > 1)
         return -1;
     f.coef[p] = 0;
-    return winograd_unit_axis(&f, g->k->n_axes);
+    return affine_unit_axis(&f, g->k->n_axes);
 }
 
 /* The outputs and what their epilogue reads: elements [k, c, r, s], or scalars. */
@@ -68,7 +68,7 @@ static bool plain_outputs(const Gradient *g)
         if (w->rank != 4 || shape_elements(&g->l->buffers.at[w->buf].shape) != elements)
             return false;
         for (int d = 0; d < 4; d++)
-            if (winograd_unit_axis(&w->dim[d], g->k->n_axes) != want[d] || w->dim[d].offset || w->dim[d].guarded || w->dim[d].table)
+            if (affine_unit_axis(&w->dim[d], g->k->n_axes) != want[d] || w->dim[d].offset || w->dim[d].guarded || w->dim[d].table)
                 return false;
     }
     return true;
@@ -82,7 +82,7 @@ bool winograd_recognise_gradient(WinogradGradient *g)
     const Access *dy = &k->access[g->dy], *x = &k->access[g->x];
     int axis[4];
     for (int d = 0; d < 4; d++) {
-        axis[d] = winograd_unit_axis(&dy->dim[d], k->n_axes);
+        axis[d] = affine_unit_axis(&dy->dim[d], k->n_axes);
         if (axis[d] < 0 || dy->dim[d].offset || dy->dim[d].guarded)
             return false;
     }
@@ -90,10 +90,10 @@ bool winograd_recognise_gradient(WinogradGradient *g)
     g->filter = axis[1];
     g->p = axis[2];
     g->q = axis[3];
-    g->c = winograd_unit_axis(&x->dim[1], k->n_axes);
+    g->c = affine_unit_axis(&x->dim[1], k->n_axes);
     g->r = tap_axis(g, 2, g->p);
     g->s = tap_axis(g, 3, g->q);
-    if (winograd_unit_axis(&x->dim[0], k->n_axes) != g->n || g->c < 0 || g->r < 0 || g->s < 0 || x->dim[1].offset)
+    if (affine_unit_axis(&x->dim[0], k->n_axes) != g->n || g->c < 0 || g->r < 0 || g->s < 0 || x->dim[1].offset)
         return false;
     uint32_t over = 1u << g->n | 1u << g->p | 1u << g->q;
     if (k->expr[g->sum].axes != over || !k->axis[g->n].batch || k->axis[g->r].extent != k->axis[g->s].extent)

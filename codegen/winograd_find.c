@@ -54,21 +54,21 @@ bool winograd_recognise(WinogradConv *w)
     const Access *y = &k->access[k->out[0].at], *x = &k->access[w->x], *f = &k->access[w->w];
     if (y->rank != 4 || x->rank != 4 || f->rank != 4)
         return false;
-    w->n = winograd_unit_axis(&y->dim[0], k->n_axes);
-    w->kk = winograd_unit_axis(&y->dim[1], k->n_axes);
-    w->p = winograd_unit_axis(&y->dim[2], k->n_axes);
-    w->q = winograd_unit_axis(&y->dim[3], k->n_axes);
+    w->n = affine_unit_axis(&y->dim[0], k->n_axes);
+    w->kk = affine_unit_axis(&y->dim[1], k->n_axes);
+    w->p = affine_unit_axis(&y->dim[2], k->n_axes);
+    w->q = affine_unit_axis(&y->dim[3], k->n_axes);
     if (w->n < 0 || w->kk < 0 || w->p < 0 || w->q < 0)
         return false;
     int sign_r = 1, sign_s = 1;
-    int c = winograd_unit_axis(&x->dim[1], k->n_axes), r = tap_axis(k, &x->dim[2], w->p, &sign_r), t = tap_axis(k, &x->dim[3], w->q, &sign_s);
+    int c = affine_unit_axis(&x->dim[1], k->n_axes), r = tap_axis(k, &x->dim[2], w->p, &sign_r), t = tap_axis(k, &x->dim[3], w->q, &sign_s);
     if (c < 0 || r < 0 || t < 0 || sign_r != sign_s || k->axis[c].kind != AXIS_RED)
         return false;
     w->flip = sign_r < 0;
-    w->filter_dim = winograd_unit_axis(&f->dim[0], k->n_axes) == w->kk ? 0 : 1;
+    w->filter_dim = affine_unit_axis(&f->dim[0], k->n_axes) == w->kk ? 0 : 1;
     for (int d = 0; d < 4; d++) {
         int want = d == w->filter_dim ? w->kk : d < 2 ? c : d == 2 ? r : t;
-        if (winograd_unit_axis(&f->dim[d], k->n_axes) != want || f->dim[d].offset)
+        if (affine_unit_axis(&f->dim[d], k->n_axes) != want || f->dim[d].offset)
             return false;
     }
     const Shape *xs = &w->l->buffers.at[x->buf].shape;

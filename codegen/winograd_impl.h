@@ -21,8 +21,6 @@ void winograd_square(KernelList *l, Kernel *k, const WinogradForm *f, WinogradRo
 void winograd_input_square(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *in, ExprId *out, int *order);
 void winograd_output_square(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *in, ExprId *out, int *order);
 
-/* The axis that is alone in f, with coefficient 1; -1: another shape. */
-int winograd_unit_axis(const Affine *f, int n_axes);
 /* The form for r x r taps, of at most that error, with the fewest products over h x w outputs; NULL: none. */
 const WinogradForm *winograd_fewest_products(int r, double error, int64_t h, int64_t w);
 
@@ -53,6 +51,12 @@ bool winograd_recognise(WinogradConv *w);
 /* The kernel that transforms weights which change from step to step, by w->form into buffer w->u. */
 Kernel *winograd_weights_kernel(WinogradConv *w);
 
+/* A kernel that runs over tiles: its axes of images, of rows of tiles (row rows * z + i; i: -1 where a strip is one row), of tiles across
+ * or, in a form down the rows alone, of columns (tw), and of channels or filters. t: tiles of a strip, in a product. */
+typedef struct { Kernel *k; int n, z, i, tw, t, c; } WinogradAxes;
+/* Output (i, j) of a tile: an access of the direct kernel there; its epilogue with `value` for the sum, and the output it goes to. */
+AccessId winograd_access(WinogradConv *w, const WinogradAxes *a, AccessId from, int i, int j);
+void winograd_output(WinogradConv *w, const WinogradAxes *a, ExprId value, int i, int j);
 /* Cuts k into slices along one axis more, of `size` indices. */
 void winograd_cut_along(Kernel *k, int axis, int64_t size);
 /* Of r taps at each of n outputs along one dim, those that are not on padding. */

@@ -45,19 +45,6 @@ int64_t winograd_taps_inside(int64_t n, int r, int64_t pad, int64_t inputs)
     return inside;
 }
 
-int winograd_unit_axis(const Affine *f, int n_axes)
-{
-    int found = -1;
-    for (int a = 0; a < n_axes; a++) {
-        if (!f->coef[a])
-            continue;
-        if (f->coef[a] != 1 || found >= 0)
-            return -1;
-        found = a;
-    }
-    return found;
-}
-
 static ExprId scaled(KernelList *l, Kernel *k, double c, ExprId x)
 {
     return c == 1 ? x : expr_op(l, k, EX_MUL, x, expr_const(l, k, c), 0);

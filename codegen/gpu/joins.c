@@ -17,18 +17,6 @@ static bool is_pointwise(const Kernel *k)
     return k->part == WINOGRAD_NONE;
 }
 
-/* The axis that an index is; -1: it is something else. */
-static int axis_of(const Kernel *k, const Affine *f)
-{
-    int found = -1;
-    for (int a = 0; a < k->n_axes; a++) {
-        if (f->coef[a] && (found >= 0 || f->coef[a] != 1))
-            return -1;
-        found = f->coef[a] ? a : found;
-    }
-    return f->offset || f->table || f->div > 1 ? -1 : found;
-}
-
 /* A kernel's output is the whole of a value that nobody sees in another shape. */
 static bool may_join(const KernelList *l, const Kernel *k)
 {
@@ -40,7 +28,7 @@ static bool may_join(const KernelList *l, const Kernel *k)
     for (uint32_t i = 1; alone && i < l->buffers.len; i++)
         alone = i == (uint32_t)out->buf || buffer_root(l, (BufId)i) != buffer_root(l, out->buf);
     for (int d = 0; alone && d < out->rank; d++)
-        alone = axis_of(k, &out->dim[d]) >= 0;
+        alone = affine_pure_axis(&out->dim[d], k->n_axes) >= 0;
     for (int at = 0; alone && at < k->n_access; at++)
         for (int d = 0; alone && d < k->access[at].rank; d++)
             alone = !k->access[at].dim[d].table;
@@ -85,7 +73,7 @@ static bool map_axes(Join *j, const Access *read)
     const Access *out = &j->from->access[j->from->out[0].at];
     memset(j->axis, -1, sizeof j->axis);
     for (int d = 0; d < out->rank; d++) {
-        int here = axis_of(j->from, &out->dim[d]), there = axis_of(j->to, &read->dim[d]);
+        int here = affine_pure_axis(&out->dim[d], j->from->n_axes), there = affine_pure_axis(&read->dim[d], j->to->n_axes);
         if (there < 0 || read->dim[d].guarded || j->from->axis[here].extent != j->to->axis[there].extent || j->from->axis[here].batch != j->to->axis[there].batch)
             return false;
         j->axis[here] = (int8_t)there;

@@ -96,18 +96,6 @@ static Copy copy_to(Sums *s, Kernel *to)
     return c;
 }
 
-/* The dim of an access that is one axis and nothing else; -1: it is not so. */
-static int pure_axis(const Kernel *k, const Affine *f)
-{
-    int found = -1;
-    for (int a = 0; a < k->n_axes; a++) {
-        if (f->coef[a] && (found >= 0 || f->coef[a] != 1))
-            return -1;
-        found = f->coef[a] ? a : found;
-    }
-    return f->offset || f->table || f->div > 1 ? -1 : found;
-}
-
 static AccessId copied_access(Copy *c, AccessId at)
 {
     AccessId id = kernel_access(c->s->l, c->to, c->s->k->access[at].buf);
@@ -261,7 +249,7 @@ static bool map_axes(Copy *c, AccessId at, const Access *made)
 {
     const Access *read = &c->s->k->access[at];
     for (int d = 0; d < read->rank; d++) {
-        int here = pure_axis(c->s->k, &read->dim[d]), there = pure_axis(c->to, &made->dim[d]);
+        int here = affine_pure_axis(&read->dim[d], c->s->k->n_axes), there = affine_pure_axis(&made->dim[d], c->to->n_axes);
         if (here < 0 || there < 0 || c->axis[here] >= 0 || c->s->k->axis[here].extent != c->to->axis[there].extent)
             return false;
         c->axis[here] = (int8_t)there;
@@ -348,7 +336,7 @@ static bool reads_plainly(const Sums *s)
 {
     const Expr *x = &s->k->expr[s->k->expr[s->sum[0]].a];
     for (int d = 0; x->op == EX_LOAD && d < s->k->access[x->at].rank; d++)
-        if (pure_axis(s->k, &s->k->access[x->at].dim[d]) < 0)
+        if (affine_pure_axis(&s->k->access[x->at].dim[d], s->k->n_axes) < 0)
             return false;
     return x->op == EX_LOAD;
 }

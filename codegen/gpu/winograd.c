@@ -143,7 +143,7 @@ static bool fits(const WinogradConv *w, const Contract *c)
     bool fine = c && c->a == w->x && c->b == w->w && c->row.n == 3 && c->col.n == 1 && !c->both.n && w->filters % 4 == 0 && w->k->axis[w->n].batch;
     for (size_t i = 0; fine && i < ARRAY_LEN(want); i++)
         fine = is_output_axis(c, want[i]);
-    return fine && winograd_unit_axis(&w->k->access[w->x].dim[0], w->k->n_axes) == w->n && !w->k->access[w->x].dim[0].offset;
+    return fine && affine_unit_axis(&w->k->access[w->x].dim[0], w->k->n_axes) == w->n && !w->k->access[w->x].dim[0].offset;
 }
 
 /* U[c][x][k], so that a block's filters of one channel and point lie side by side, and so do its points. */
@@ -171,7 +171,7 @@ static Kernel fused_kernel(const WinogradConv *w)
     memcpy(k.access, w->k->access, sizeof *k.access * (size_t)k.n_access);
     k.cap_access = k.n_access;
     k.part = WINOGRAD_FUSED;
-    int channel = winograd_unit_axis(&w->k->access[w->x].dim[1], k.n_axes);
+    int channel = affine_unit_axis(&w->k->access[w->x].dim[1], k.n_axes);
     k.access[w->w] = (Access){.buf = w->u, .rank = 3};
     affine_axis(access_dim(&k, w->w, 1), w->kk, 1);
     affine_axis(access_dim(&k, w->w, 2), channel, 1);

@@ -12,9 +12,11 @@ static inline int32_t winograd_points(const Contract *x) { return x->winograd->f
 /* winograd_emit.c: the lines of the kernel of a Contract with `winograd`; winograd_dw.c: of the weights' gradient. */
 void winograd_emit(Code *c, const GpuBody *body);
 void winograd_emit_dw(Code *c, const GpuBody *body);
-/* Of both: names in shared memory and the thread's sums; the loop over `steps` of the depth from `first` on: `load` and `place` bring V and
- * U of the depth from `from` on, through inputs[] if they like, to v_next and u_next. */
+/* Of both: names in shared memory and the thread's sums; the part of the depth that a block adds up, first_WHAT to last_WHAT of `all` there
+ * are, and its `steps`; the loop over these from `first` on: `load` and `place` bring V and U of the depth from `from` on, through inputs[]
+ * if they like, to v_next and u_next. */
 void winograd_begin(Code *c, const Contract *x);
+void winograd_slice(Code *c, const Contract *x, const char *what, const char *all);
 void winograd_steps(Code *c, const Contract *x, const char *first, void (*load)(Code *, const Contract *), void (*place)(Code *, const Contract *));
 /* Sums go to the thread that has all points of a pair: opens a loop over the thread's pairs, numbered along the rows; then sums_of_pair[]. */
 void winograd_exchange(Code *c, const Contract *x);

@@ -183,13 +183,7 @@ void winograd_emit_dw(Code *c, const GpuBody *body)
     cu_line(c, "// By Winograd %s, transposed: SUM is G' (SUM over tiles of (A dy A') . (B' x B)) G.", w->form->name);
     winograd_begin(c, x);
     cu_line(c, "const int first_channel = block * %d, first_filter = blockIdx.y * %d;", x->rows, x->cols);
-    if (x->slices > 1) {
-        cu_line(c, "const int slice = blockIdx.z, first_tile = slice * %lld;", (long long)x->slice_depth);
-        cu_line(c, "const int last_tile = first_tile + %lld < samples * %d ? first_tile + %lld : samples * %d;", (long long)x->slice_depth, tiles, (long long)x->slice_depth, tiles);
-    } else {
-        cu_line(c, "const int first_tile = 0, last_tile = samples * %d;", tiles);
-    }
-    cu_line(c, "const int steps = (last_tile - first_tile + %d) / %d;", x->steps - 1, x->steps);
+    winograd_slice(c, x, "tile", arena_printf(c->arena, "samples * %d", tiles));
     cu_line(c, "// What the thread transforms: the first half x of a channel, the other dy of a filter, of one tile of a step.");
     cu_line(c, "const int own_tile = threadIdx.x %% %d, own = threadIdx.x %% %d / %d;", x->steps, half, x->steps);
     winograd_steps(c, x, "first_tile", emit_load, emit_place);

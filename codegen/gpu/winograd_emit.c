@@ -159,6 +159,18 @@ static void emit_sums(Code *c, const Contract *x)
     cu_close(c);
 }
 
+void winograd_slice(Code *c, const Contract *x, const char *what, const char *all)
+{
+    long long depth = x->slice_depth;
+    if (x->slices > 1) {
+        cu_line(c, "const int slice = blockIdx.z, first_%s = slice * %lld;", what, depth);
+        cu_line(c, "const int last_%s = first_%s + %lld < %s ? first_%s + %lld : %s;", what, what, depth, all, what, depth, all);
+    } else {
+        cu_line(c, "const int first_%s = 0, last_%s = %s;", what, what, all);
+    }
+    cu_line(c, "const int steps = (last_%s - first_%s + %d) / %d;", what, what, x->steps - 1, x->steps);
+}
+
 void winograd_steps(Code *c, const Contract *x, const char *first, void (*load)(Code *, const Contract *), void (*place)(Code *, const Contract *))
 {
     cu_open(c, "for (int step = -1; step < steps; step++)");
@@ -279,13 +291,7 @@ void winograd_emit(Code *c, const GpuBody *body)
             c->buffer[c->k->access[x->b].buf]);
     winograd_begin(c, x);
     cu_line(c, "const int first_tile = block * %d, first_filter = blockIdx.y * %d;", x->rows, x->cols);
-    if (x->slices > 1) {
-        cu_line(c, "const int slice = blockIdx.z, first_channel = slice * %lld;", (long long)x->slice_depth);
-        cu_line(c, "const int last_channel = first_channel + %lld < %d ? first_channel + %lld : %d;", (long long)x->slice_depth, g->channels, (long long)x->slice_depth, g->channels);
-    } else {
-        cu_line(c, "const int first_channel = 0, last_channel = %d;", g->channels);
-    }
-    cu_line(c, "const int steps = (last_channel - first_channel + %d) / %d;", x->steps - 1, x->steps);
+    winograd_slice(c, x, "channel", arena_printf(c->arena, "%d", g->channels));
     cu_line(c, "const int copy_filter = threadIdx.x %% %d * 4, copy_line = threadIdx.x / %d;", line, line);
     emit_own_tile(c, x);
     winograd_steps(c, x, "first_channel", emit_load, emit_place);
