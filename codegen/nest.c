@@ -141,6 +141,14 @@ bool nest_passes_with(const Nest *a, const Nest *b)
     return nest_passes(a) > 1 && nest_passes(a) == nest_passes(b) && a->samples == b->samples && (!a->samples || kernel_share_strips(a->k, b->k));
 }
 
+int nest_run_end(const Stage *s, int i)
+{
+    int end = i + 1;
+    while (end < s->n_nests && nest_passes_with(s->nests[end - 1], s->nests[end]))
+        end++;
+    return end;
+}
+
 uint32_t nest_pass_axes(const Nest *n)
 {
     uint32_t m = 0;

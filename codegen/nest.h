@@ -72,5 +72,7 @@ int32_t nest_passes(const Nest *n);
 uint32_t nest_pass_axes(const Nest *n);
 /* Neighbours in a stage take their passes together: all of the first pass, then all of the second. */
 bool nest_passes_with(const Nest *a, const Nest *b);
+/* One past the last nest of a stage that takes its passes with nest i, the first of them. */
+int nest_run_end(const Stage *s, int i);
 void nest_print(const KernelList *l, const Nest *n, FILE *to);
 #endif

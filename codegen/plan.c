@@ -240,11 +240,20 @@ static void add_to_stage(Plan *p, Stage *s, int32_t index, int j)
     p->order[p->n_order++] = j;
 }
 
+/* Kernels of that kind are placed as they stand in the list: what comes later would keep values alive. */
+static bool in_order(const Plan *p, KernelKind kind) { return p->in->target->weights && kind == ON_SAMPLES; }
+
+/* Is there one to start a stage with? */
 static bool any_ready(const Plan *p, KernelKind kind, int32_t stage)
 {
-    for (uint32_t j = 0; j < p->l->kernels.len; j++)
-        if (p->stage_of[j] < 0 && p->kind[j] == kind && ready(p, (int)j, stage))
+    for (uint32_t j = 0; j < p->l->kernels.len; j++) {
+        if (p->stage_of[j] >= 0 || p->kind[j] != kind)
+            continue;
+        if (ready(p, (int)j, stage))
             return true;
+        if (in_order(p, kind))
+            return false;
+    }
     return false;
 }
 
@@ -273,8 +282,8 @@ static void make_stages(Plan *p)
                 continue;
             if (joins(p, (int)j, &s, kind) && ready(p, (int)j, index))
                 add_to_stage(p, &s, index, (int)j);
-            else if (p->in->target->weights && kind == ON_SAMPLES)
-                break;   /* in order: what comes later would keep values alive */
+            else if (in_order(p, kind))
+                break;
         }
         if (!s.n_nests)
             BUG("no kernel is ready: the list is not in order");
@@ -301,9 +310,6 @@ static int64_t storage_bytes(const Plan *p, BufId b, bool one_slice)
     return round_up(n * (int64_t)dtype_size(x->dtype), ALIGN) + ALIGN;   /* a vector may read past the last element */
 }
 
-/* Its nests run for several slices or passes: what one has written the first nest must not overwrite in the next. */
-static bool runs_again(const Stage *s) { return s->slices > 1 || nest_passes(s->nests[0]) > 1; }
-
 /* The i-th kernel in order of execution takes its passes with the one before. */
 static bool passes_with_last(const Plan *p, int32_t i)
 {
@@ -311,7 +317,15 @@ static bool passes_with_last(const Plan *p, int32_t i)
     return i > 0 && p->stage_of[j] == p->stage_of[last] && nest_passes_with(p->nest[last], p->nest[j]);
 }
 
-/* First and last use in order of execution, widened to the stage where slices run in any order. */
+/* The i-th runs again after the one before: for the next slice, or the next pass. What later ones write it may still read. */
+static bool alternates_with_last(const Plan *p, int32_t i, Area area)
+{
+    int32_t stage = p->stage_of[p->order[i]];
+    bool slices = area == AREA_WORK && p->stages.at[stage].slices > 1 && i > 0 && p->stage_of[p->order[i - 1]] == stage;
+    return slices || passes_with_last(p, i);
+}
+
+/* First and last use in order of execution, widened to all that alternate with them. */
 static Life lifetime(const Plan *p, BufId root)
 {
     Life f = {.buf = root, .first = -1, .stage = -1};
@@ -331,22 +345,14 @@ static Life lifetime(const Plan *p, BufId root)
         return f;
     const Buffer *b = &p->l->buffers.at[root];
     bool per_sample = p->stage_kind.at[f.stage] == ON_SAMPLES && b->batched;
-    bool per_strip = b->strip_elements > 0 && runs_again(&p->stages.at[f.stage]);
+    bool per_strip = b->strip_elements > 0 && (p->stages.at[f.stage].slices > 1 || nest_passes(p->nest[p->order[f.first]]) > 1);
     f.area = one_stage && (per_sample || per_strip) ? AREA_SCRATCH : AREA_WORK;
     f.bytes = storage_bytes(p, root, f.area == AREA_SCRATCH);
-    if (f.area == AREA_SCRATCH && !per_strip) {
-        while (passes_with_last(p, f.first))
-            f.first--;
-        while (f.last + 1 < p->n_order && passes_with_last(p, f.last + 1))
-            f.last++;
-    }
-    if (f.area == AREA_WORK) {
-        int32_t from = p->stage_of[p->order[f.first]], to = p->stage_of[p->order[f.last]];
-        while (runs_again(&p->stages.at[from]) && f.first > 0 && p->stage_of[p->order[f.first - 1]] == from)
-            f.first--;
-        while (runs_again(&p->stages.at[to]) && f.last + 1 < p->n_order && p->stage_of[p->order[f.last + 1]] == to)
-            f.last++;
-    }
+    bool in_one_pass = f.area == AREA_SCRATCH && per_strip;
+    while (!in_one_pass && alternates_with_last(p, f.first, f.area))
+        f.first--;
+    while (!in_one_pass && f.last + 1 < p->n_order && alternates_with_last(p, f.last + 1, f.area))
+        f.last++;
     return f;
 }
 
@@ -519,12 +525,14 @@ void plan_print(const Function *f, FILE *to)
     }
 }
 
-static bool meet(const Life *a, const Life *b)
+static bool share_bytes(const Life *a, const Life *b)
 {
-    return a->area == b->area && a->first <= b->last && b->first <= a->last && a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
+    return a->area == b->area && a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
 }
 
-bool plan_verify(const Function *f, const char **why)
+static bool meet(const Life *a, const Life *b) { return a->first <= b->last && b->first <= a->last && share_bytes(a, b); }
+
+static bool verify_lives(const Function *f, const char **why)
 {
     for (int i = 0; i < f->n_lives; i++) {
         const Life *a = &f->lives[i];
@@ -539,4 +547,53 @@ bool plan_verify(const Function *f, const char **why)
             }
     }
     return true;
+}
+
+/* What of the i-th life the nests touch. */
+static Touch touched(const Function *f, Nest *const *nests, int n, int i)
+{
+    Touch t = NO_TOUCH;
+    for (int j = 0; j < n; j++)
+        for (AccessId at = 0; at < nests[j]->k->n_access; at++)
+            if (buffer_root(f->kernels, nests[j]->k->access[at].buf) == f->lives[i].buf)
+                t |= kernel_writes(nests[j]->k, at) ? WRITES : READS;
+    return t;
+}
+
+/* Nests that alternate share no bytes of `area` that one of them writes, but a strip's own: the next slice or pass would read them. */
+static bool keep_apart(const Function *f, Nest *const *nests, int n, Area area)
+{
+    Touch *t = NEWN(f->kernels->arena, Touch, f->n_lives);
+    for (int i = 0; i < f->n_lives; i++) {
+        const Life *a = &f->lives[i];
+        t[i] = a->area == area ? touched(f, nests, n, i) : NO_TOUCH;
+        for (int j = 0; j < i && t[i]; j++) {
+            const Life *b = &f->lives[j];
+            bool own = area == AREA_SCRATCH && f->kernels->buffers.at[a->buf].strip_elements && f->kernels->buffers.at[b->buf].strip_elements;
+            if (t[j] && ((t[i] | t[j]) & WRITES) && !own && share_bytes(a, b))
+                return false;
+        }
+    }
+    return true;
+}
+
+static bool verify_stage(const Function *f, const Stage *s, const char **why)
+{
+    bool apart = s->slices == 1 || keep_apart(f, s->nests, s->n_nests, AREA_WORK);
+    for (int i = 0, end; i < s->n_nests && apart; i = end) {
+        end = nest_run_end(s, i);
+        if (nest_passes(s->nests[i]) > 1)
+            apart = keep_apart(f, s->nests + i, end - i, AREA_WORK) && keep_apart(f, s->nests + i, end - i, AREA_SCRATCH);
+    }
+    if (!apart)
+        *why = "a slice or a pass writes what the next one reads";
+    return apart;
+}
+
+bool plan_verify(const Function *f, const char **why)
+{
+    for (int i = 0; i < f->n_stages; i++)
+        if (!verify_stage(f, &f->stages[i], why))
+            return false;
+    return verify_lives(f, why);
 }

@@ -1,9 +1,10 @@
 #!/bin/sh
 # Examples, their failures and the README, as a user meets them. Prints `ok NAME` or `not ok NAME` with what went wrong.
-#   tests/examples.sh BUILD [NAME...]     names: models, failures, embed, readme; all of them when none is given
+#   tests/examples.sh BUILD [NAME...]     names: models, plans, failures, embed, readme; all of them when none is given
 #
 #   models    every examples/*.cnn is checked, reported and run on one sample; nets of torchvision have its number of
 #             parameters; the small ones become programs and pass their self-test
+#   plans     every example is planned, which checks the plan, for batches that leave slices and lanes whole and not
 #   failures  every examples/failures/X.cnn prints exactly X.expect (stderr and exit status of `cnnc check X.cnn`);
 #             -u before BUILD rewrites the expectations
 #   embed     examples/embed/run.sh: C and Python agree
@@ -16,7 +17,7 @@ cd "$(dirname "$0")/.." || exit 2
 root=$PWD
 build=$(realpath "$1") || exit 2
 shift
-[ $# -gt 0 ] || set -- models failures embed readme
+[ $# -gt 0 ] || set -- models plans failures embed readme
 export PATH="$build:$PATH"
 tmp=$(mktemp -d) || exit 2
 trap 'rm -rf "$tmp"' EXIT
@@ -75,6 +76,20 @@ models() {
             try "program and run agree on $name" cmp "$tmp/y.npy" "$tmp/z.npy"
             ;;
         esac
+    done
+}
+
+every_plan() {
+    for batch in 5 16 40; do
+        for how in "" --train "--precision bf16" "--train --precision bf16"; do
+            cnnc bench "$1" -q --cpu x86-64-v4 --batch $batch $how --dump plan || { echo "batch $batch $how"; return 1; }
+        done
+    done
+}
+
+plans() {
+    for file in examples/*.cnn; do
+        try "plans of $(basename "$file" .cnn)" every_plan "$file"
     done
 }
 
@@ -140,7 +155,7 @@ readme() {
 
 for part; do
     case $part in
-    models | failures | embed | readme) $part ;;
+    models | plans | failures | embed | readme) $part ;;
     *) echo "tests/examples.sh: no part '$part'" >&2; exit 2 ;;
     esac
 done

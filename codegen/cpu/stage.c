@@ -127,8 +127,7 @@ LLVMValueRef emit_stage(Emit *e, const Function *f, int s)
         kernels[i] = nest_function(e, f, st, st->nests[i]);
     LLVMValueRef fn = emit_function_begin(e, arena_printf(e->arena, "%s.stage%d", f->name, s), type, true);
     for (int i = 0, end; i < st->n_nests; i = end) {
-        for (end = i + 1; end < st->n_nests && nest_passes_with(st->nests[end - 1], st->nests[end]);)
-            end++;
+        end = nest_run_end(st, i);
         int32_t passes = nest_passes(st->nests[i]);
         LLVMValueRef first = emit_mul(e, LLVMGetParam(fn, 2), passes);
         Loop pass = emit_loop_begin(e, first, emit_add(e, first, emit_i64(e, passes)), 1, "pass");

