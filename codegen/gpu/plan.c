@@ -60,25 +60,28 @@ static bool is_empty(const Kernel *k)
 }
 
 /* ---- what must wait for what ---- */
+typedef Vec(uint32_t) Numbers;
+
 typedef struct {
     Arena *a;
     const char *name;
     KernelList *l;
     GpuPlan *p;
     int64_t samples;        /* of a slice; 0: no slices */
+    Numbers *waits_for;     /* by kernel: earlier ones that are not empty */
+    bool *waited_for;       /* by kernel: some later one waits for it */
     int32_t *launch_of;     /* by kernel; -1: not yet */
     bool *can_wait;         /* by kernel: until nothing else is left */
     GpuBody *late; int n_late;   /* sums of split products that nothing waits for */
 } Planner;
 
-static bool touch_same(const KernelList *l, const Kernel *x, const Kernel *y, bool x_writes, bool y_writes)
+/* One of them writes what the other one reads or writes. */
+static bool touch_same(const KernelList *l, const Kernel *x, const Kernel *y)
 {
     for (int i = 0; i < x->n_access; i++) {
-        if (kernel_writes(x, (AccessId)i) != x_writes)
-            continue;
         BufId root = buffer_root(l, x->access[i].buf);
         for (int j = 0; j < y->n_access; j++)
-            if (kernel_writes(y, (AccessId)j) == y_writes && buffer_root(l, y->access[j].buf) == root)
+            if (buffer_root(l, y->access[j].buf) == root && (kernel_writes(x, (AccessId)i) || kernel_writes(y, (AccessId)j)))
                 return true;
     }
     return false;
@@ -95,16 +98,33 @@ static bool comes_first(const KernelList *l, const Kernel *earlier, const Kernel
 
 static bool depends(const KernelList *l, const Kernel *earlier, const Kernel *later)
 {
-    return comes_first(l, earlier, later) || touch_same(l, earlier, later, true, false) || touch_same(l, earlier, later, true, true) || touch_same(l, earlier, later, false, true);
+    return comes_first(l, earlier, later) || touch_same(l, earlier, later);
+}
+
+static void find_waits(Planner *p)
+{
+    uint32_t n = p->l->kernels.len;
+    const Kernel *k = p->l->kernels.at;
+    p->waits_for = NEWN(p->a, Numbers, n + 1);
+    p->waited_for = NEWN(p->a, bool, n + 1);
+    for (uint32_t i = 0; i < n; i++) {
+        bool empty = is_empty(&k[i]);
+        for (uint32_t j = i + 1; j < n; j++) {
+            if (!depends(p->l, &k[i], &k[j]))
+                continue;
+            p->waited_for[i] = true;
+            if (!empty)
+                vec_push(p->a, &p->waits_for[j], i);
+        }
+    }
 }
 
 /* All that kernel j waits for is in launches before `launch` (or in it, when bodies run one after the other). */
 static bool is_ready(const Planner *p, uint32_t j, int32_t launch, bool may_share)
 {
-    for (uint32_t i = 0; i < j; i++) {
-        int32_t at = p->launch_of[i];
-        bool done = at >= 0 && (at < launch || (may_share && at == launch));
-        if (!done && !is_empty(&p->l->kernels.at[i]) && depends(p->l, &p->l->kernels.at[i], &p->l->kernels.at[j]))
+    for (uint32_t i = 0; i < p->waits_for[j].len; i++) {
+        int32_t at = p->launch_of[p->waits_for[j].at[i]];
+        if (at < 0 || at > launch || (at == launch && !may_share))
             return false;
     }
     return true;
@@ -213,16 +233,6 @@ static bool shares(const Planner *p, const GpuBody *b)
 
 static bool is_small(const Kernel *k) { return axes_points(k, (1u << k->n_axes) - 1) <= FEW_POINTS; }
 
-/* No other kernel does: a step of parameters. */
-static bool nothing_waits_for(const Planner *p, uint32_t j)
-{
-    const Kernel *k = &p->l->kernels.at[j];
-    for (uint32_t later = j + 1; later < p->l->kernels.len; later++)
-        if (depends(p->l, k, &p->l->kernels.at[later]))
-            return false;
-    return true;
-}
-
 /* Kernels outside of slices that can run now; when `last` also those that can wait. */
 static uint32_t find_ready(const Planner *p, bool last, uint32_t *now)
 {
@@ -265,7 +275,7 @@ static void add_product(Planner *p, uint32_t j, GpuBody b, GpuLaunch *beside[SIZ
     if (c->slices == 1)
         return;
     b = body_parts(p->l, b.k, c, p->p->target);
-    if (sums * (int64_t)sizeof(float) <= MOST_LATE_BYTES && b.grid[0] <= FEW_BLOCKS && nothing_waits_for(p, j))
+    if (sums * (int64_t)sizeof(float) <= MOST_LATE_BYTES && b.grid[0] <= FEW_BLOCKS && !p->waited_for[j])
         p->late[p->n_late++] = b;
     else
         add_alone(p, b);
@@ -329,8 +339,9 @@ static void make_launches(Planner *p)
     memset(p->launch_of, -1, sizeof *p->launch_of * n);
     p->can_wait = NEWN(p->a, bool, n + 1);
     p->late = NEWN(p->a, GpuBody, n + 1);
+    find_waits(p);
     for (uint32_t j = 0; j < n; j++)
-        p->can_wait[j] = is_small(&p->l->kernels.at[j]) && nothing_waits_for(p, j);   /* a launch for nothing */
+        p->can_wait[j] = is_small(&p->l->kernels.at[j]) && !p->waited_for[j];   /* a launch for nothing */
     do {
         if (!p->samples || !add_slices(p))
             add_others(p);
