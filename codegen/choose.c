@@ -162,7 +162,7 @@ static BufId images_read(const KernelList *l, const Kernel *k)
     return 0;
 }
 
-static bool is_pointwise(const Kernel *k)
+static bool has_no_reduced_axis(const Kernel *k)
 {
     for (int a = 0; a < k->n_axes; a++)
         if (k->axis[a].kind == AXIS_RED)
@@ -177,7 +177,7 @@ static const Kernel *point_maker(const Chooser *c, BufId b)
         const Kernel *k = &c->out.at[i];
         for (int o = 0; o < k->n_out; o++)
             if (k->access[k->out[o].at].buf == b)
-                return is_pointwise(k) ? k : NULL;
+                return has_no_reduced_axis(k) ? k : NULL;
     }
     return NULL;
 }

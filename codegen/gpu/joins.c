@@ -9,7 +9,8 @@
 
 enum { MOST_EXPRS = 24 };
 
-static bool is_pointwise(const Kernel *k)
+/* Its values can be computed wherever they are read: they need no loop of their own, and do not ask where they are stored. */
+static bool values_can_move(const Kernel *k)
 {
     for (ExprId e = 1; e < k->n_expr; e++)
         if (k->expr[e].axes || k->expr[e].op == EX_ROWINDEX)
@@ -20,7 +21,7 @@ static bool is_pointwise(const Kernel *k)
 /* A kernel's output is the whole of a value that nobody sees in another shape. */
 static bool may_join(const KernelList *l, const Kernel *k)
 {
-    if (k->n_out != 1 || k->n_expr > MOST_EXPRS || !is_pointwise(k))
+    if (k->n_out != 1 || k->n_expr > MOST_EXPRS || !values_can_move(k))
         return false;
     const Access *out = &k->access[k->out[0].at];
     const Buffer *b = &l->buffers.at[out->buf];
@@ -147,7 +148,7 @@ void joins_find(Arena *a, KernelList *l)
     for (uint32_t i = 0; i < l->kernels.len; i++) {
         int reader = may_join(l, &l->kernels.at[i]) ? only_reader(l, i) : -1;
         Kernel *to = reader >= 0 ? &l->kernels.at[reader] : NULL;
-        if (!to || !is_pointwise(to) || !join(a, l, &l->kernels.at[i], to, to))
+        if (!to || !values_can_move(to) || !join(a, l, &l->kernels.at[i], to, to))
             continue;
         l->kernels.len--;
         memmove(&l->kernels.at[i], &l->kernels.at[i + 1], sizeof *l->kernels.at * (l->kernels.len - i));
