@@ -30,8 +30,6 @@ typedef struct {
 
 /* Starts a kernel: no values yet. */
 void cu_begin(Code *c, const Kernel *k);
-/* The tables its accesses look indices up in, as constants in front of the function. */
-void cu_tables(Code *c);
 void cu_line(Code *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void cu_open(Code *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));    /* a line that ends in ` {` */
 void cu_block(Code *c);                                                                  /* a line `{` */
@@ -59,8 +57,28 @@ void cu_split_wide(Code *c, const char *point, const int8_t *axes, int n);
 const char *cu_extent(Code *c, int axis);
 bool cu_is_dynamic(const Code *c, int axis);
 
+/* How far the loop over the axis that follows is unrolled, in a slice. */
+void cu_unroll(Code *c, int axis, bool innermost);
+/* Opens a loop an axis; how many braces to close. */
+int cu_open_serial(Code *c, uint32_t axes);
+/* Opens one loop over the points of the axes that the block's threads share; close with cu_close. wide: by cu_split_wide. */
+void cu_open_shared(Code *c, uint32_t axes, bool wide);
+/* Computes and stores the outputs (of a set) at the point that the axes' variables say; one_lane: all lanes of a warp compute,
+ * one stores. */
+void cu_outputs(Code *c, bool one_lane);
+void cu_outputs_of(Code *c, uint64_t outs);
+/* Stores value (text) through output o. */
+void cu_store(Code *c, int o, const char *value);
+
+/* code_address.c */
 const char *cu_element(Code *c, AccessId at);     /* `x[28 * p + q]` */
 const char *cu_guard(Code *c, AccessId at);       /* a condition, or NULL: always in range */
+/* Row-major position of an output element in its sample. */
+const char *cu_row_index(Code *c, AccessId at);
+/* The tables that accesses look indices up in, as constants in front of the function. */
+void cu_tables(Code *c);
+
+/* code_value.c */
 /* The value of an expression here. May write lines first. */
 const char *cu_value(Code *c, ExprId e);
 /* Like cu_value, in a variable of its own. */
@@ -73,18 +91,8 @@ void cu_hoist_reductions(Code *c, ExprId e, uint32_t axes);
 const char **cu_keep(Code *c);
 void cu_forget(Code *c, uint32_t axes);
 void cu_restore(Code *c, const char **kept);
-/* How far the loop over the axis that follows is unrolled, in a slice. */
-void cu_unroll(Code *c, int axis, bool innermost);
-/* Opens one loop over the points of the axes that the block's threads share; close with cu_close. wide: by cu_split_wide. */
-void cu_open_shared(Code *c, uint32_t axes, bool wide);
 /* An element, or what stands for it out of range. */
 const char *cu_load(Code *c, AccessId at);
-/* Computes and stores the outputs (of a set) at the point that the axes' variables say; one_lane: all lanes of a warp compute,
- * one stores. */
-void cu_outputs(Code *c, bool one_lane);
-void cu_outputs_of(Code *c, uint64_t outs);
-/* Stores value (text) through output o. */
-void cu_store(Code *c, int o, const char *value);
 
 /* The axes of an output's indices, and the outputs that share them, as sets of bits. */
 uint32_t out_axes(const Kernel *k, int o);

@@ -1,0 +1,238 @@
+/* Values of scalar expressions as CUDA text.
+ * In: a kernel's expressions. Out: strings for the skeletons to put between lines, and lines in front of them on c->to.
+ * Relies on: axes being C variables where a value is asked for. Leaves: c->name says what holds each computed value.
+ *
+ * Where a value is computed. A reduction opens loops over its axes; what its operand needs from outside them is computed before
+ * (cu_hoist), and reductions over the same axes share the loops. An axis can be bound outside and again by a reduction
+ * (softmax): inside, values that depend on it are others, so their names are forgotten and restored behind the loops. */
+#include "codegen/gpu/code.h"
+
+#include <math.h>
+#include <string.h>
+
+static const char *number(Code *c, double v)
+{
+    if (isnan(v))
+        return "NOT_A_NUMBER";
+    if (isinf(v))
+        return v < 0 ? "-INFINITE" : "INFINITE";
+    char *s = arena_printf(c->arena, "%.9g", (double)(float)v);
+    return arena_printf(c->arena, strpbrk(s, ".e") ? "%sf" : "%s.0f", s);
+}
+
+const char *cu_load(Code *c, AccessId at)
+{
+    const char *element = cu_element(c, at), *guard = cu_guard(c, at);
+    DType t = c->l->buffers.at[c->k->access[at].buf].dtype;
+    if (t == DT_U8 || t == DT_I64)
+        element = arena_printf(c->arena, "(int)%s", element);
+    if (t == DT_BF16)
+        element = arena_printf(c->arena, "from_bf16(%s)", element);
+    if (!guard)
+        return element;
+    double fill = c->k->access[at].fill;
+    return arena_printf(c->arena, "(%s ? %s : %s)", guard, element, t != DT_F32 && t != DT_BF16 ? arena_printf(c->arena, "%d", (int)fill) : number(c, fill));
+}
+
+/* The spelling of ir/scalars.def with its operands in place. */
+static const char *operation(Code *c, const Expr *e)
+{
+    static const char *const spelling[] = {
+#define SCALAR(id, text, arity, spelled) [EX_##id] = spelled,
+#include "ir/scalars.def"
+#undef SCALAR
+    };
+    const char *arg[3] = {e->a ? cu_value(c, e->a) : "", e->b ? cu_value(c, e->b) : "", e->c ? cu_value(c, e->c) : ""};
+    const char *out = "";
+    for (const char *s = spelling[e->op]; *s; s++)
+        if (*s == '$' && s[1] >= '1' && s[1] <= '3')
+            out = arena_printf(c->arena, "%s%s", out, arg[*++s - '1']);
+        else
+            out = arena_printf(c->arena, "%s%c", out, *s);
+    return out;
+}
+
+static const char *formula(Code *c, const Expr *e)
+{
+    switch (e->op) {
+    case EX_CONST: return number(c, e->imm);
+    case EX_ICONST: return e->iimm == INT32_MIN ? "(-2147483647 - 1)" : arena_printf(c->arena, e->iimm < 0 ? "(%d)" : "%d", e->iimm);
+    case EX_LOAD: return cu_load(c, e->at);
+    case EX_INDEX: return c->k->axis[e->axis].name;
+    case EX_N: return "samples";
+    case EX_ROWINDEX: return cu_row_index(c, e->at);
+    default: return operation(c, e);
+    }
+}
+
+static bool is_reduction(ExprOp op) { return op == EX_SUM || op == EX_MAX_OVER || op == EX_ARGMAX; }
+
+static bool is_trivial(ExprOp op) { return op == EX_CONST || op == EX_ICONST || op == EX_INDEX || op == EX_N; }
+
+const char **cu_keep(Code *c)
+{
+    const char **kept = NEWN(c->arena, const char *, c->k->n_expr);
+    memcpy(kept, c->name, sizeof *kept * (size_t)c->k->n_expr);
+    return kept;
+}
+
+void cu_restore(Code *c, const char **kept) { memcpy(c->name, kept, sizeof *kept * (size_t)c->k->n_expr); }
+
+void cu_forget(Code *c, uint32_t axes)
+{
+    for (int e = 1; e < c->k->n_expr; e++)
+        if (c->k->expr[e].free_axes & axes)
+            c->name[e] = NULL;
+}
+
+/* ---- reductions ---- */
+
+static bool needs(const Kernel *k, ExprId e, ExprId what)
+{
+    const Expr *x = &k->expr[e];
+    return e == what || (e > what && ((x->a && needs(k, x->a, what)) || (x->b && needs(k, x->b, what)) || (x->c && needs(k, x->c, what))));
+}
+
+/* Reductions that share the loops of reduction e: the same axes, all operands at hand, none needing another. */
+static int together(const Code *c, ExprId e, ExprId *group)
+{
+    int n = 0;
+    group[n++] = e;
+    for (ExprId i = 1; i < c->k->n_expr && n < MAX_KERNEL_OUT; i++) {
+        const Expr *x = &c->k->expr[i];
+        bool fits = i != e && is_reduction(x->op) && x->axes == c->k->expr[e].axes && !c->name[i] && x->free_axes == c->k->expr[e].free_axes;
+        for (int g = 0; fits && g < n; g++)
+            fits = !needs(c->k, i, group[g]) && !needs(c->k, group[g], i);
+        if (fits)
+            group[n++] = i;
+    }
+    return n;
+}
+
+static const char *type_of(const Expr *e) { return e->is_bool || e->is_int ? "int" : "float"; }
+
+/* text is the value of e: gives it a variable unless it has one. */
+static const char *named(Code *c, ExprId e, const char *text)
+{
+    if (c->name[e] || is_trivial(c->k->expr[e].op))
+        return text;
+    cu_line(c, "const %s e%d = %s;", type_of(&c->k->expr[e]), e, text);
+    c->name[e] = arena_printf(c->arena, "e%d", e);
+    return c->name[e];
+}
+
+static void accumulate(Code *c, ExprId e)
+{
+    const Expr *x = &c->k->expr[e];
+    const char *v = cu_value(c, x->a);
+    if (x->op == EX_SUM) {
+        cu_line(c, "e%d += %s;", e, v);
+        return;
+    }
+    v = named(c, x->a, v);
+    if (x->op == EX_MAX_OVER) {
+        cu_line(c, "if (%s > e%d || %s != %s) e%d = %s;", v, e, v, v, e, v);
+        return;
+    }
+    cu_open(c, "if (!e%d_any || %s > e%d_best || (%s != %s && e%d_best == e%d_best))", e, v, e, v, v, e, e);
+    cu_line(c, "e%d_any = 1;", e);
+    cu_line(c, "e%d_best = %s;", e, v);
+    cu_line(c, "e%d = %s;", e, cu_value(c, x->b));
+    cu_close(c);
+}
+
+static void start(Code *c, ExprId e)
+{
+    const Expr *x = &c->k->expr[e];
+    if (x->op == EX_SUM)
+        cu_line(c, "float e%d = 0.0f;", e);
+    else
+        cu_line(c, "float e%d%s = -INFINITE;", e, x->op == EX_ARGMAX ? "_best" : "");
+    if (x->op == EX_ARGMAX)
+        cu_line(c, "int e%d = 0, e%d_any = 0;", e, e);
+}
+
+/* The loops around the group and what each member adds in them. */
+static void sweep(Code *c, const ExprId *group, int n)
+{
+    uint32_t axes = c->k->expr[group[0]].axes;
+    const char **kept = cu_keep(c);
+    int threads = c->threads, braces = 1, wide = threads ? wide_sum_axis(c, axes) : -1;
+    cu_forget(c, axes);
+    if (threads)
+        cu_open_shared(c, axes, wide >= 0);
+    else
+        braces = cu_open_serial(c, axes);
+    c->threads = 0;
+    if (wide >= 0) {
+        wide_open(c, wide);
+        braces++;
+    }
+    for (int g = 0; g < n; g++)
+        accumulate(c, group[g]);
+    c->threads = threads;
+    while (braces--)
+        cu_close(c);
+    cu_restore(c, kept);
+}
+
+static void reduce_group(Code *c, ExprId first)
+{
+    ExprId group[MAX_KERNEL_OUT];
+    int n = together(c, first, group);
+    uint32_t axes = c->k->expr[first].axes;
+    for (int g = 0; g < n; g++)
+        c->name[group[g]] = arena_printf(c->arena, "e%d", group[g]);
+    for (int g = 0; g < n; g++) {
+        cu_hoist(c, c->k->expr[group[g]].a, axes);
+        cu_hoist(c, c->k->expr[group[g]].b, axes);
+    }
+    for (int g = 0; g < n; g++)
+        start(c, group[g]);
+    sweep(c, group, n);
+    for (int g = 0; g < n && c->threads; g++) {
+        const char *what = c->k->expr[group[g]].op == EX_SUM ? "sum" : "max";
+        if (c->threads == GPU_WARP)
+            cu_line(c, "e%d = warp_%s(e%d);", group[g], what, group[g]);
+        else
+            cu_line(c, "e%d = %s_%s(e%d, shared);", group[g], c->in_columns ? "column" : "block", what, group[g]);
+    }
+}
+
+/* ---- naming ---- */
+const char *cu_variable(Code *c, ExprId e)
+{
+    const Expr *x = &c->k->expr[e];
+    if (c->name[e])
+        return c->name[e];
+    if (is_reduction(x->op))
+        reduce_group(c, e);
+    else
+        named(c, e, formula(c, x));
+    return c->name[e] ? c->name[e] : formula(c, x);
+}
+
+const char *cu_value(Code *c, ExprId e)
+{
+    const Expr *x = &c->k->expr[e];
+    bool shared = is_reduction(x->op) || c->uses[e] > 1;
+    return c->name[e] || shared ? cu_variable(c, e) : formula(c, x);
+}
+
+static void hoist(Code *c, ExprId e, uint32_t axes, bool all)
+{
+    const Expr *x = &c->k->expr[e];
+    if (!e || is_trivial(x->op))
+        return;
+    if (!(x->free_axes & axes) && (all || is_reduction(x->op))) {
+        cu_variable(c, e);
+        return;
+    }
+    uint32_t hidden = axes | x->axes;
+    hoist(c, x->a, hidden, all);
+    hoist(c, x->b, hidden, all);
+    hoist(c, x->c, hidden, all);
+}
+
+void cu_hoist(Code *c, ExprId e, uint32_t axes) { hoist(c, e, axes, true); }
+void cu_hoist_reductions(Code *c, ExprId e, uint32_t axes) { hoist(c, e, axes, false); }
