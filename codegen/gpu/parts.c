@@ -1,7 +1,7 @@
 /* A text in parts that are compiled at the same time.
  * In: a text, how many parts. Out: texts, each with what stands before the first kernel and some of the kernels.
  * Relies on kernels starting with `__global__` and ending with `}` at the start of a line; what stands between two kernels belongs to
- * the second. Idea: NVRTC takes most of its time kernel by kernel; they are dealt out in turn, because neighbours take as long. */
+ * the second. Idea: NVRTC takes most of its time kernel by kernel; they are dealt out in turn, because neighbours are alike. */
 #include "codegen/gpu/images.h"
 #include "ir/base/diag.h"
 #include "ir/base/vec.h"
@@ -32,6 +32,13 @@ static Cuts find_ends(Arena *a, const char *text)
     return ends;
 }
 
+/* There and back: a product and what adds its slices take turns, and each part gets as many of both. */
+static uint32_t part_of(uint32_t kernel, uint32_t n)
+{
+    uint32_t at = kernel % n;
+    return kernel / n % 2 ? n - 1 - at : at;
+}
+
 int gpu_text_parts(Arena *a, const char *text, int most, int kernels, const char *parts[CNNC_GPU_PARTS])
 {
     static const char close[] = "#ifdef __cplusplus\n}\n#endif\n";
@@ -52,9 +59,10 @@ int gpu_text_parts(Arena *a, const char *text, int most, int kernels, const char
         if (!to)
             BUG("no memory for a part of the text");
         fprintf(to, "%.*s", (int)(first - text), text);
-        for (uint32_t k = (uint32_t)i; k < ends.len; k += (uint32_t)n) {
+        for (uint32_t k = 0; k < ends.len; k++) {
             const char *from = k ? ends.at[k - 1] : first;
-            fwrite(from, 1, (size_t)(ends.at[k] - from), to);
+            if (part_of(k, (uint32_t)n) == (uint32_t)i)
+                fwrite(from, 1, (size_t)(ends.at[k] - from), to);
         }
         fputs(i == n - 1 ? ends.at[ends.len - 1] : close, to);
         fclose(to);
