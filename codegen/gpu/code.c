@@ -85,7 +85,9 @@ static void split_point(Code *c, const char *point, const int8_t *axes, int n, b
         int32_t extent = by_four ? x->extent / WIDE : x->extent;
         const char *shifted = below > 1 ? arena_printf(c->arena, "%s / %lld", point, (long long)below) : point;
         const char *name = by_four ? arena_printf(c->arena, "first_%s = %d *", x->name, WIDE) : arena_printf(c->arena, "%s =", x->name);
-        if (i > 0)
+        if (extent == 1)
+            cu_line(c, "const int %s 0;", name);
+        else if (i > 0)
             cu_line(c, "const int %s (int)(%s %% %d);", name, shifted, extent);
         else
             cu_line(c, "const int %s (int)(%s);", name, shifted);

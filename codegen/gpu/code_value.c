@@ -195,7 +195,7 @@ static void reduce_group(Code *c, ExprId first)
         if (c->threads == GPU_WARP)
             cu_line(c, "e%d = warp_%s(e%d);", group[g], what, group[g]);
         else
-            cu_line(c, "e%d = %s_%s(e%d, shared);", group[g], c->in_columns ? "column" : "block", what, group[g]);
+            cu_line(c, "e%d = %s_%s(e%d, shared, %d);", group[g], c->in_columns ? "column" : "block", what, group[g], c->threads / GPU_WARP);
     }
 }
 

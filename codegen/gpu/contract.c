@@ -20,12 +20,20 @@ static void emit_fragment(Code *c, const Operand *o, int32_t count)
         cu_line(c, "load4(%s + %d, &%s_now[depth * %d + 4 * thread_%s + %d]);", o->index, 4 * g, o->name, o->load->pitch, o->index, g * (o->size / (count / 4)));
 }
 
+/* Enough multiply-adds in the text to hide loads of fragments and the loop itself; more only take time to compile. */
+static int32_t depths_at_once(const Contract *x)
+{
+    enum { ENOUGH = 128 };
+    int32_t n = ENOUGH / (x->unit_rows * x->unit_cols);
+    return n < 1 ? 1 : n < x->steps ? n : x->steps;
+}
+
 static void emit_sums(Code *c, const Contract *x)
 {
     const Operand a = contract_operand(x, false), b = contract_operand(x, true);
     cu_line(c, "const float *a_now = a_tile + step %% %d * %d, *b_now = b_tile + step %% %d * %d;", x->stages, contract_tile_elements(x, &x->a_load, x->rows),
             x->stages, contract_tile_elements(x, &x->b_load, x->cols));
-    cu_line(c, "#pragma unroll");
+    cu_line(c, "#pragma unroll %d", depths_at_once(x));
     cu_open(c, "for (int depth = 0; depth < %d; depth++)", x->steps);
     cu_line(c, "float row[%d], col[%d];", x->unit_rows, x->unit_cols);
     emit_fragment(c, &a, x->unit_rows);
@@ -41,6 +49,8 @@ static void emit_sums(Code *c, const Contract *x)
 static void emit_depth_loop(Code *c, const Contract *x)
 {
     const Operand a = contract_operand(x, false), b = contract_operand(x, true);
+    contract_copy_begin(c, x, &a);
+    contract_copy_begin(c, x, &b);
     cu_open(c, "for (int step = %d; step < steps; step++)", 1 - x->stages);
     cu_open(c, "if (step >= 0)");
     cu_line(c, "CP_ASYNC_WAIT(%d);", x->stages - 2);
@@ -162,7 +172,7 @@ void parts_emit(Code *c, const GpuBody *body)
     cu_line(c, "    sum += partial[%lldll * slice + %s];", (long long)(x->row.extent * x->col.extent * x->both.extent), contract_partial_index(c, x));
     c->name[x->sum] = "sum";
     if (body->by_warps) {
-        cu_line(c, "sum = column_sum(sum, shared);");
+        cu_line(c, "sum = column_sum(sum, shared, %d);", body->threads / GPU_WARP);
         cu_open(c, "if (threadIdx.x < 32 && found < %lld)", (long long)body->points);
     }
     cu_outputs(c, false);

@@ -11,7 +11,9 @@ const char *contract_element_type(const Contract *x);
 /* How many indices the group has now: "samples * 196". */
 const char *contract_limit(Code *c, const AxisGroup *g);
 
-/* Starts the copies of the tile of step `next`, or fetches it; places what was fetched, which is declared before. */
+/* Before the loop over steps: the index that all of a thread's copies have. Then: starts the copies of the tile of step `next`, or
+ * fetches it; places what was fetched, which is declared before. */
+void contract_copy_begin(Code *c, const Contract *x, const Operand *o);
 void contract_copy(Code *c, const Contract *x, const Operand *o);
 void contract_declare_fetched(Code *c, const Contract *x, const Operand *o);
 void contract_place(Code *c, const Contract *x, const Operand *o);

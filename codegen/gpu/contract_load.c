@@ -7,6 +7,8 @@
  * tile, is fetched element by element before the sums of the running step, and placed after them. */
 #include "codegen/gpu/contract.h"
 
+#include <string.h>
+
 const char *contract_limit(Code *c, const AxisGroup *g)
 {
     int64_t inner = 1;
@@ -22,43 +24,74 @@ Operand contract_operand(const Contract *x, bool b)
 
 const char *contract_element_type(const Contract *x) { return x->products == PRECISION_BF16 ? "bf16" : "float"; }
 
-/* One loop over what the thread loads; `element` counts copies of the tile. */
-static void open_elements(Code *c, const Contract *x, const Operand *o)
-{
-    int32_t vector = o->load->vector ? o->load->vector : 1, total = o->size * x->steps / vector;
-    cu_line(c, "#pragma unroll");
-    cu_open(c, "for (int i = 0; i < %d; i++)", (total + x->threads - 1) / x->threads);
-    cu_line(c, "const int element = threadIdx.x + i * %d;", x->threads);
-    if (total % x->threads)
-        cu_line(c, "if (element >= %d) break;", total);
-}
+/* Which copies of a tile a thread has: `line` copies make a line of the tile, `total` all of it. A thread that has one place in every
+ * line it copies (`fixed`) knows one of its two indices outside of the loop over its copies. */
+typedef struct { int32_t line, total, vector; bool fixed; } Copies;
 
-/* Where `element` is in the tile: along the line of copies, and which line. */
-static const char *place_along(Code *c, const Contract *x, const Operand *o, bool depth)
+static Copies copies_of(const Contract *x, const Operand *o)
 {
     int32_t vector = o->load->vector ? o->load->vector : 1, line = (o->load->along_depth ? x->steps : o->size) / vector;
-    if (depth != o->load->along_depth)
-        return arena_printf(c->arena, "element / %d", line);
-    return vector > 1 ? arena_printf(c->arena, "element %% %d * %d", line, vector) : arena_printf(c->arena, "element %% %d", line);
+    return (Copies){line, o->size * x->steps / vector, vector, x->threads % line == 0};
+}
+
+static void open_elements(Code *c, const Contract *x, const Operand *o)
+{
+    const Copies n = copies_of(x, o);
+    cu_line(c, "#pragma unroll");
+    cu_open(c, "for (int i = 0; i < %d; i++)", (n.total + x->threads - 1) / x->threads);
+    if (!n.fixed || n.total % x->threads)
+        cu_line(c, "const int element = threadIdx.x + i * %d;", x->threads);
+    if (n.total % x->threads)
+        cu_line(c, "if (element >= %d) break;", n.total);
+}
+
+/* Where the copy is in the tile: along its line, and which line. */
+static const char *place_in_line(Code *c, const Contract *x, const Operand *o)
+{
+    const Copies n = copies_of(x, o);
+    const char *of = n.fixed ? "threadIdx.x" : "element", *at = n.fixed && n.line == x->threads ? of : arena_printf(c->arena, "%s %% %d", of, n.line);
+    return n.vector > 1 ? arena_printf(c->arena, "%s * %d", at, n.vector) : at;
+}
+
+static const char *line_number(Code *c, const Contract *x, const Operand *o)
+{
+    const Copies n = copies_of(x, o);
+    if (!n.fixed)
+        return arena_printf(c->arena, "element / %d", n.line);
+    int32_t lines = x->threads / n.line;
+    const char *first = lines > 1 ? arena_printf(c->arena, "threadIdx.x / %d + ", n.line) : "";
+    return arena_printf(c->arena, lines > 1 ? "%s%d * i" : "%si", first, lines);
+}
+
+static const char *place_along(Code *c, const Contract *x, const Operand *o, bool depth)
+{
+    return depth == o->load->along_depth ? place_in_line(c, x, o) : line_number(c, x, o);
 }
 
 /* The element's address in the tile of step `next`. */
 static const char *tile_place(Code *c, const Contract *x, const Operand *o)
 {
-    const char *depth = place_along(c, x, o, true), *index = place_along(c, x, o, false);
     bool inside = o->load->depth_inside;
-    return arena_printf(c->arena, "%s_tile + next %% %d * %d + %s * %d + %s", o->name, x->stages, contract_tile_elements(x, o->load, o->size),
-                        inside ? index : depth, o->load->pitch, inside ? depth : index);
+    const char *line = place_along(c, x, o, !inside);
+    return arena_printf(c->arena, strchr(line, '+') ? "%s_tile + next %% %d * %d + (%s) * %d + %s" : "%s_tile + next %% %d * %d + %s * %d + %s", o->name, x->stages,
+                        contract_tile_elements(x, o->load, o->size), line, o->load->pitch, place_along(c, x, o, inside));
 }
 
-/* The axes at the element, and whether it is in range. */
-static void emit_point(Code *c, const Contract *x, const Operand *o)
+/* The axes of the depth, or of the rows or columns, at the copy. */
+static void emit_index(Code *c, const Contract *x, const Operand *o, bool depth)
 {
-    cu_line(c, "const int depth = from + %s, %s = first_%s + %s;", place_along(c, x, o, true), o->index, o->index, place_along(c, x, o, false));
-    cu_split(c, o->index, o->group->axis, o->group->n);
-    cu_split(c, "depth", x->depth.axis, x->depth.n);
-    const char *guard = cu_guard(c, o->at);
-    cu_line(c, "const int inside = %s < %s && depth < last_depth%s%s;", o->index, contract_limit(c, o->group), guard ? " && " : "", guard ? guard : "");
+    const char *place = place_along(c, x, o, depth);
+    if (depth)
+        cu_line(c, "const int depth = from + %s;", place);
+    else
+        cu_line(c, "const int %s = first_%s + %s;", o->index, o->index, place);
+    cu_split(c, depth ? "depth" : o->index, (depth ? &x->depth : o->group)->axis, (depth ? &x->depth : o->group)->n);
+}
+
+void contract_copy_begin(Code *c, const Contract *x, const Operand *o)
+{
+    if (copies_of(x, o).fixed && !o->load->along_depth)
+        emit_index(c, x, o, false);
 }
 
 static const char *rounded_element(Code *c, AccessId at)
@@ -69,14 +102,25 @@ static const char *rounded_element(Code *c, AccessId at)
 
 void contract_copy(Code *c, const Contract *x, const Operand *o)
 {
-    const char *buffer = c->buffer[c->k->access[o->at].buf];
+    bool fixed = copies_of(x, o).fixed, along_depth = o->load->along_depth;
+    const char *guard = cu_guard(c, o->at);
+    if (fixed && along_depth) {
+        cu_block(c);
+        emit_index(c, x, o, true);
+    }
     open_elements(c, x, o);
-    emit_point(c, x, o);
+    if (!fixed || !along_depth)
+        emit_index(c, x, o, true);
+    if (!fixed || along_depth)
+        emit_index(c, x, o, false);
+    cu_line(c, "const int inside = %s < %s && depth < last_depth%s%s;", o->index, contract_limit(c, o->group), guard ? " && " : "", guard ? guard : "");
     if (o->load->vector)
-        cu_line(c, "cp_async%d(%s, inside ? &%s : %s, inside);", contract_copy_bytes(x, o->load), tile_place(c, x, o), cu_element(c, o->at), buffer);
+        cu_line(c, "cp_async%d(%s, &%s, inside);", contract_copy_bytes(x, o->load), tile_place(c, x, o), cu_element(c, o->at));
     else
         cu_line(c, "%s_fetched[i] = inside ? %s : 0;", o->name, rounded_element(c, o->at));
     cu_close(c);
+    if (fixed && along_depth)
+        cu_close(c);
 }
 
 void contract_declare_fetched(Code *c, const Contract *x, const Operand *o)
