@@ -289,10 +289,9 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
     if (!c->o->no_winograd)
         c->o->winograd_layers = winograd(l, t, images, winograd_error(c->o), &c->o->choices);
     const NestTarget shallow = fitted;
-    bool may_be_deep = c->o->precision != PRECISION_BF16;   /* a test of training fails with it there */
-    if (may_be_deep && images)
+    if (images)
         fitted.deep = weights_stay(l, t);
-    else if (may_be_deep && !in_state)
+    else if (!in_state)
         run_deep(l, &fitted);
     if (c->o->precision == PRECISION_BF16)
         precision_narrow(l, t, images);
