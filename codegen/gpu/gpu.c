@@ -4,6 +4,7 @@
  * under its layers and formula. Launches that differ in nothing but the places of their buffers and their grids share a kernel. */
 #include "codegen/gpu/gpu.h"
 #include "codegen/gpu/contract.h"
+#include "codegen/nest.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -211,25 +212,33 @@ static int32_t products_of(const GpuLaunch *x)
     return products;
 }
 
-/* Bytes of every buffer in device memory that the launch touches, once. A product that is cut leaves partial sums, and what adds
- * them does not read the factors again. */
+/* Elements that an access touches at most: one at each point of its axes. What Winograd reads by tiles is not written as an access. */
+static double elements_of(const KernelList *l, const GpuBody *b, AccessId at)
+{
+    double all = (double)buffer_elements(&l->buffers.at[b->k->access[at].buf]), points = kernel_points(b->k, access_axes(b->k, at));
+    return (b->contract && b->contract->winograd) || all < points ? all : points;
+}
+
+/* Bytes in device memory that the launch touches, once. A product that is cut leaves partial sums, and what adds them does not read the
+ * factors again. */
 static double bytes_of(Arena *a, const Function *f, const GpuLaunch *x)
 {
     const KernelList *l = f->kernels;
-    bool *seen = NEWN(a, bool, l->buffers.len);
-    double n = 0;
+    double *elements = NEWN(a, double, l->buffers.len), n = 0;
     for (int i = 0; i < x->n_bodies; i++) {
         const GpuBody *b = &x->body[i];
         bool cut = (b->form == GPU_CONTRACT || b->form == GPU_PARTS) && b->contract->slices > 1;
         n += cut ? (double)buffer_elements(&l->buffers.at[b->contract->partial]) * sizeof(float) : 0;
         for (int j = 0; j < b->k->n_access; j++) {
-            BufId buf = b->k->access[j].buf;
             bool factor = cut && (j == b->contract->a || j == b->contract->b);
-            if (seen[buf] || f->place[buf].area == AREA_SCRATCH || (cut && factor != (b->form == GPU_CONTRACT)))
-                continue;
-            n += (double)buffer_elements(&l->buffers.at[buf]) * (double)dtype_size(l->buffers.at[buf].dtype);
-            seen[buf] = true;
+            if (!cut || factor == (b->form == GPU_CONTRACT))
+                elements[b->k->access[j].buf] += elements_of(l, b, (AccessId)j);
         }
+    }
+    for (uint32_t buf = 1; buf < l->buffers.len; buf++) {
+        double all = (double)buffer_elements(&l->buffers.at[buf]);
+        if (f->place[buf].area != AREA_SCRATCH)
+            n += (elements[buf] < all ? elements[buf] : all) * (double)dtype_size(l->buffers.at[buf].dtype);
     }
     return n;
 }
