@@ -119,14 +119,19 @@ static void plan_reduce(GpuBody *x, const KernelList *l)
     set_grid(x, 1);
 }
 
-static void plan_columns(GpuBody *x, const KernelList *l)
+/* 32 columns a block, or fewer where the blocks would not fill the GPU: 8 floats side by side are still a whole piece of memory. */
+static void plan_columns(GpuBody *x, const KernelList *l, const GpuTarget *t)
 {
+    enum { LEAST = 8, BLOCKS_A_MULTIPROCESSOR = 2 };
     x->form = GPU_COLUMNS;
     set_rows(x, l, out_axes(x->k, 0));
     int64_t across = x->k->axis[x->row[x->n_rows - 1]].extent, outer = x->points / across;
     x->threads = GPU_THREADS;
     x->shared_bytes = GPU_THREADS * (int32_t)sizeof(float);
-    x->points = outer * ((across + GPU_WARP - 1) / GPU_WARP);
+    x->columns = GPU_WARP;
+    while (x->columns > LEAST && outer * ((across + x->columns - 1) / x->columns) < BLOCKS_A_MULTIPROCESSOR * t->multiprocessors)
+        x->columns /= 2;
+    x->points = outer * ((across + x->columns - 1) / x->columns);
     set_grid(x, 1);
 }
 
@@ -152,7 +157,7 @@ GpuBody body_of(Arena *a, const KernelList *l, const Kernel *k, const GpuPlan *p
     if (c)
         plan_contract(&x, c);
     else if (p->channels_last && !outputs_differ(k) && has_columns(l, k))
-        plan_columns(&x, l);
+        plan_columns(&x, l, p->target);
     else if (outputs_differ(k) || (has_shared_reduction(k) && !has_enough_points(l, k)))
         plan_reduce(&x, l);
     else

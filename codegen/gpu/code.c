@@ -145,8 +145,8 @@ void cu_open_shared(Code *c, uint32_t mask, bool wide)
     if (cu_is_dynamic(c, axes[0]))
         total = inner > 1 ? arena_printf(c->arena, "(%s) * %lld", cu_extent(c, axes[0]), (long long)inner) : cu_extent(c, axes[0]);
     const char *index = c->threads == GPU_WARP ? "lane" : "i", *thread = c->in_slice ? "thread" : "threadIdx.x";
-    const char *part = c->in_columns ? " / 32" : c->threads == GPU_WARP ? " % 32" : "";
-    cu_open(c, "for (int %s = %s%s; %s < %s; %s += %d)", index, thread, part, index, total, index, c->in_columns ? c->threads / GPU_WARP : c->threads);
+    const char *part = c->columns ? arena_printf(c->arena, " / %d", c->columns) : c->threads == GPU_WARP ? " % 32" : "";
+    cu_open(c, "for (int %s = %s%s; %s < %s; %s += %d)", index, thread, part, index, total, index, c->columns ? c->threads / c->columns : c->threads);
     split_point(c, index, axes, n, wide);
     for (int i = 1; i < n; i++)
         if (cu_is_dynamic(c, axes[i]))

@@ -22,7 +22,7 @@ typedef struct {
     const char **name;              /* by expression: what holds its value in the current scope; NULL: not computed yet */
     int *uses;                      /* by expression, of the whole kernel */
     int threads;                    /* > 0: a reduction outside of all loops is shared by that many threads: a warp's or the block's */
-    bool in_columns;                /* that reduction is shared by the block's warps, each lane has one of its own */
+    int columns;                    /* > 0: the block has so many of that reduction, each shared by the threads that have its column */
     bool long_points;               /* points are numbered in 64 bits */
     bool flat;                      /* a product whose blocks are numbered along one axis of the grid */
     bool in_slice;                  /* in a launch of slices: `first` is the block's first sample */

@@ -192,10 +192,12 @@ static void reduce_group(Code *c, ExprId first)
     sweep(c, group, n);
     for (int g = 0; g < n && c->threads; g++) {
         const char *what = c->k->expr[group[g]].op == EX_SUM ? "sum" : "max";
-        if (c->threads == GPU_WARP)
+        if (c->columns)
+            cu_line(c, "e%d = column_%s(e%d, shared, %d, %d);", group[g], what, group[g], c->columns, c->threads);
+        else if (c->threads == GPU_WARP)
             cu_line(c, "e%d = warp_%s(e%d);", group[g], what, group[g]);
         else
-            cu_line(c, "e%d = %s_%s(e%d, shared, %d);", group[g], c->in_columns ? "column" : "block", what, group[g], c->threads / GPU_WARP);
+            cu_line(c, "e%d = block_%s(e%d, shared, %d);", group[g], what, group[g], c->threads / GPU_WARP);
     }
 }
 

@@ -172,7 +172,7 @@ void parts_emit(Code *c, const GpuBody *body)
     cu_line(c, "    sum += partial[%lldll * slice + %s];", (long long)(x->row.extent * x->col.extent * x->both.extent), contract_partial_index(c, x));
     c->name[x->sum] = "sum";
     if (body->by_warps) {
-        cu_line(c, "sum = column_sum(sum, shared, %d);", body->threads / GPU_WARP);
+        cu_line(c, "sum = column_sum(sum, shared, %d, %d);", GPU_WARP, body->threads);
         cu_open(c, "if (threadIdx.x < 32 && found < %lld)", (long long)body->points);
     }
     cu_outputs(c, false);

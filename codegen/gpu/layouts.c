@@ -9,7 +9,7 @@
 #include "codegen/gpu/code.h"
 #include "codegen/split.h"
 
-enum { TOGETHER = 8, MOST_SLICES = 64, FEW_SUMS = 8192, MANY_POINTS = 4096 };
+enum { TOGETHER = 8, MOST_SLICES = 64, FEW_SUMS = 8192, MANY_POINTS = 1024 };
 
 static bool has_views(const KernelList *l, BufId b)
 {

@@ -9,7 +9,7 @@
 typedef enum {
     GPU_MAP,       /* a thread a point; reductions are serial loops */
     GPU_REDUCE,    /* a block a row; its threads share the reductions, partial results are added in a tree */
-    GPU_COLUMNS,   /* a block 32 neighbouring rows; its warps share their reductions */
+    GPU_COLUMNS,   /* a block some neighbouring rows, one for each thread of a group; the groups share their reductions */
     GPU_CONTRACT,  /* a block a tile of a matrix product, through shared memory */
     GPU_PARTS      /* a thread a point: adds what the slices of a split product left, in order, and goes on */
 } GpuForm;
@@ -64,6 +64,7 @@ typedef struct {
     bool wide;                      /* MAP: a thread takes WIDE points along the last row axis, with loads and stores of 16 bytes */
     int32_t slide; int8_t slid, tap;   /* MAP, when > 0: a thread takes so many points along the axis `slid`, which windows slide along by `tap` */
     bool flat;                      /* CONTRACT, beside others: its grid's blocks are numbered along one axis */
+    int32_t columns;                /* COLUMNS: rows of a block */
     bool by_warps;                  /* PARTS: a block 32 points, whose slices its warps share */
     bool by_warp;                   /* in slices, without a contract: a warp a point */
     /* In slices, with a contract: `lanes` neighbouring threads share the depth of `unroll` points along the axis `unrolled`, which

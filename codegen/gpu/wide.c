@@ -47,7 +47,7 @@ int wide_sum_axis(const Code *c, uint32_t axes)
     int axis = -1;
     for (int a = 0; a < k->n_axes; a++)
         axis = axes >> a & 1 ? a : axis;
-    if (c->in_slice || c->in_columns || axis < 0 || !is_dense(k, axis))
+    if (c->in_slice || c->columns || axis < 0 || !is_dense(k, axis))
         return -1;
     for (ExprId e = 1; e < k->n_expr; e++)
         if (k->expr[e].op == EX_LOAD && (k->expr[e].free_axes & axes) && wide_access(c->l, k, k->expr[e].at, axis))
