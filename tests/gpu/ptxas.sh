@@ -46,6 +46,7 @@ else
     accepts "MobileNetV1, a picture" "$examples/mobilenet.cnn"
     accepts "ResNet-18, a picture" "$examples/resnet18.cnn"
     accepts "ResNet-18, a picture in tf32" "$examples/resnet18.cnn" --precision tf32
+    accepts "CIFAR VGG, a training step" "$examples/cifar_vgg.cnn" --train --gpu sm_90   # Winograd's kernels, which need all registers
     accepts "CIFAR VGG, a training step in bf16" "$examples/cifar_vgg.cnn" --train --precision bf16
 fi
 [ $bad = 0 ]
