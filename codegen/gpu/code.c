@@ -146,6 +146,8 @@ void cu_open_shared(Code *c, uint32_t mask, bool wide)
         total = inner > 1 ? arena_printf(c->arena, "(%s) * %lld", cu_extent(c, axes[0]), (long long)inner) : cu_extent(c, axes[0]);
     const char *index = c->threads == GPU_WARP ? "lane" : "i", *thread = c->in_slice ? "thread" : "threadIdx.x";
     const char *part = c->columns ? arena_printf(c->arena, " / %d", c->columns) : c->threads == GPU_WARP ? " % 32" : "";
+    if (wide && !c->in_slice)
+        cu_line(c, "#pragma unroll 2");   /* loads enough under way; with four ptxas spills */
     cu_open(c, "for (int %s = %s%s; %s < %s; %s += %d)", index, thread, part, index, total, index, c->columns ? c->threads / c->columns : c->threads);
     split_point(c, index, axes, n, wide);
     for (int i = 1; i < n; i++)
