@@ -355,16 +355,16 @@ static int sole_axis(const Affine *f, int n_axes)
 
 static bool is_weights(const KernelList *l, BufId b) { return l->buffers.at[b].kind == BUF_CONST || l->buffers.at[b].kind == BUF_STATE; }
 
-/* A sum of weights times an image. */
+/* A sum of weights times an image; or such products, added up as they are written. */
 static bool conv_shape(const KernelList *l, const Kernel *k, ConvShape *out)
 {
     for (ExprId e = 1; e < k->n_expr; e++) {
-        const Expr *x = &k->expr[e], *m = x->op == EX_SUM ? &k->expr[x->a] : NULL;
-        if (!m || m->op != EX_MUL || k->expr[m->a].op != EX_LOAD || k->expr[m->b].op != EX_LOAD)
+        const Expr *x = &k->expr[e], *m = x->op == EX_SUM ? &k->expr[x->a] : x;
+        if (m->op != EX_MUL || k->expr[m->a].op != EX_LOAD || k->expr[m->b].op != EX_LOAD)
             continue;
         AccessId a = k->expr[m->a].at, b = k->expr[m->b].at;
         bool a_weights = is_weights(l, k->access[a].buf), b_weights = is_weights(l, k->access[b].buf);
-        if (a_weights == b_weights)
+        if (a_weights == b_weights || (x == m && (k->access[a].rank < 3 || k->access[b].rank < 3)))
             continue;
         *out = (ConvShape){a_weights ? b : a, a_weights ? a : b, -1, -1};
         const Access *y = &k->access[k->out[0].at];

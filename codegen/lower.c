@@ -247,7 +247,7 @@ void lower_store(Lower *lw, BufId b, const Point *p, ExprId e)
     kernel_out(lw->k, access_at(lw, b, &plain), e);
 }
 
-void lower_emit(Lower *lw, const Point *p, const ExprId *out)
+void lower_outputs(Lower *lw, const Point *p, const ExprId *out)
 {
     lw->anchor_out = out;
     for (NodeId i = lw->first[lw->root]; i; i = lw->next[i]) {
@@ -257,6 +257,11 @@ void lower_emit(Lower *lw, const Point *p, const ExprId *out)
                 lower_store(lw, lower_buffer(lw, m->out[o]), p, lower_load(lw, m->out[o], p));
     }
     lw->anchor_out = NULL;
+}
+
+void lower_emit(Lower *lw, const Point *p, const ExprId *out)
+{
+    lower_outputs(lw, p, out);
     kernels_add(lw->l, lw->k);
 }
 

@@ -4,8 +4,11 @@
  * Relies on: shapes known. Leaves: guards only where an index can leave its dim.
  *
  * Groups: channel = g*(C/G) + c, filter = g*(K/G) + k; an axis of extent 1 among g, k, c is left out when there are groups,
- * so a depthwise convolution has no c. A strided data gradient is split by h mod stride; see taps_of. */
+ * so a depthwise convolution has no c. A strided data gradient is split by h mod stride; see taps_of. Of a depthwise one, whose
+ * classes have a few products each and share what they read, one kernel makes all classes of a block of stride x stride points. */
 #include "codegen/lower_impl.h"
+
+#include <string.h>
 
 /* Axes of one kernel; -1: none. */
 typedef struct { int n, g, k, c, out[MAX_SPATIAL], tap[MAX_SPATIAL], in[MAX_SPATIAL]; } ConvAxes;
@@ -168,6 +171,88 @@ static void conv_dx_box(Lower *lw, const Node *n, const ConvAttrs *a, const Taps
     lower_emit(lw, &dx, &sum);
 }
 
+/* ---- data gradients of depthwise convolutions: all classes at once ---- */
+enum { MOST_PRODUCTS = 25, MOST_CLASSES = 4 };   /* written out; their weights stay in registers */
+
+/* dy at an offset from the block, as it was read for another class. */
+typedef struct { int64_t off[MAX_SPATIAL]; ExprId value; } Read;
+typedef struct { Lower *lw; const Node *n; const ConvAttrs *a; ConvAxes x; Read read[MOST_PRODUCTS]; int n_read; } Block;
+
+/* Are there no sums over channels, and whole blocks alone? */
+static bool fits_blocks(const ConvAttrs *a, const int64_t *xd, const int64_t *wd)
+{
+    int64_t products = 1, classes = 1;
+    bool whole = a->groups > 1 && a->groups == a->out_channels;
+    for (int d = 0; d < a->nd; d++) {
+        products *= wd[2 + d];
+        classes *= a->stride[d];
+        whole = whole && xd[2 + d] % a->stride[d] == 0;
+    }
+    return whole && classes > 1 && classes <= MOST_CLASSES && products <= MOST_PRODUCTS;
+}
+
+static ExprId read_dy(Block *b, const int64_t *off)
+{
+    const int64_t *yd = dims_of(b->lw, b->n->in[0]);
+    for (int i = 0; i < b->n_read; i++)
+        if (!memcmp(b->read[i].off, off, sizeof b->read[i].off))
+            return b->read[i].value;
+    Point dy = output_point(b->a, &b->x);
+    for (int d = 0; d < b->a->nd; d++) {
+        dy.dim[2 + d] = affine_of(b->x.in[d], 1, (int32_t)off[d]);
+        affine_guard_needed(b->lw->k, &dy.dim[2 + d], yd[2 + d]);
+    }
+    Read *r = &b->read[b->n_read++];
+    memcpy(r->off, off, sizeof r->off);
+    return r->value = lower_load(b->lw, b->n->in[0], &dy);
+}
+
+/* The products of one class, added in the order of its taps. */
+static ExprId class_sum(Block *b, const Taps *taps)
+{
+    ExprId sum = 0;
+    int64_t tap[MAX_SPATIAL] = {0}, count[MAX_SPATIAL];
+    for (int d = 0; d < b->a->nd; d++) {
+        count[d] = taps[d].count;
+        if (!count[d])
+            return number(b->lw, 0);
+    }
+    for (bool more = true; more; more = next_class(tap, count, b->a->nd)) {
+        int64_t off[MAX_SPATIAL] = {0};
+        Point w = weight_point(b->a, &b->x);
+        for (int d = 0; d < b->a->nd; d++) {
+            off[d] = taps[d].base - taps[d].back * tap[d];
+            w.dim[2 + d].offset = (int32_t)(taps[d].first + taps[d].tap_step * tap[d]);
+        }
+        ExprId product = e_mul(b->lw, read_dy(b, off), lower_load(b->lw, b->n->in[1], &w));
+        sum = sum ? e_add(b->lw, sum, product) : product;
+    }
+    return sum;
+}
+
+static void conv_dx_blocks(Lower *lw, const Node *n, const ConvAttrs *a)
+{
+    const int64_t *xd = dims_of(lw, n->out[0]), *yd = dims_of(lw, n->in[0]), *wd = dims_of(lw, n->in[1]);
+    Block b = {.lw = lw, .n = n, .a = a};
+    lower_kernel(lw, n, NULL);
+    channel_axes(lw, a, &b.x, yd[0], AXIS_PAR, AXIS_RED, AXIS_PAR, false);
+    for (int d = 0; d < a->nd; d++)
+        b.x.in[d] = par(lw, name_in(a->nd, d), xd[2 + d] / a->stride[d]);
+    lw->k->macs = conv_macs(a, yd);
+    int64_t cls[MAX_SPATIAL] = {0};
+    for (bool more = true; more; more = next_class(cls, a->stride, a->nd)) {
+        Taps taps[MAX_SPATIAL];
+        Point dx = image_point(a, &b.x);
+        for (int d = 0; d < a->nd; d++) {
+            taps[d] = taps_of(xd[2 + d], wd[2 + d], a->stride[d], a->dilation[d], a->pad_lo[d], cls[d]);
+            dx.dim[2 + d] = affine_of(b.x.in[d], (int32_t)a->stride[d], (int32_t)cls[d]);
+        }
+        ExprId sum = class_sum(&b, taps);
+        lower_outputs(lw, &dx, &sum);
+    }
+    kernels_add(lw->l, lw->k);
+}
+
 /* dx[n,c,h,w] = SUM[k] over the taps (r, s) whose window positions p = (h + pad - r*dilation)/stride are whole numbers. */
 void lower_conv_dx(Lower *lw, const Node *n, Point *at)
 {
@@ -176,6 +261,10 @@ void lower_conv_dx(Lower *lw, const Node *n, Point *at)
     const int64_t *xd = dims_of(lw, n->out[0]), *yd = dims_of(lw, n->in[0]), *wd = dims_of(lw, n->in[1]);
     a.in_channels = xd[1];
     a.out_channels = yd[1];
+    if (fits_blocks(&a, xd, wd)) {
+        conv_dx_blocks(lw, n, &a);
+        return;
+    }
     int64_t cls[MAX_SPATIAL] = {0};
     for (bool more = true; more;) {
         Taps taps[MAX_SPATIAL];

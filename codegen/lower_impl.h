@@ -55,8 +55,9 @@ ExprId lower_load_buffer(Lower *lw, BufId b, const Point *p);
 /* A per-channel value (rank 1) at the channel of p: dim `d` of the point; 0 when v is absent. */
 ExprId lower_load_channel(Lower *lw, ValueId v, const Point *p, int d);
 ExprId lower_scalar(Lower *lw, ValueId v);                     /* a rank-0 value */
-/* Ends kernel lw->k of the group's anchor: its outputs have values out[i] at p; applies the group's pointwise ops, stores
- * every value that is read outside, adds the kernel. */
+/* In kernel lw->k of the group's anchor its outputs have values out[i] at p: applies the group's pointwise ops, stores every value
+ * that is read outside. lower_emit then adds the kernel, which ends it. */
+void lower_outputs(Lower *lw, const Point *p, const ExprId *out);
 void lower_emit(Lower *lw, const Point *p, const ExprId *out);
 void lower_store(Lower *lw, BufId b, const Point *p, ExprId e); /* one output, for kernels that do not end a group */
 /* The group is computed by ops on one point alone: a kernel over the dims of v. */
