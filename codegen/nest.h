@@ -24,6 +24,7 @@ typedef struct Nest {
     AccessId transposed; int transpose_axis;   /* a copy into batch lanes: tiles of lanes x lanes of this load are transposed in registers; -1 */
     AccessId ahead; int ahead_axis; int64_t ahead_by;   /* fetched into L2 meanwhile; -1. With an axis: as tiles along it read a panel (a tile of
                                       vectors) of this load, the next panel; else beside each vector of its buffer, the one so many elements on */
+    uint64_t early;                /* accesses whose vectors at a tile's points are fetched into L2 before its sum runs (bit mask) */
     int rows_axis, depth_axis;     /* a contraction in tile registers (codegen/tiles.h): the axis in the rows, tile[rows_axis] of them a step, */
     int depth;                     /*   and the summed one in the depth, `depth` pairs a tile; columns are the lanes. -1: not in tiles */
     bool over_batch;               /* weights too large to be read for every sample: they are the outer loop, the samples an inner one */

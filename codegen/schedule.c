@@ -10,6 +10,7 @@
 
 #include <string.h>
 
+#define EARLY_TERMS 32.0          /* of a sum, at least, that hide what it costs to fetch a vector early */
 #define PANEL_OF_L1 0.6           /* part of L1 that a panel of weights may fill and stay there */
 enum { MAX_POINTS = 28, MAX_STREAMS = 4, MANY_USES = 16 };   /* points of a tile along one axis; uses of a weight by one sample */
 
@@ -607,6 +608,28 @@ static void fetch_ahead(Sched *s)
     }
 }
 
+static double far_bytes(const Sched *s, AccessId at)
+{
+    const Buffer *b = &s->l->buffers.at[s->k->access[at].buf];
+    return (double)((b->strip_elements ? b->strip_elements : buffer_elements(b)) * (int64_t)dtype_size(b->dtype));
+}
+
+/* Where a tile's results go, and what they are combined with after a long sum, comes from beyond L2 while the sum runs. With images in
+ * the lanes a slice goes through many layers at once, and its values are near. */
+static void fetch_early(Sched *s)
+{
+    int v = s->n->vector_axis;
+    if (v < 0 || !(s->par >> v & 1) || s->k->axis[v].batch || kernel_points(s->k, s->k->expr[s->main].axes) < EARLY_TERMS)
+        return;
+    for (AccessId at = 0; at < s->k->n_access && at < 64; at++) {
+        bool far = at != s->a && at != s->b && s->lin[at].linear && access_lane_stride(&s->lin[at], v) == 1 && far_bytes(s, at) > (double)s->t->l2 / 2;
+        for (int d = 0; d < s->k->access[at].rank; d++)
+            far = far && !s->k->access[at].dim[d].guarded;
+        if (far && !(access_axes(s->k, at) & ~s->par))
+            s->n->early |= 1ull << at;
+    }
+}
+
 /* The axis that the main sum runs over beside v and inner; -1: none, or several. */
 static int other_sum(const Sched *s, int v, int inner)
 {
@@ -738,6 +761,7 @@ static void tile_vectors(Sched *s)
         tile_contraction(s);
         order_contraction(s);
         fetch_ahead(s);
+        fetch_early(s);
         visit_rows(s);
     } else if (s->main) {
         tile_reduction(s);

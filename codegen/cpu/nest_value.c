@@ -475,6 +475,14 @@ static void hoist_operands(Ctx *c, void *arg)
         hoist_operand(c, g, c->k->expr[g->expr[i]].a);
 }
 
+static void fetch_point(Ctx *c, void *unused)
+{
+    (void)unused;
+    for (AccessId at = 0; at < c->k->n_access && at < 64; at++)
+        if (c->nest->early >> at & 1)
+            emit_prefetch(c->e, access_pointer(c, at));
+}
+
 /* One sweep over the group's axes for all its reductions and all tile points; the results go into the memo. */
 static void reduce_group(Ctx *c, const ExprId *group, int n)
 {
@@ -502,6 +510,8 @@ static void reduce_group(Ctx *c, const ExprId *group, int n)
     for_points(c, g.points, open_accumulator, &g);
     set_skippable(c, &g);
     access_start_ahead(c);
+    if (c->nest->early)
+        for_points(c, g.points, fetch_point, NULL);
     if (point_count(c, g.points) <= FEW_POINTS)
         for_points(c, g.points, hoist_operands, &g);
     RedLevel top = {&g, 0};

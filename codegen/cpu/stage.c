@@ -59,6 +59,7 @@ static Key nest_key(Arena *a, const Function *f, const Stage *s, const Nest *n)
                          n->n_inner > 0 ? n->inner_axis[0] : 0, n->n_inner > 0 ? n->inner_size[0] : 0,
                          n->n_inner > 1 ? n->inner_axis[1] : 0, n->n_inner > 1 ? n->inner_size[1] : 0};
     KEY(&key, numbers);
+    KEY(&key, n->early);
     KEY(&key, n->tile);
     KEY(&key, n->unroll);
     key_add(&key, n->par, (size_t)n->n_par);
