@@ -1,4 +1,5 @@
-/* Cuts into slices: large kernels share evenly on two threads and on sixteen, small ones stay whole, vectors stay whole. */
+/* Cuts into slices: large kernels share evenly on two threads and on sixteen, small ones stay whole, vectors stay whole.
+ * What schedules fetch early. */
 #include "tests/unit/nets.h"
 
 #include "codegen/choose.h"
@@ -114,9 +115,23 @@ static void strips_are_even(void **state)
     arena_free(a);
 }
 
+/* The lines of a result larger than half of L2 are fetched before its sums run, where these are long enough to hide that. */
+static void far_results_are_fetched_early(void **state)
+{
+    (void)state;
+    static const struct { const char *net; int64_t channels, size; bool early; } cases[] = {
+        {"conv out=64 k=1", 32, 56, true}, {"conv out=64 k=1", 16, 56, false}, {"conv out=64 k=1", 32, 28, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Arena *a = arena_new();
+        Nest *n = heaviest(a, cases[i].net, shape_of(3, cases[i].channels, cases[i].size, cases[i].size));
+        assert_true(n->early == (cases[i].early ? 1ull << n->k->out[0].at : 0));
+        arena_free(a);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(threads_share_evenly), cmocka_unit_test(small_kernels_stay_whole),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(threads_share_evenly), cmocka_unit_test(small_kernels_stay_whole), cmocka_unit_test(far_results_are_fetched_early),
                                        cmocka_unit_test(strips_are_even)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
