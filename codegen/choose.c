@@ -292,9 +292,6 @@ static void rows_for_linear_dw(Chooser *c, Kernel *k)
         redirect(k, best, copy_as(c, best, layout_plain(2), k));
 }
 
-/* It writes lanes itself. */
-static bool is_copy(const Kernel *k) { return k->n_out == 1 && k->expr[k->out[0].value].op == EX_LOAD; }
-
 /* Blocks over the batch; the order of the dims stays. */
 static void block_images(Buffer *b, int lanes)
 {
@@ -317,7 +314,7 @@ static void choose_images(KernelList *l, const NestTarget *t, int64_t samples)
         for (int a = 0; a < k.n_access; a++) {
             const Buffer *b = &l->buffers.at[k.access[a].buf];
             BufId root = buffer_root(l, k.access[a].buf);
-            if (l->buffers.at[root].kind != BUF_INPUT || is_copy(&k))
+            if (l->buffers.at[root].kind != BUF_INPUT || kernel_is_copy(&k))
                 continue;
             Layout lanes = blocked(&l->buffers.at[root], 0, t->lanes);
             BufId copy = copy_as(&c, root, lanes, &k);
@@ -571,7 +568,7 @@ static void choose_channels_kernel(Chooser *c, Kernel *k)
     }
     /* Other images read point by point get the layout of the output; what only copies reads any. */
     bool inside = channels_inside(&c->l->buffers.at[k->access[k->out[0].at].buf]);
-    for (AccessId i = 0; i < k->n_access && !(c->t->tiles && is_copy(k)); i++) {
+    for (AccessId i = 0; i < k->n_access && !(c->t->tiles && kernel_is_copy(k)); i++) {
         const Buffer *b = &c->l->buffers.at[k->access[i].buf];
         if (kernel_writes(k, i) || !b->batched || b->alias_of || b->kind != BUF_WORK || channels_inside(b) == inside ||
             !reads_through_channel(k, &k->access[i]) || b->shape.rank < 3)

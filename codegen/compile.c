@@ -238,7 +238,7 @@ static bool weights_stay(const KernelList *l, const NestTarget *t)
         for (int at = 0; at < k->n_access && k->part == WINOGRAD_PRODUCT; at++) {
             const Buffer *b = &l->buffers.at[k->access[at].buf];
             if (!b->strip_elements)
-                bytes += buffer_elements(b) * (int64_t)dtype_size(b->dtype);
+                bytes += (int64_t)kernel_points(k, access_axes(k, (AccessId)at)) * (int64_t)dtype_size(b->dtype);
         }
     }
     return bytes <= t->l2 / 2;

@@ -132,15 +132,19 @@ static bool slot_values(const Consts *c, Arena *scratch, const Buffer *b, const 
     return out->doubles != NULL;
 }
 
-/* w[K][C][r][r] as u[a^2][K][C]: some filters at a time, for in double all of them take twice the room of what is packed. */
-static void pack_winograd(Arena *scratch, const Buffer *b, const double *w, char *to)
+/* w[K][C][r][r] as u[a^2][K][C]: some filters at a time, for in double all of them take twice the room of what is packed. of: w's. */
+static void pack_winograd(Arena *scratch, const Buffer *b, const double *w, const Shape *of, char *to)
 {
     enum { FILTERS = 16 };
-    int64_t filters = b->shape.dim[1], channels = b->shape.dim[2], taps = (int64_t)b->winograd->r * b->winograd->r;
-    double *u = NEWN(scratch, double, b->shape.dim[0] * FILTERS * channels);
+    int64_t filters = b->shape.dim[1], channels = b->shape.dim[2], taps = of->dim[1] * of->dim[2] * of->dim[3];
+    double *u = NEWN(scratch, double, b->shape.dim[0] * FILTERS * channels), *phases = NULL;
+    if (b->stride > 1)
+        phases = NEWN(scratch, double, FILTERS * channels * b->winograd->r * b->winograd->r);
     for (int64_t k = 0; k < filters; k += FILTERS) {
         Part part = {1, k, filters - k < FILTERS ? filters - k : FILTERS};
-        winograd_weights(b->winograd, w + k * channels * taps, part.count, channels, u);
+        if (phases)
+            winograd_phase_weights(w + k * taps, part.count, of->dim[1], (int)of->dim[2], b->stride, phases);
+        winograd_weights(b->winograd, phases ? phases : w + k * taps, part.count, channels, u);
         pack(b, &part, &(Values){.doubles = u}, to);
     }
 }
@@ -171,7 +175,7 @@ static bool fill_slot(const Consts *c, const ConstsInput *in, const Slot *s, cha
     if (gone && !v.floats)   /* it was folded: before the result takes memory */
         forget(gone->floats, (size_t)gone->count * sizeof *gone->floats);
     if (fine && b->winograd && !b->data)
-        pack_winograd(scratch, b, v.doubles, to);
+        pack_winograd(scratch, b, v.doubles, &graph_value(in->graph, b->value)->shape, to);
     else if (fine)
         pack(b, &(Part){.count = b->shape.dim[0]}, &v, to);
     arena_free(scratch);

@@ -221,6 +221,8 @@ Kernel *kernel_copy(KernelList *l, BufId from, BufId to, const char *name, const
     return k;
 }
 
+bool kernel_is_copy(const Kernel *k) { return k->n_out == 1 && k->expr[k->out[0].value].op == EX_LOAD; }
+
 bool kernel_writes(const Kernel *k, AccessId at)
 {
     for (int o = 0; o < k->n_out; o++)

@@ -56,6 +56,7 @@ typedef struct {
     BufId updates;           /* a new value of that BUF_STATE buffer: shares its storage (in place); 0 = no */
     int64_t strip_elements;  /* > 0: made and read strip by strip (codegen/winograd.c): one slice needs that much storage */
     const struct WinogradForm *winograd;   /* BUF_CONST [a^2][K][C]: the weights `value` transformed for that form (codegen/winograd.h); or NULL */
+    int32_t stride;          /* with winograd: of a convolution over whose phases C counts (codegen/winograd_phases.c); 0 or 1: none */
 } Buffer;
 
 /* ---- axes and accesses ---- */
@@ -160,6 +161,8 @@ void kernel_out(Kernel *k, AccessId at, ExprId value);
 void kernels_add(KernelList *l, Kernel *k);
 /* to[i...] = from[i...], for every element of two buffers of one shape: a part of for_. */
 Kernel *kernel_copy(KernelList *l, BufId from, BufId to, const char *name, const Kernel *for_);
+/* One output, a load as it is. */
+bool kernel_is_copy(const Kernel *k);
 bool kernel_writes(const Kernel *k, AccessId at);                                                 /* is the access an output, or a tile's sums? */
 double kernel_points(const Kernel *k, uint32_t axes);                                              /* product of the extents of a mask of axes */
 uint32_t expr_axes(const Kernel *k, ExprId e);                                                   /* mask of axes the value depends on */

@@ -22,10 +22,25 @@ uint32_t access_axes(const Kernel *k, AccessId at)
     return mask;
 }
 
+/* All indices lie in one block, and an axis starts inside it. */
+static bool stays_in_block(const Kernel *k, const Affine *f, int lanes)
+{
+    int64_t last = f->offset;
+    for (int a = 0; a < k->n_axes; a++)
+        last += f->coef[a] * (k->axis[a].extent - 1);
+    return f->offset > 0 && f->offset % lanes && f->offset / lanes == last / lanes;
+}
+
 /* Adds the blocked dim's part; false when some axis crosses blocks irregularly. */
 static bool add_blocked_dim(Linear *out, const Kernel *k, const Affine *f, int lanes, int64_t block)
 {
     int axes_inside = 0;
+    if (stays_in_block(k, f, lanes)) {
+        out->base += f->offset / lanes * block + f->offset % lanes;
+        for (int a = 0; a < k->n_axes; a++)
+            out->unit[a] += f->coef[a];
+        return true;
+    }
     for (int a = 0; a < k->n_axes; a++) {
         if (!f->coef[a])
             continue;

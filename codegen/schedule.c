@@ -12,6 +12,7 @@
 
 #define EARLY_TERMS 32.0          /* of a sum, at least, that hide what it costs to fetch a vector early */
 #define PANEL_OF_L1 0.6           /* part of L1 that a panel of weights may fill and stay there */
+#define TURNED_VECTOR 5         /* cost of a vector of a transposed tile, where a vector loaded or stored straight has 0.5 */
 enum { MAX_POINTS = 28, MAX_STREAMS = 4, MANY_USES = 16 };   /* points of a tile along one axis; uses of a weight by one sample */
 
 typedef struct {
@@ -87,6 +88,37 @@ static bool can_reduce_lanes(const Sched *s, int v)
     return true;
 }
 
+/* The guards of a transposed load ask nothing of its two axes: a tile is in range as a whole. */
+static bool guards_ignore(const Access *x, int a, int b)
+{
+    for (int d = 0; d < x->rank; d++)
+        if (x->dim[d].guarded && (x->dim[d].coef[a] || x->dim[d].coef[b]))
+            return false;
+    return true;
+}
+
+/* The axis along which load `at` is contiguous although the lanes run along another one, v, where a tile of lanes x lanes can be had; -1. */
+static int turned_axis(const Sched *s, AccessId at, int v)
+{
+    const Linear *f = &s->lin[at];
+    if (!f->linear || f->block[v] || f->unit[v] < 2 || s->k->access[at].fill != 0 || s->l->buffers.at[s->k->access[at].buf].dtype != DT_F32)
+        return -1;
+    for (int a = 0; a < s->k->n_axes; a++)
+        if (a != v && access_lane_stride(f, a) == 1 && (!f->block[a] || f->lanes == s->n->lanes) && s->k->axis[a].extent >= s->n->lanes &&
+            guards_ignore(&s->k->access[at], a, v))
+            return a;
+    return -1;
+}
+
+/* With axis v in the lanes, are all outputs contiguous along them? */
+static bool stores_straight(const Sched *s, int v)
+{
+    for (int o = 0; o < s->k->n_out; o++)
+        if (access_lane_stride(&s->lin[s->k->out[o].at], v) != 1)
+            return false;
+    return true;
+}
+
 /* Vector instructions' worth of one access, lanes along v, per vector of points. */
 static double access_cost(const Sched *s, AccessId at, int v, bool store)
 {
@@ -112,7 +144,8 @@ static double vector_cost(const Sched *s, int v)
             double times = (axes >> v & 1) ? kernel_points(k, axes) / extent * vectors : kernel_points(k, axes);
             if (s->contraction && (k->expr[e].at == s->a || k->expr[e].at == s->b))
                 times = points / 4;   /* shared by the register tile */
-            cost += times * access_cost(s, k->expr[e].at, v, false);
+            bool turned = kernel_is_copy(k) && stores_straight(s, v) && turned_axis(s, k->expr[e].at, v) >= 0;
+            cost += times * (turned ? TURNED_VECTOR : access_cost(s, k->expr[e].at, v, false));
         }
     for (int i = 0; i < k->n_out; i++) {
         uint32_t axes = access_axes(k, k->out[i].at);
@@ -550,15 +583,11 @@ static void order_contraction(Sched *s)
 {
     Nest *n = s->n;
     if (s->k->part == WINOGRAD_PRODUCT) {   /* per point and panel of filters: all tiles, so that a panel is read once a strip */
-        int filters = -1, point = -1;
-        for (int a = 0; a < s->k->n_axes; a++) {
-            if (!strcmp(s->k->axis[a].name, "k"))
-                filters = a;
-            if (!strcmp(s->k->axis[a].name, "x"))
-                point = a;
-        }
-        move_to(n, filters, 0);
-        move_to(n, point, 0);
+        static const char *const outside[] = {"k", "x", "xr"};
+        for (size_t i = 0; i < ARRAY_LEN(outside); i++)
+            for (int a = 0; a < s->k->n_axes; a++)
+                if (!strcmp(s->k->axis[a].name, outside[i]))
+                    move_to(n, a, 0);
         return;
     }
     uint32_t xa = access_axes(s->k, s->a), xb = access_axes(s->k, s->b);
@@ -684,29 +713,6 @@ static void fetch_planes(Sched *s)
     }
 }
 
-/* The guards of a transposed load ask nothing of its two axes: a tile is in range as a whole. */
-static bool guards_ignore(const Access *x, int a, int b)
-{
-    for (int d = 0; d < x->rank; d++)
-        if (x->dim[d].guarded && (x->dim[d].coef[a] || x->dim[d].coef[b]))
-            return false;
-    return true;
-}
-
-/* The axis along which load `at` is contiguous although the lanes run along another one, where a tile of lanes x lanes can be had; -1. */
-static int turned_axis(const Sched *s, AccessId at)
-{
-    const Linear *f = &s->lin[at];
-    int v = s->n->vector_axis;
-    if (!f->linear || f->block[v] || f->unit[v] < 2 || s->k->access[at].fill != 0 || s->l->buffers.at[s->k->access[at].buf].dtype != DT_F32)
-        return -1;
-    for (int a = 0; a < s->k->n_axes; a++)
-        if (a != v && access_lane_stride(f, a) == 1 && (!f->block[a] || f->lanes == s->n->lanes) && s->k->axis[a].extent >= s->n->lanes &&
-            guards_ignore(&s->k->access[at], a, v))
-            return a;
-    return -1;
-}
-
 /* Outputs that are contiguous along the lanes, and one load that is so along another axis: a tile of lanes x lanes of it is loaded row
  * by row and transposed, instead of gathered. */
 static void find_transpose(Sched *s)
@@ -715,15 +721,14 @@ static void find_transpose(Sched *s)
     Nest *n = s->n;
     if (n->lanes < 2 || n->vector_axis < 0)
         return;
-    for (int o = 0; o < k->n_out; o++)
-        if (access_lane_stride(&s->lin[k->out[o].at], n->vector_axis) != 1)
-            return;
+    if (!stores_straight(s, n->vector_axis))
+        return;
     for (ExprId e = 1; e < k->n_expr && n->transposed < 0; e++)
-        if (k->expr[e].op == EX_LOAD && turned_axis(s, k->expr[e].at) >= 0)
+        if (k->expr[e].op == EX_LOAD && turned_axis(s, k->expr[e].at, n->vector_axis) >= 0)
             n->transposed = k->expr[e].at;
     if (n->transposed < 0)
         return;
-    n->transpose_axis = turned_axis(s, n->transposed);
+    n->transpose_axis = turned_axis(s, n->transposed, n->vector_axis);
     n->tile[n->transpose_axis] = n->lanes;
     if (k->part == WINOGRAD_ROWS)   /* planes lie far apart: one vector of filters reads a strip of its planes, then the next does */
         move_to(n, n->vector_axis, 0);

@@ -15,12 +15,14 @@
 #include "codegen/tiles.h"
 #include "codegen/winograd_impl.h"
 
+#include <math.h>
 #include <string.h>
 
 enum {
     MIN_CHANNELS = 32, MIN_TILED = 6, PANEL_TILES = 16, STRIP_TILES = 28, FEWEST_TILES = 12, WHOLE_TILES = 49, GROUP_TILES = 96,
     IMAGE_TILES = 8
 };
+#define MIN_PHASES 0.7   /* of the lanes, channels of phases */
 typedef WinogradConv Wino;
 
 /* ---- what pays ---- */
@@ -30,6 +32,8 @@ static int64_t tiles(const Wino *w, const WinogradForm *f) { return (w->height +
  * convolution, and products and transforms (of a tile, for each channel and each filter) by a form. */
 static double direct_cycles(const Wino *w)
 {
+    if (w->stride > 1)
+        return 1.1 * (double)(w->height * w->width * w->taps * w->taps * w->channels / (w->stride * w->stride) * w->filters);
     const Shape *x = &w->l->buffers.at[w->k->access[w->x].buf].shape;
     return 1.1 * (double)(winograd_taps_inside(w->height, w->r, w->pad_h, x->dim[2]) * winograd_taps_inside(w->width, w->r, w->pad_w, x->dim[3])) *
            (double)(w->channels * w->filters);
@@ -52,11 +56,59 @@ static const WinogradForm *best_form_for_images(const Wino *w)
     return best;
 }
 
+/* Turns of the multipliers for a multiply-add of bf16: half of one of float32, and in tile registers less, beside two vectors a cycle. */
+static double narrow_turns(const NestTarget *t) { return t->tiles ? 2.0 * t->lanes / t->tiles : 0.5; }
+
+/* Operations of a transform on a tile. */
+static double transform_operations(const WinogradForm *f) { return f->a == 4 ? 45 : 100; }
+
+/* Turns in which so many weights a channel and filter come from beyond L2, in float32. */
+static double weights_turns(const Wino *w, double weights)
+{
+    const double turns_per_byte = 2.4;   /* 25 GB/s */
+    double pairs = (double)w->channels / (w->stride * w->stride) * (double)w->filters, bytes = 4 * weights;
+    return pairs * bytes > (double)w->t->l2 ? bytes * turns_per_byte / (double)w->batch : 0;
+}
+
+/* Turns of the multipliers per image, channel and filter: products, transforms, for each channel and each filter, and reading weights. */
+static double form_cost(const Wino *w, const WinogradForm *f, bool narrow)
+{
+    double n = (double)tiles(w, f), p = n * f->a * f->a, u = weights_turns(w, f->a * f->a / (narrow ? 2.0 : 1));
+    return p * (narrow ? narrow_turns(w->t) : 1) + n * transform_operations(f) * (1 / (double)w->channels + 1 / (double)w->filters) + u;
+}
+
+/* The same for a strided convolution, per channel of its input: phases with fewer taps have fewer products, and all are made once more,
+ * measured at 8 turns a vector; at 40 where channels fill no vectors, and strided rows are turned. */
+static double phases_cost(const Wino *w, const WinogradForm *f)
+{
+    double s = w->stride, full = w->taps - s * (w->r - 1), points = full * f->a + (s - full) * (f->a - 1);
+    double n = (double)tiles(w, f), c = (double)w->channels / (s * s), k = (double)w->filters, made = fmod(c, w->t->lanes) == 0 ? 8 : 40;
+    return n * points * points + n * transform_operations(f) * (s * s / k + 1 / c) + made * s * s * (double)(w->height * w->width) / k +
+           weights_turns(w, points * points);
+}
+
+/* The form that takes fewest turns, where it takes fewer than the direct convolution; that multiplies pairs where there are any. */
+static const WinogradForm *best_form_for_phases(const Wino *w)
+{
+    const WinogradForm *best = NULL;
+    double taps = (double)w->taps * w->taps, least = (double)(w->height * w->width) * taps * (w->t->pairs ? narrow_turns(w->t) : 1) + weights_turns(w, taps);
+    for (size_t i = 0; i < ARRAY_LEN(winograd_forms); i++) {
+        const WinogradForm *f = &winograd_forms[i];
+        if (f->r != w->r || f->error > w->error || phases_cost(w, f) >= least)
+            continue;
+        least = phases_cost(w, f);
+        best = f;
+    }
+    return best;
+}
+
 /* Few tiles read as many transformed weights as they multiply: then the smaller tile wins, which has fewer of them. */
 static const WinogradForm *best_form(const Wino *w)
 {
     if (w->images)
         return best_form_for_images(w);
+    if (w->stride > 1)
+        return best_form_for_phases(w);
     const WinogradForm *best = NULL;
     for (size_t i = 0; i < ARRAY_LEN(winograd_forms); i++) {
         const WinogradForm *f = &winograd_forms[i];
@@ -69,23 +121,10 @@ static const WinogradForm *best_form(const Wino *w)
     return best;
 }
 
-/* Turns of the multipliers for a multiply-add of bf16: half of one of float32, and in tile registers less, beside two vectors a cycle. */
-static double narrow_turns(const NestTarget *t) { return t->tiles ? 2.0 * t->lanes / t->tiles : 0.5; }
-
-/* Turns of the multipliers per image, channel and filter: products, transforms (some operations a tile, for
- * each channel and each filter), and reading weights from beyond L2. */
-static double form_cost(const Wino *w, const WinogradForm *f, bool narrow)
-{
-    const double per_tile = f->m == 2 ? 45 : 100, turns_per_byte = 2.4;   /* 25 GB/s */
-    double p = (double)(tiles(w, f) * f->a * f->a), bytes = (double)f->a * f->a * (narrow ? 2 : 4);
-    double u = (double)w->channels * (double)w->filters * bytes > (double)w->t->l2 ? bytes * turns_per_byte / (double)w->batch : 0;
-    return p * (narrow ? narrow_turns(w->t) : 1) + (double)tiles(w, f) * per_tile * (1 / (double)w->channels + 1 / (double)w->filters) + u;
-}
-
 /* F(2x2, 3x3) over pairs of bf16 where that is less work than the best form in float32. */
 static void consider_narrow(Wino *w)
 {
-    if (!w->t->pairs || w->images || w->l->buffers.at[w->k->access[w->w].buf].kind != BUF_CONST)
+    if (!w->t->pairs || w->images || w->stride > 1 || w->l->buffers.at[w->k->access[w->w].buf].kind != BUF_CONST)
         return;
     for (size_t i = 0; i < ARRAY_LEN(winograd_forms); i++) {
         const WinogradForm *f = &winograd_forms[i];
@@ -100,19 +139,27 @@ static void consider_narrow(Wino *w)
 static bool direct_in_tiles(const Wino *w)
 {
     Product p;
-    if (!w->t->tiles || w->images || !tiles_fit(w->l, w->k, &p))
+    if (!w->t->tiles || w->images || w->stride > 1 || !tiles_fit(w->l, w->k, &p))
         return false;
     double direct = (double)(w->height * w->width * w->r * w->r) * narrow_turns(w->t);
     return direct < form_cost(w, w->form, w->narrow);
+}
+
+/* With channels in the lanes: are there enough of them, in whole vectors? Few phases of an image may leave a part of a vector empty. */
+static bool channels_fit(const Wino *w)
+{
+    int64_t lanes = w->t->lanes, padded = (w->channels + lanes - 1) / lanes * lanes;
+    bool input = w->stride > 1 ? w->channels >= MIN_PHASES * padded : w->channels % lanes == 0 && w->channels >= MIN_CHANNELS;
+    return input && w->filters % lanes == 0 && w->filters >= MIN_CHANNELS;
 }
 
 /* Where it pays: enough channels to cover the transforms, and tiles that are not mostly border. */
 static bool pays(Wino *w)
 {
     int64_t lanes = w->t->lanes, smaller = w->height < w->width ? w->height : w->width;
-    if (lanes < 4 || smaller < MIN_TILED)
-        return false;
-    if (!w->images && (w->channels % lanes || w->filters % lanes || w->channels < MIN_CHANNELS || w->filters < MIN_CHANNELS))
+    if (w->stride > 1)
+        winograd_count_phases(w);
+    if (lanes < 4 || smaller < MIN_TILED || (!w->images && !channels_fit(w)))
         return false;
     w->batch = w->k->axis[w->n].extent;
     w->form = best_form(w);
@@ -154,7 +201,7 @@ static void cut(Wino *w, int64_t strip)
     } else if (tiles > WHOLE_TILES) {
         w->rows = strip ? strip_rows(w, w->th, strip) : even_rows(w, strip_rows(w, w->th, STRIP_TILES));
     } else {
-        int64_t most = (GROUP_TILES + tiles - 1) / tiles, slices = (w->batch + most - 1) / most;
+        int64_t group = GROUP_TILES / (w->stride * w->stride), most = (group + tiles - 1) / tiles, slices = (w->batch + most - 1) / most;
         w->group = (w->batch + slices - 1) / slices;
     }
 }
@@ -180,7 +227,7 @@ static BufId tile_buffer(Wino *w, const char *suffix, int64_t channels)
         b.strip_elements = w->t->lanes * strip_tiles(w) * points * (channels | 1);
     } else {
         b.shape = shape_of(5, w->batch, w->th / w->rows, points, channels, w->rows * w->tw);
-        b.strip_elements = w->group * points * w->t->lanes * (channels / w->t->lanes * w->rows * w->tw | 1);
+        b.strip_elements = w->group * points * w->t->lanes * ((channels + w->t->lanes - 1) / w->t->lanes * w->rows * w->tw | 1);
         b.layout.block_dim = 3;
         b.layout.lanes = (uint8_t)w->t->lanes;
     }
@@ -202,6 +249,7 @@ static void make_buffers(Wino *w)
     u.updates = 0;
     if (u.kind == BUF_CONST) {
         u.winograd = w->form;
+        u.stride = w->stride;
     } else {
         u.kind = BUF_WORK;
         u.value = 0;
@@ -312,19 +360,57 @@ static Kernel *input_kernel(Wino *w)
     return a.k;
 }
 
-static Kernel *product_kernel(Wino *w)
+/* Points (first_row .. + rows) x (first_column .. + columns), where the channels of `range` alone are not zero. */
+typedef struct { const char *name; int first_row, rows, first_column, columns; WinogradRange range; } Points;
+
+static void add_points(const Wino *w, const Points *p, Affine *f, int row, int column)
 {
-    Axes a = start(w, WINOGRAD_PRODUCT, "product");
-    int x = kernel_axis(a.k, AXIS_PAR, "x", (int64_t)w->a * w->a, false), c = kernel_axis(a.k, AXIS_RED, "c", w->channels, false);
-    AccessId v = tile_access(w, &a, w->v, x, 0, c), u = kernel_access(w->l, a.k, w->u);
-    affine_axis(access_dim(a.k, u, 0), x, 1);
+    f->offset = p->first_row * w->a + p->first_column;
+    if (row >= 0)
+        affine_axis(f, row, w->a);
+    if (column >= 0)
+        affine_axis(f, column, 1);
+}
+
+static Kernel *product_kernel(Wino *w, const Points *p)
+{
+    Axes a = start(w, WINOGRAD_PRODUCT, p->name);
+    bool all = p->rows == w->a && p->columns == w->a;   /* one axis */
+    int x = kernel_axis(a.k, AXIS_PAR, "x", all ? w->a * w->a : p->columns, false), row = all || p->rows == 1 ? -1 : kernel_axis(a.k, AXIS_PAR, "xr", p->rows, false);
+    int c = kernel_axis(a.k, AXIS_RED, "c", p->range.count, false);
+    AccessId v = tile_access(w, &a, w->v, -1, 0, c), u = kernel_access(w->l, a.k, w->u);
+    add_points(w, p, access_dim(a.k, v, w->images ? 3 : 2), row, x);
+    add_points(w, p, access_dim(a.k, u, 0), row, x);
     affine_axis(access_dim(a.k, u, 1), a.c, 1);
     affine_axis(access_dim(a.k, u, 2), c, 1);
+    access_dim(a.k, v, w->images ? 4 : 3)->offset = access_dim(a.k, u, 2)->offset = (int32_t)p->range.first;
     ExprId product = expr_op(w->l, a.k, EX_MUL, expr_load(w->l, a.k, v), expr_load(w->l, a.k, u), 0);
     ExprId sum = expr_reduce(w->l, a.k, EX_SUM, product, 0, 1u << c);
-    kernel_out(a.k, tile_access(w, &a, w->prod, x, 0, a.c), sum);
-    a.k->macs = w->k->macs;   /* what the layer stands for, so that rates are of the direct convolution */
+    AccessId to = tile_access(w, &a, w->prod, -1, 0, a.c);
+    add_points(w, p, access_dim(a.k, to, w->images ? 3 : 2), row, x);
+    kernel_out(a.k, to, sum);
+    double all_products = (double)(w->a * w->a) * (double)w->channels;
+    a.k->macs = w->k->macs * p->rows * p->columns * (double)p->range.count / all_products;   /* of what the layer stands for, so that rates are of the direct convolution */
     return a.k;
+}
+
+/* One product; of phases with fewer taps than others, one for each set of points where the same ones are zero. */
+static void products(Wino *w, WinogradKernels *out)
+{
+    int a = w->a, inner = a - 1;
+    const WinogradRange every = {0, w->channels}, corner = w->stride > 1 ? winograd_full_phases(w, true, true) : every;
+    if (corner.count == w->channels) {
+        vec_push(w->l->arena, out, *product_kernel(w, &(Points){"product", 0, a, 0, a, every}));
+        return;
+    }
+    const Points parts[] = {
+        {"product", 0, inner, 0, inner, every},
+        {"product_bottom", inner, 1, 0, inner, winograd_full_phases(w, true, false)},
+        {"product_right", 0, inner, inner, 1, winograd_full_phases(w, false, true)},
+        {"product_corner", inner, 1, inner, 1, corner},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+        vec_push(w->l->arena, out, *product_kernel(w, &parts[i]));
 }
 
 /* Columns from a tile to the next. */
@@ -431,12 +517,14 @@ int winograd(KernelList *l, const NestTarget *t, bool images, double error, cons
             winograd_along_rows(&w, &out);
             continue;
         }
+        if (w.stride > 1)
+            winograd_over_phases(&w, &out);
         cut(&w, choices->strip);
         make_buffers(&w);
         if (l->buffers.at[w.u].kind == BUF_WORK)
             vec_push(l->arena, &out, *winograd_weights_kernel(&w));
         vec_push(l->arena, &out, *input_kernel(&w));
-        vec_push(l->arena, &out, *product_kernel(&w));
+        products(&w, &out);
         vec_push(l->arena, &out, *output_kernel(&w));
     }
     l->kernels.at = out.at;

@@ -30,10 +30,10 @@ bool winograd_rows_pay(WinogradConv *w)
     const NestTarget *t = w->t;
     const Shape *x = &w->l->buffers.at[w->k->access[w->x].buf].shape;
     bool fills = w->channels % t->lanes == 0 || w->filters % t->lanes == 0, fixed = w->l->buffers.at[w->k->access[w->w].buf].kind == BUF_CONST;
-    if (w->images || fills || t->pairs || t->lanes < 4 || w->width < t->lanes || !fixed)
+    if (w->images || w->stride > 1 || fills || t->pairs || t->lanes < 4 || w->width < t->lanes || !fixed)
         return false;
     double best = 0.95 * (double)(winograd_taps_inside(w->height, w->r, w->pad_h, x->dim[2]) * w->r * w->channels * w->filters);
-    for (size_t i = 0; i < WINOGRAD_FORMS; i++) {
+    for (size_t i = 0; i < WINOGRAD_ROW_FORMS; i++) {
         const WinogradForm *f = &winograd_row_forms[i];
         if (f->r != w->r || f->error > w->error || cost(w, f) >= best)
             continue;

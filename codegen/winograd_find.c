@@ -1,10 +1,11 @@
 /* Convolutions that Winograd can do.
  * In: a kernel over plain buffers. Out: its operands, axes and sizes; the kernel that transforms weights of a state.
- * Relies on nothing but the kernel's form: taps of stride 1 without dilation, forwards (a convolution) or backwards (its data
- * gradient), of all channels of the input. */
+ * Relies on nothing but the kernel's form: taps without dilation, forwards (a convolution, of any stride) or backwards (a data gradient, of
+ * stride 1), of all channels of the input. */
 #include "codegen/winograd_impl.h"
 
-/* x[.., p +- r - pad, ..]: the tap axis beside output axis p; -1: another shape. *sign: of the tap (a data gradient's runs back). */
+/* x[.., stride * p +- r - pad, ..]: the tap axis beside output axis p; -1: another shape. *sign: of the tap (a data gradient's runs
+ * back). */
 static int tap_axis(const Kernel *k, const Affine *f, int p, int *sign)
 {
     int tap = -1;
@@ -16,7 +17,7 @@ static int tap_axis(const Kernel *k, const Affine *f, int p, int *sign)
         tap = a;
         *sign = f->coef[a];
     }
-    return f->coef[p] == 1 && !f->table && f->div <= 1 ? tap : -1;
+    return f->coef[p] >= 1 && !f->table && f->div <= 1 ? tap : -1;
 }
 
 static bool is_weights(const WinogradConv *w, AccessId at)
@@ -65,6 +66,9 @@ bool winograd_recognise(WinogradConv *w)
     if (c < 0 || r < 0 || t < 0 || sign_r != sign_s || k->axis[c].kind != AXIS_RED)
         return false;
     w->flip = sign_r < 0;
+    w->stride = x->dim[2].coef[w->p];
+    if (x->dim[3].coef[w->q] != w->stride || (w->flip && w->stride > 1))
+        return false;
     w->filter_dim = affine_unit_axis(&f->dim[0], k->n_axes) == w->kk ? 0 : 1;
     for (int d = 0; d < 4; d++) {
         int want = d == w->filter_dim ? w->kk : d < 2 ? c : d == 2 ? r : t;

@@ -3,9 +3,9 @@
 #define CNNC_CODEGEN_WINOGRAD_IMPL_H
 #include "codegen/winograd.h"
 
-enum { MAX_A = 8, MAX_R = 5, WINOGRAD_FORMS = 4 };
+enum { MAX_A = 8, MAX_R = 5, WINOGRAD_FORMS = 7, WINOGRAD_ROW_FORMS = 4 };
 typedef Vec(Kernel) WinogradKernels;
-extern const WinogradForm winograd_forms[WINOGRAD_FORMS], winograd_row_forms[WINOGRAD_FORMS];   /* both ways; down the rows alone */
+extern const WinogradForm winograd_forms[WINOGRAD_FORMS], winograd_row_forms[WINOGRAD_ROW_FORMS];   /* both ways; down the rows alone */
 
 typedef void (*WinogradRow)(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *in, ExprId *out);
 void winograd_input_row(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *d, ExprId *o);      /* o[a] = B' d[a] */
@@ -34,9 +34,11 @@ typedef struct {
     int n, kk, p, q;                  /* axes of k: batch, output channel, rows, columns */
     int64_t channels, filters, height, width, pad_h, pad_w;
     int r;                            /* taps of a row */
+    int stride;                       /* of both dims */
     bool flip;                        /* taps run backwards: a data gradient */
     int filter_dim;                   /* of the weights: 0, or 1 in a data gradient */
 
+    int taps;                         /* stride > 1: of a row; r is of a phase, and channels are s^2 times the input's */
     const WinogradForm *form;
     int m, a;                         /* the form's: tile of outputs, tile of inputs */
     int64_t batch, th, tw;            /* images; tiles down and across */
@@ -46,7 +48,7 @@ typedef struct {
     bool narrow;                      /* V and U are bf16 */
     BufId v, u, prod;
 } WinogradConv;
-/* winograd_find.c: k is a stride-1 convolution or data gradient of r x r taps, of weights; fills in what it is made of. */
+/* winograd_find.c: k is a convolution, or a data gradient of stride 1, of r x r taps, of weights; fills in what it is made of. */
 bool winograd_recognise(WinogradConv *w);
 /* The kernel that transforms weights which change from step to step, by w->form into buffer w->u. */
 Kernel *winograd_weights_kernel(WinogradConv *w);
@@ -61,6 +63,13 @@ void winograd_output(WinogradConv *w, const WinogradAxes *a, ExprId value, int i
 void winograd_cut_along(Kernel *k, int axis, int64_t size);
 /* Of r taps at each of n outputs along one dim, those that are not on padding. */
 int64_t winograd_taps_inside(int64_t n, int r, int64_t pad, int64_t inputs);
+/* winograd_phases.c: w's strided convolution seen as one of stride 1 over the phases of its input: taps and channels; and made one:
+ * replaces w->k, and appends to out what makes phases of the input and of weights that are no constants. */
+void winograd_count_phases(WinogradConv *w);
+/* The channels of phases that have r taps down, across, both: the only ones that are not zero at infinity there. */
+typedef struct { int64_t first, count; } WinogradRange;
+WinogradRange winograd_full_phases(const WinogradConv *w, bool down, bool across);
+void winograd_over_phases(WinogradConv *w, WinogradKernels *out);
 /* winograd_down.c: whether w's convolution pays by a form down the rows alone, with columns in the lanes: sets w->form; and the kernels
  * of that form, appended to out. */
 bool winograd_rows_pay(WinogradConv *w);

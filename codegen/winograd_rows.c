@@ -12,12 +12,15 @@
 enum { MAX_PAIRS = MAX_A / 2 - 1 };
 
 const WinogradForm winograd_forms[WINOGRAD_FORMS] = {
+    {"F(5x5,2x2)", 5, 2, 6, 1.4e-6, {0.625, 1.5}, false},
+    {"F(3x3,2x2)", 3, 2, 4, 3e-7, {1}, false},
     {"F(4x4,3x3)", 4, 3, 6, 1.3e-6, {0.625, 1.5}, false},
     {"F(2x2,3x3)", 2, 3, 4, 3e-7, {1}, false},
+    {"F(3x3,4x4)", 3, 4, 6, 1e-6, {0.625, 1.5}, false},
     {"F(4x4,5x5)", 4, 5, 8, 5e-6, {0.5, 1, 2}, false},
     {"F(2x2,5x5)", 2, 5, 6, 9.5e-7, {0.625, 1.5}, false},
 };
-const WinogradForm winograd_row_forms[WINOGRAD_FORMS] = {
+const WinogradForm winograd_row_forms[WINOGRAD_ROW_FORMS] = {
     {"F(4x1,3x3)", 4, 3, 6, 1.3e-6, {0.625, 1.5}, true},
     {"F(2x1,3x3)", 2, 3, 4, 3e-7, {1}, true},
     {"F(4x1,5x5)", 4, 5, 8, 5e-6, {0.5, 1, 2}, true},
@@ -128,7 +131,7 @@ static void output_pair(KernelList *l, Kernel *k, const ExprId *s, int pair, Exp
         part[odd][pair] = plus(l, k, s[1 + 2 * pair], odd ? -1 : 1, s[2 + 2 * pair]);
 }
 
-/* Even i need s[0] beside the parts, odd ones s[a - 1]: m is even. */
+/* y[0] needs s[0] beside the parts, y[m - 1] needs s[a - 1]. */
 static void output_sums(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *s, ExprId part[2][MAX_PAIRS], int odd, ExprId *y)
 {
     for (int i = odd; i < f->m; i += 2) {
@@ -249,19 +252,41 @@ void winograd_input_square(KernelList *l, Kernel *k, const WinogradForm *f, cons
     known(order, n, a, a, a - 1, a, 1);
 }
 
-/* Of a row, after the pairs, the odd results are made before the column that only the even ones need. */
+/* The parts of a pair of columns. Large tiles add and subtract the columns first: a few sums more, but fewer values wait. */
+static void column_pair(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *in, int pair, ExprId part[MAX_A][2][MAX_PAIRS])
+{
+    enum { LARGE = 5 };
+    int a = f->a, first = 1 + 2 * pair;
+    ExprId half[MAX_A][MAX_A], column[MAX_A], y[MAX_A];
+    if (f->m < LARGE) {
+        transform_column(l, k, f, winograd_output_row, in, a, first, half, f->m);
+        transform_column(l, k, f, winograd_output_row, in, a, first + 1, half, f->m);
+        for (int i = 0; i < f->m; i++)
+            output_pair(l, k, half[i], pair, part[i]);
+        return;
+    }
+    for (int odd = 0; odd < 2; odd++) {
+        for (int i = 0; i < a; i++)
+            column[i] = plus(l, k, in[i * a + first], odd ? -1 : 1, in[i * a + first + 1]);
+        winograd_output_row(l, k, f, column, y);
+        for (int i = 0; i < f->m; i++)
+            part[i][odd][pair] = y[i];
+    }
+}
+
+/* Of a row, after the pairs, the odd results are made before the columns that only the even ones need: the first and, of an odd m, the
+ * last. */
 void winograd_output_square(KernelList *l, Kernel *k, const WinogradForm *f, const ExprId *in, ExprId *out, int *order)
 {
     int a = f->a, m = f->m, n = 0;
     ExprId half[MAX_A][MAX_A], part[MAX_A][2][MAX_PAIRS];
-    for (int p = 0; p < pairs(f); p++) {
-        transform_column(l, k, f, winograd_output_row, in, a, 1 + 2 * p, half, m);
-        transform_column(l, k, f, winograd_output_row, in, a, 2 + 2 * p, half, m);
-        for (int i = 0; i < m; i++)
-            output_pair(l, k, half[i], p, part[i]);
-    }
+    for (int p = 0; p < pairs(f); p++)
+        column_pair(l, k, f, in, p, part);
     for (int odd = 1; odd >= 0; odd--) {
-        transform_column(l, k, f, winograd_output_row, in, a, odd ? a - 1 : 0, half, m);
+        if (!odd)
+            transform_column(l, k, f, winograd_output_row, in, a, 0, half, m);
+        if (odd != m % 2)
+            transform_column(l, k, f, winograd_output_row, in, a, a - 1, half, m);
         for (int i = 0; i < m; i++)
             output_sums(l, k, f, half[i], part[i], odd, out + i * m);
         n = known(order, n, m, m, odd, m, 2);

@@ -142,8 +142,6 @@ static void run_tiles(Range *r, int64_t from_tile, int64_t to_tile)
         run_loop(r->c, r->a, emit_i64(r->c->e, from_tile * r->tile), emit_i64(r->c->e, to_tile * r->tile), r->tile, r->unit, false, r->body, r->arg);
 }
 
-static bool is_copy(const Kernel *k) { return k->n_out == 1 && k->expr[k->out[0].value].op == EX_LOAD; }
-
 static void run_peeled(Range *r)
 {
     GuardRef g[MAX_GUARDS];
@@ -175,7 +173,7 @@ static void run_peeled(Range *r)
     }
     for (int64_t t = whole; t < tiles; t++)
         run_tile(r, t * r->tile, r->tile);
-    if (rest && r->a == c->nest->transpose_axis && is_copy(c->k))   /* writing twice does no harm: the last tile is whole and overlaps */
+    if (rest && r->a == c->nest->transpose_axis && kernel_is_copy(c->k))   /* writing twice does no harm: the last tile is whole and overlaps */
         run_tile(r, units - r->tile, r->tile);
     else if (rest)
         run_tile(r, tiles * r->tile, (int32_t)rest);

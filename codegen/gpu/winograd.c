@@ -181,7 +181,7 @@ static Kernel fused_kernel(const WinogradConv *w)
 /* What k is a product of when it is best done by Winograd; *w is then filled in. */
 static const Contract *find(Arena *a, const GpuTarget *t, WinogradConv *w)
 {
-    if (!winograd_recognise(w))
+    if (!winograd_recognise(w) || w->stride > 1)
         return NULL;
     Contract *c = contract_find(a, w->l, w->k, t, PRECISION_F32);
     GpuWinograd *g = NEW(a, GpuWinograd);

@@ -175,6 +175,42 @@ static void test_winograd(void **state)
     }
 }
 
+static int ending_in(const KernelList *l, const char *suffix)
+{
+    int n = 0;
+    for (uint32_t i = 0; i < l->kernels.len; i++) {
+        const char *at = strstr(l->kernels.at[i].name, suffix);
+        n += at && !at[strlen(suffix)];
+    }
+    return n;
+}
+
+/* Strided convolutions over phases are the direct ones, in exact arithmetic: one product less where all phases have the same taps;
+ * dilated and grouped ones stay direct. */
+static void test_phases(void **state)
+{
+    (void)state;
+    static const struct { const char *net; int64_t c, h, w; int phases, products, corners; } nets[] = {
+        {"conv out=32 k=7 s=2 p=3; act ReLU; aavg; flatten; linear out=2", 3, 25, 22, 1, 4, 1},
+        {"conv out=32 k=3 s=2 p=1; act ReLU; conv out=64 k=3 s=2; aavg; flatten; linear out=2", 32, 50, 45, 2, 8, 2},
+        {"conv out=32 k=4 s=2 p=1; aavg; flatten; linear out=2", 32, 24, 25, 1, 1, 0},
+        {"conv out=32 k=11 s=4 p=2; aavg; flatten; linear out=2", 3, 66, 58, 1, 4, 1},
+        {"conv out=32 k=5 s=3 p=2; aavg; flatten; linear out=2", 8, 37, 40, 1, 4, 1},
+        {"conv out=32 k=3 s=2 d=2; conv out=32 k=3 s=2 g=2; aavg; flatten; linear out=2", 32, 40, 40, 0, 0, 0},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(nets); i++) {
+        Arena *a = arena_new();
+        Case c = {.net = nets[i].net, .train = "train batch=3 opt=sgd lr=0.05 momentum=0.9", .input = shape_of(3, nets[i].c, nets[i].h, nets[i].w)};
+        Net t = net_case(&c, MODE_STEP, true);
+        assert_int_equal(ending_in(t.l, ".phases"), nets[i].phases);
+        assert_int_equal(ending_in(t.l, ".weight_phases"), nets[i].phases);
+        assert_int_equal(parts(t.l, WINOGRAD_PRODUCT), nets[i].products);
+        assert_int_equal(ending_in(t.l, ".product_corner"), nets[i].corners);
+        arena_free(t.a);
+        arena_free(a);
+    }
+}
+
 /* With images in the lanes few channels are enough for Winograd; not one channel, whose transforms serve no other; not a data gradient
  * most of whose taps lie on padding, which the direct form leaves out. */
 static void test_where_winograd_pays(void **state)
@@ -270,6 +306,6 @@ static void test_plan(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_layouts), cmocka_unit_test(test_winograd), cmocka_unit_test(test_where_winograd_pays), cmocka_unit_test(test_lanes), cmocka_unit_test(test_choices), cmocka_unit_test(test_plan)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_layouts), cmocka_unit_test(test_winograd), cmocka_unit_test(test_phases), cmocka_unit_test(test_where_winograd_pays), cmocka_unit_test(test_lanes), cmocka_unit_test(test_choices), cmocka_unit_test(test_plan)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -107,6 +107,8 @@ static const struct { const char *net; int64_t c, h, w; } winograd_nets[] = {
     {"conv out=32 k=5 p=2; act ReLU; conv out=48 k=5 p=1; maxpool k=2; conv out=32 k=5 p=2; aavg; flatten; linear out=4", 32, 19, 14},
     {"conv out=10 k=3; act ReLU; conv out=12 k=3 p=1; act ReLU; maxpool k=2; conv out=9 k=3; flatten; linear out=4", 3, 43, 38},
     {"conv out=10 k=1; res{conv out=12 k=5 p=2; act SiLU; conv out=10 k=3 p=1}{}; act ReLU; conv out=32 k=3", 2, 23, 25},
+    {"conv out=32 k=7 s=2 p=3; act ReLU; conv out=64 k=3 s=2 p=1; act SiLU; conv out=32 k=5 s=3 p=2; aavg; flatten; linear out=4", 3, 47, 54},
+    {"conv out=32 k=11 s=4 p=2; act ReLU; conv out=32 k=2; act ReLU; conv out=32 k=4 p=1; flatten; linear out=4", 3, 66, 63},
 };
 
 static void test_programs(void **unused)
@@ -152,7 +154,7 @@ static void test_deep_slices(void **unused)
 {
     (void)unused;
     static const struct { const char *net; int64_t c, h, w; int32_t samples, stages; int64_t l3; } deep[] = {
-        {"conv out=32 k=3 p=1; act ReLU; conv out=32 k=3 p=1; maxpool k=2; conv out=48 k=1; act ReLU; conv out=32 k=3 s=2", 32, 50, 40, 1, 1, 32 << 20},
+        {"conv out=32 k=3 p=1; act ReLU; conv out=32 k=3 p=1; maxpool k=2; conv out=48 k=1; act ReLU; conv out=32 k=1 s=2", 32, 50, 40, 1, 1, 32 << 20},
         {"conv out=32 k=3 p=1; bn; act ReLU; res{conv out=32 k=3 p=1; act ReLU; conv out=32 k=3 p=1}{}; act ReLU; conv out=64 k=1", 16, 28, 27, 2, 1, 32 << 20},
         {"conv out=32 k=3 p=1; act ReLU; conv out=32 k=3 p=1; conv out=32 k=3 p=1", 32, 28, 28, 2, 3, 1 << 10},
         {"conv out=32 k=3 p=1; conv out=128 k=3 s=4 p=1; cat{conv out=128 k=3 p=1}{conv out=16 k=1; act ReLU}", 32, 28, 28, 2, 3, 32 << 20},
