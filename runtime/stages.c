@@ -2,7 +2,7 @@
  * In: a CnncFunction and its arguments. Out: out, results and state as the function leaves them.
  * Invariant: scratch belongs to a thread, slices are fixed by the model, so that threads never change a bit.
  * Idea: a function is one job of the pool, a stage one step of it. What is too short to be worth another thread's attention
- * is run by whoever gets there; how long it takes is told by the plan, not by a clock. */
+ * is run by whoever gets there; how long it takes is told by the plan, not by a clock. One thread goes through the samples to and fro. */
 #include "runtime/stages.h"
 #include <stdbool.h>
 #include <time.h>
@@ -13,6 +13,9 @@ static const double CALL_CYCLES = 8 * CNNC_SHARE_CYCLES;
 typedef struct {
     const StagesCall *call;
     bool alone;      /* nothing is shared */
+    bool one;        /* thread, so that slices run one after the other */
+    int64_t last;    /* >= 0: the stage's slices run from this one down */
+    bool up;         /* the last stage on samples ran upwards */
     double opened;   /* when the stage that runs began, in ticks */
 } Run;
 
@@ -74,8 +77,17 @@ static void count_ticks(Run *r, int stage)
 
 static void run_slice(void *context, int thread, int stage, int64_t slice)
 {
-    const StagesCall *c = ((Run *)context)->call;
-    c->function->stages[stage].fn(c->args, c->scratch + c->stride * thread, slice);
+    const Run *r = context;
+    const StagesCall *c = r->call;
+    c->function->stages[stage].fn(c->args, c->scratch + c->stride * thread, r->last >= 0 ? r->last - slice : slice);
+}
+
+/* One thread takes the samples of a stage from the end where the stage before has stopped: those are still in the caches. */
+static void turn(Run *r, const CnncStage *s, int64_t slices)
+{
+    bool samples = r->one && s->samples_per_slice > 0 && slices > 1;
+    r->last = samples && r->up ? slices - 1 : -1;
+    r->up = samples ? !r->up : r->up;
 }
 
 static int64_t open_stage(void *context, int thread, int stage)
@@ -83,18 +95,19 @@ static int64_t open_stage(void *context, int thread, int stage)
     Run *r = context;
     const CnncFunction *f = r->call->function;
     const CnncStage *s = &f->stages[stage];
-    int64_t n = r->call->args->n;
+    int64_t n = r->call->args->n, slices = slices_needed(s, n);
     count_ticks(r, stage);
+    turn(r, s, slices);
     if (!r->alone && slices_to_share(f, s, n) > 1)
-        return slices_needed(s, n);
-    for (int64_t i = 0, slices = slices_needed(s, n); i < slices; i++)
+        return slices;
+    for (int64_t i = 0; i < slices; i++)
         run_slice(r, thread, stage, i);
     return 0;
 }
 
 static void run_all(Threads *t, const StagesCall *call)
 {
-    Run r = {.call = call, .alone = !t || call_is_small(call->function, call->args->n)};
+    Run r = {.call = call, .alone = !t || call_is_small(call->function, call->args->n), .one = !t || threads_count(t) == 1};
     if (r.alone)
         for (int i = 0; i < call->function->n_stages; i++)
             open_stage(&r, 0, i);

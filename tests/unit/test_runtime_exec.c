@@ -266,6 +266,30 @@ static void few_samples_run_alone(void **state)
     }
 }
 
+/* Appends its slice's number to the output, whose first element counts. */
+static void stage_order(const CnncArgs *a, char *scratch, int64_t slice)
+{
+    (void)scratch;
+    a->out[1 + (int)a->out[0]++] = (float)slice;
+}
+
+/* On one thread stages on samples turn round, whatever is between them. */
+static void samples_go_to_and_fro(void **state)
+{
+    (void)state;
+    const CnncStage samples = {stage_order, 4, 1, -1, -1, "samples", 0, 0, 0}, outputs = {stage_order, 2, 0, -1, -1, "outputs", 0, 0, 0};
+    const CnncStage stages[] = {samples, outputs, samples, samples};
+    const CnncFunction f = {.stages = stages, .n_stages = 4, .batch = 4};
+    const float want[] = {0, 1, 2, 0, 1, 2, 1, 0, 0, 1, 2};
+    float out[20] = {0};
+    const CnncArgs a = {.out = out, .n = 3};
+    stages_run(NULL, &(StagesCall){&f, &a, NULL, 0, NULL});
+    const size_t n_want = sizeof want / sizeof *want;
+    assert_true(out[0] == (float)n_want);
+    for (size_t i = 0; i < n_want; i++)
+        assert_true(out[1 + i] == want[i]);
+}
+
 static void stages_run_needed_slices(void **state)
 {
     (void)state;
@@ -437,6 +461,7 @@ int main(void)
         cmocka_unit_test(steps_wait_for_each_other),
         cmocka_unit_test(idle_pool_takes_no_time), cmocka_unit_test(a_forked_pool_starts_anew),
         cmocka_unit_test(quotas_of_all_groups_count), cmocka_unit_test(few_samples_run_alone), cmocka_unit_test(stages_run_needed_slices),
+        cmocka_unit_test(samples_go_to_and_fro),
         cmocka_unit_test(cpu_is_checked), cmocka_unit_test(options_are_parsed), cmocka_unit_test(json_is_written), cmocka_unit_test(metrics_are_right),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
