@@ -16,14 +16,12 @@ static void emit_lines(Code *c, const GpuBody *x)
     emit[x->form](c, x);
 }
 
-/* Four values at once of so many loads need more registers than ptxas gives a kernel of its own accord. */
+/* Four values at once of so many loads need more registers than ptxas gives a kernel of its own accord; transforms it gives all. */
 static bool loads_much(const GpuLaunch *x)
 {
     enum { MANY = 8 };
-    bool much = false;
-    for (int i = 0; i < x->n_bodies; i++)
-        much = much || (x->body[i].wide && x->body[i].k->n_access - x->body[i].k->n_out >= MANY);
-    return much;
+    const GpuBody *b = &x->body[0];
+    return x->how == GPU_ALONE && b->wide && b->k->part == WINOGRAD_NONE && b->k->n_access - b->k->n_out >= MANY;
 }
 
 /* Products and slices hold many sums: they may have all registers that one block leaves them, or two where copies are wide. */
@@ -33,7 +31,7 @@ static void open_kernel(Code *c, const GpuLaunch *x, const char *entry)
     for (int i = 0; i < x->n_bodies; i++)
         p = x->body[i].form == GPU_CONTRACT ? x->body[i].contract : p;
     bool two = p && x->how == GPU_ALONE && p->products != PRECISION_F32 && contract_copy_bytes(p, &p->a_load) == 16 && contract_copy_bytes(p, &p->b_load) == 16;
-    const char *blocks = x->how == GPU_SLICES ? ", 1" : !p ? loads_much(x) ? ", 4" : "" : two ? ", 2" : ", 1";
+    const char *blocks = x->how == GPU_SLICES ? ", 1" : !p ? loads_much(x) ? ", 3" : "" : two ? ", 2" : ", 1";
     cu_line(c, "__global__ void __launch_bounds__(%d%s) %s(", x->threads, blocks, entry);
     cu_parameters(c);
     cu_block(c);
