@@ -5,6 +5,7 @@
 #include "codegen/cost.h"
 #include "codegen/flat.h"
 #include "codegen/lower.h"
+#include "codegen/strips.h"
 #include "codegen/tiles.h"
 #include "codegen/winograd.h"
 
@@ -293,6 +294,8 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
         fitted.deep = weights_stay(l, t);
     else if (!in_state)
         run_deep(l, &fitted);
+    if (images && t->deep)
+        strips(l, t);
     if (c->o->precision == PRECISION_BF16)
         precision_narrow(l, t, images);
     else if (c->o->weights_precision == PRECISION_BF16)

@@ -123,15 +123,17 @@ Kernel *kernel_part(KernelList *l, const char *name, const Kernel *of)
 {
     Kernel *k = kernel_new(l, name, of->layer, of->span);
     k->after = of->after;
+    k->makes = of->makes || !of->n_out ? of->makes : of->access[of->out[0].at].buf;
     return k;
 }
 
-bool kernel_share_strips(const Kernel *a, const Kernel *b)
+void kernel_cut_along(Kernel *k, int axis, int64_t size)
 {
-    const char *end = strrchr(a->name, '.');
-    size_t n = end ? (size_t)(end - a->name) : strlen(a->name);
-    return a->n_strip > 0 && b->n_strip > 0 && (!strncmp(a->name, b->name, n + 1) || !strcmp(strrchr(a->name, '.'), ".product"));
+    k->strip_axis[k->n_strip] = (int8_t)axis;
+    k->strip_size[k->n_strip++] = (int32_t)size;
 }
+
+bool kernel_share_strips(const Kernel *a, const Kernel *b) { return a->n_strip > 0 && b->n_strip > 0 && a->makes && a->makes == b->makes; }
 
 /* The place of a maximum is found beside the maximum: that stays, read or not. */
 static void keep_maximum(const Kernel *k, const Expr *argmax, ExprId *needed)

@@ -118,6 +118,7 @@ typedef struct Kernel {
     double macs;             /* multiply-accumulates per sample (per call for optimizer kernels: 0) */
     WinogradPart part;       /* a part of a Winograd convolution */
     BufId after;             /* runs when that buffer is whole, though it does not read it: what it makes is not needed sooner; 0: none */
+    BufId makes;             /* a part of what made that buffer, or cut into strips with it; 0: alone */
     int32_t n_strip; int8_t strip_axis[3]; int32_t strip_size[3];   /* cut into slices along these axes, outermost first, that many indices each */
     /* Of a product in tiles (codegen/gpu/tile_sums.c): each tile leaves for every index of one output axis, which is alone among its rows
      * or columns, the sums over its points of these values, in [channel][tile]; moments: the second is of the squared distances from the
@@ -141,7 +142,9 @@ BufId kernels_add_buffer(KernelList *l, const Buffer *b);
 Kernel *kernel_new(KernelList *l, const char *name, LayerId layer, Span span);
 /* For a part of kernel `of`: of its layer, and not made sooner than it. */
 Kernel *kernel_part(KernelList *l, const char *name, const Kernel *of);
-/* Kernels "A.conv.dx.input" and "A.conv.dx.product" of strips work for one convolution. */
+/* One more axis of a kernel's strips, inside those before it. */
+void kernel_cut_along(Kernel *k, int axis, int64_t size);
+/* Kernels of strips that work for one convolution: its parts, or it and the window that reads it. */
 bool kernel_share_strips(const Kernel *a, const Kernel *b);
 int kernel_axis(Kernel *k, AxisKind kind, const char *name, int64_t extent, bool batch);      /* returns the axis index */
 AccessId kernel_access(KernelList *l, Kernel *k, BufId buf);                                     /* all dims index 0; fill with affine_* below */

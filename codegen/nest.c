@@ -186,10 +186,12 @@ void nest_print(const KernelList *l, const Nest *n, FILE *to)
         if (n->tile[a] > 1)
             fprintf(to, "/%d", n->tile[a]);
         if (a == n->slice_axis)
-            fprintf(to, "[slices of %d]", n->slice_size);
+            fprintf(to, "[slices of %d]", n->samples ? n->samples : n->slice_size);
+        if (a == n->slice_axis && n->samples > n->slice_size)
+            fprintf(to, "[passes of %d]", n->slice_size);
         for (int s = 0; s < n->n_inner; s++)
             if (a == n->inner_axis[s])
-                fprintf(to, "[%s of %d]", s < n->n_inner - n->n_passes ? "slices" : "passes", n->inner_size[s]);
+                fprintf(to, "[%s of %d]", !n->samples && s < n->n_inner - n->n_passes ? "slices" : "passes", n->inner_size[s]);
     }
     if (n->n_red) {
         fprintf(to, "\n    reduce");

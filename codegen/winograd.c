@@ -268,12 +268,6 @@ static void make_buffers(Wino *w)
 /* ---- the kernels ---- */
 typedef WinogradAxes Axes;
 
-void winograd_cut_along(Kernel *k, int axis, int64_t size)
-{
-    k->strip_axis[k->n_strip] = (int8_t)axis;
-    k->strip_size[k->n_strip++] = (int32_t)size;
-}
-
 static Axes start(Wino *w, WinogradPart part, const char *suffix)
 {
     Axes a = {.k = kernel_part(w->l, arena_printf(w->l->arena, "%s.%s", w->k->name, suffix), w->k)};
@@ -288,11 +282,11 @@ static Axes start(Wino *w, WinogradPart part, const char *suffix)
     }
     a.c = kernel_axis(a.k, AXIS_PAR, part == WINOGRAD_INPUT ? "c" : "k", part == WINOGRAD_INPUT ? w->channels : w->filters, false);
     if (in_slices(w)) {
-        winograd_cut_along(a.k, a.n, w->images ? w->t->lanes : w->group);
-        winograd_cut_along(a.k, a.z, 1);
+        kernel_cut_along(a.k, a.n, w->images ? w->t->lanes : w->group);
+        kernel_cut_along(a.k, a.z, 1);
     }
     if (w->images)
-        winograd_cut_along(a.k, a.tw, strip_tiles(w));
+        kernel_cut_along(a.k, a.tw, strip_tiles(w));
     return a;
 }
 

@@ -79,8 +79,8 @@ static Axes start(Wino *w, WinogradPart part, const char *suffix, bool input)
     a.z = kernel_axis(a.k, AXIS_PAR, "z", w->th, false);
     a.c = kernel_axis(a.k, AXIS_PAR, input ? "c" : "k", input ? w->channels : w->filters, false);
     a.tw = kernel_axis(a.k, AXIS_PAR, "q", input ? x->dim[3] : w->width, false);
-    winograd_cut_along(a.k, a.n, 1);
-    winograd_cut_along(a.k, a.z, 1);
+    kernel_cut_along(a.k, a.n, 1);
+    kernel_cut_along(a.k, a.z, 1);
     return a;
 }
 

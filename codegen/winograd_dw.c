@@ -249,19 +249,13 @@ static int image_axis(Gradient *g, Kernel *k, AxisKind kind, int z)
     return n;
 }
 
-static void cut_along(Kernel *k, int axis, int64_t size)
-{
-    k->strip_axis[k->n_strip] = (int8_t)axis;
-    k->strip_size[k->n_strip++] = (int32_t)size;
-}
-
 static void cut(const Gradient *g, Kernel *k, int block, int block_size, int th, int tw)
 {
-    cut_along(k, block, block_size);
+    kernel_cut_along(k, block, block_size);
     if (!g->images)
         return;
-    cut_along(k, th, 1);
-    cut_along(k, tw, strip_columns(g));
+    kernel_cut_along(k, th, 1);
+    kernel_cut_along(k, tw, strip_columns(g));
     k->n_passes = g->strips ? 2 : 0;
 }
 
@@ -269,7 +263,7 @@ static void cut(const Gradient *g, Kernel *k, int block, int block_size, int th,
 static void cut_panels(const Gradient *g, Kernel *k, int axis, int each)
 {
     if (g->panel)
-        cut_along(k, axis, g->panel * each);
+        kernel_cut_along(k, axis, g->panel * each);
 }
 
 static AccessId access_at(Gradient *g, Kernel *k, BufId b, const int *axis)

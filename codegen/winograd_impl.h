@@ -59,8 +59,6 @@ typedef struct { Kernel *k; int n, z, i, tw, t, c; } WinogradAxes;
 /* Output (i, j) of a tile: an access of the direct kernel there; its epilogue with `value` for the sum, and the output it goes to. */
 AccessId winograd_access(WinogradConv *w, const WinogradAxes *a, AccessId from, int i, int j);
 void winograd_output(WinogradConv *w, const WinogradAxes *a, ExprId value, int i, int j);
-/* Cuts k into slices along one axis more, of `size` indices. */
-void winograd_cut_along(Kernel *k, int axis, int64_t size);
 /* Of r taps at each of n outputs along one dim, those that are not on padding. */
 int64_t winograd_taps_inside(int64_t n, int r, int64_t pad, int64_t inputs);
 /* winograd_phases.c: w's strided convolution seen as one of stride 1 over the phases of its input: taps and channels; and made one:

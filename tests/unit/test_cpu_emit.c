@@ -193,6 +193,40 @@ static void test_deep_training(void **unused)
     }
 }
 
+static int cut_directly(const KernelList *l)
+{
+    int n = 0;
+    for (uint32_t i = 0; i < l->kernels.len; i++)
+        n += l->kernels.at[i].part == WINOGRAD_NONE && l->kernels.at[i].n_strip > 0;
+    return n;
+}
+
+/* A convolution and the window that reads it go strip by strip: borders, strides, rows left over in the last strip, fewer images than
+ * lanes; places of maxima in training. */
+static void test_strips(void **unused)
+{
+    (void)unused;
+    static const struct { const char *net; int64_t c, h, w; int cut; } nets[] = {
+        {"conv out=10 k=5 p=2; act ReLU; maxpool k=2; flatten; linear out=4", 3, 26, 24, 2},
+        {"conv out=9 k=3 s=2 p=1; act ReLU; maxpool k=3; conv out=6 k=3 p=1; act ReLU; flatten; linear out=4", 2, 54, 50, 2},
+        {"conv out=6 k=3; act ReLU; maxpool k=2; conv out=12 k=5; act ReLU; maxpool k=2; flatten; linear out=4", 1, 50, 38, 4},
+        {"conv out=4 k=3 p=1; act ReLU; avgpool k=2; flatten; linear out=4", 2, 22, 12, 2},
+        {"conv out=10 k=5 p=2; act ReLU; maxpool k=2 p=1; flatten; linear out=4", 3, 26, 24, 0},
+    };
+    for (size_t i = 0; i < 2 * ARRAY_LEN(nets); i++) {
+        Arena *a = arena_new();
+        EmitTarget m;
+        size_t w = i / 2;
+        Case c = {.net = nets[w].net, .train = "train opt=sgd lr=0.05 momentum=0.9", .input = shape_of(3, nets[w].c, nets[w].h, nets[w].w)};
+        if (machine(a, levels[2], &m)) {
+            m.options.no_winograd = true;
+            assert_int_equal(cut_directly(check_program(a, &c, &m, i % 2 ? 35 : 19)->infer->kernels), nets[w].cut);
+            check_step(a, &c, &m, i % 2 ? 19 : 9);
+        }
+        arena_free(a);
+    }
+}
+
 /* Weight gradients whose planes do not stay in L2 take a few rows at a time: borders, the last rows, fewer images than lanes. */
 static void test_large_planes(void **unused)
 {
@@ -251,6 +285,6 @@ static void test_dropout(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_wide_training), cmocka_unit_test(test_channel_training), cmocka_unit_test(test_programs), cmocka_unit_test(test_training), cmocka_unit_test(test_large_values), cmocka_unit_test(test_deep_slices), cmocka_unit_test(test_deep_training), cmocka_unit_test(test_large_planes), cmocka_unit_test(test_inference), cmocka_unit_test(test_dropout)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_wide_training), cmocka_unit_test(test_channel_training), cmocka_unit_test(test_programs), cmocka_unit_test(test_training), cmocka_unit_test(test_large_values), cmocka_unit_test(test_deep_slices), cmocka_unit_test(test_deep_training), cmocka_unit_test(test_strips), cmocka_unit_test(test_large_planes), cmocka_unit_test(test_inference), cmocka_unit_test(test_dropout)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
