@@ -190,6 +190,13 @@ static int64_t even_rows(const Wino *w, int64_t rows)
     return rows > 1 && !(w->narrow && w->t->tiles) && strips < FEW && strips % 2 && smaller * w->tw >= FEWEST_TILES ? smaller : rows;
 }
 
+/* Tiles for which a panel of weights is read: many where it comes from afar, fewer where it is near, so that V and M stay nearer, too. */
+static int64_t group_tiles(const Wino *w)
+{
+    bool near = 4 * w->a * w->a * w->channels * w->filters <= w->t->l3 / 8;
+    return GROUP_TILES / (near ? 2 : 1) / (w->stride * w->stride);
+}
+
 /* Channels in the lanes: rows and images of a slice; strip: tiles of a strip, about, or 0. */
 static void cut(Wino *w, int64_t strip)
 {
@@ -201,7 +208,7 @@ static void cut(Wino *w, int64_t strip)
     } else if (tiles > WHOLE_TILES) {
         w->rows = strip ? strip_rows(w, w->th, strip) : even_rows(w, strip_rows(w, w->th, STRIP_TILES));
     } else {
-        int64_t group = GROUP_TILES / (w->stride * w->stride), most = (group + tiles - 1) / tiles, slices = (w->batch + most - 1) / most;
+        int64_t group = group_tiles(w), most = (group + tiles - 1) / tiles, slices = (w->batch + most - 1) / most;
         w->group = (w->batch + slices - 1) / slices;
     }
 }
