@@ -1,46 +1,18 @@
-/* The schedule of one kernel: vector axis, register tile, loop order.
+/* The schedule of one kernel: vector axis (schedule_vector.c), register tile, loop order.
  * In: a kernel whose buffers have layouts, and the target's lanes and registers. Out: a Nest. Never fails: a kernel that
  * fits no pattern gets scalar loops.
  *
- * Vector axis: the axis with the least estimated cost; a load that is contiguous or broadcast along it is cheap, a strided
- * one is a gather. Register tile: a contraction sums a * b; ta points along an axis only a depends on, tb along one only b
+ * Register tile: a contraction sums a * b; ta points along an axis only a depends on, tb along one only b
  * depends on, so a step is ta * tb multiply-adds for ta + tb loads. The pair that costs the fewest cycles per step, edges
  * included, wins; registers hold ta * tb sums and the operands of one step. */
+#include "codegen/schedule_impl.h"
 #include "codegen/tiles.h"
 
 #include <string.h>
 
 #define EARLY_TERMS 32.0          /* of a sum, at least, that hide what it costs to fetch a vector early */
 #define PANEL_OF_L1 0.6           /* part of L1 that a panel of weights may fill and stay there */
-#define TURNED_VECTOR 5         /* cost of a vector of a transposed tile, where a vector loaded or stored straight has 0.5 */
 enum { MAX_POINTS = 28, MAX_STREAMS = 4, MANY_USES = 16 };   /* points of a tile along one axis; uses of a weight by one sample */
-
-typedef struct {
-    const KernelList *l;
-    const Kernel *k;
-    const NestTarget *t;
-    Nest *n;
-    Linear *lin;               /* by access */
-    uint32_t reduced;          /* axes some reduction runs over */
-    uint32_t par;              /* the others */
-    ExprId main;               /* the reduction with the most work; 0: a map */
-    AccessId a, b;             /* operands when it is a contraction; -1 else */
-    bool contraction, has_argmax;
-    int pairs;                 /* axis along which outputs are stored in pairs of bf16; -1 */
-    uint32_t even;             /* axes along the paired dim of some access: tiles hold whole pairs */
-} Sched;
-
-static bool is_reduction(ExprOp op) { return op == EX_SUM || op == EX_MAX_OVER || op == EX_ARGMAX; }
-
-static uint32_t used_axes(const Kernel *k)
-{
-    uint32_t m = 0;
-    for (ExprId e = 1; e < k->n_expr; e++)
-        m |= k->expr[e].free_axes | k->expr[e].axes;
-    for (int i = 0; i < k->n_out; i++)
-        m |= access_axes(k, k->out[i].at);
-    return m;
-}
 
 static void classify(Sched *s)
 {
@@ -50,7 +22,7 @@ static void classify(Sched *s)
     for (ExprId e = 1; e < k->n_expr; e++) {
         const Expr *x = &k->expr[e];
         s->has_argmax = s->has_argmax || x->op == EX_ARGMAX;
-        if (!is_reduction(x->op))
+        if (!sched_is_reduction(x->op))
             continue;
         s->reduced |= x->axes;
         double work = kernel_points(k, x->axes | k->expr[x->a].free_axes);
@@ -59,7 +31,7 @@ static void classify(Sched *s)
             s->main = e;
         }
     }
-    s->par = used_axes(k) & ~s->reduced;
+    s->par = sched_used_axes(k) & ~s->reduced;
     if (!s->main || k->expr[s->main].op != EX_SUM)
         return;
     const Expr *m = &k->expr[k->expr[s->main].a];
@@ -68,156 +40,6 @@ static void classify(Sched *s)
         s->a = k->expr[m->a].at;
         s->b = k->expr[m->b].at;
     }
-}
-
-/* ---- the vector axis ---- */
-/* All reductions must run over a reduced vector axis, or their results would differ by lane. */
-static bool can_reduce_lanes(const Sched *s, int v)
-{
-    if (s->has_argmax || !(s->reduced >> v & 1) || s->k->axis[v].kind != AXIS_RED)
-        return false;
-    for (ExprId e = 1; e < s->k->n_expr; e++) {
-        const Expr *x = &s->k->expr[e];
-        if (!is_reduction(x->op))
-            continue;
-        if (x->op != EX_SUM)
-            return false;
-        if (!(x->axes >> v & 1) && (s->k->expr[x->a].free_axes >> v & 1))
-            return false;
-    }
-    return true;
-}
-
-/* The guards of a transposed load ask nothing of its two axes: a tile is in range as a whole. */
-static bool guards_ignore(const Access *x, int a, int b)
-{
-    for (int d = 0; d < x->rank; d++)
-        if (x->dim[d].guarded && (x->dim[d].coef[a] || x->dim[d].coef[b]))
-            return false;
-    return true;
-}
-
-/* The axis along which load `at` is contiguous although the lanes run along another one, v, where a tile of lanes x lanes can be had; -1. */
-static int turned_axis(const Sched *s, AccessId at, int v)
-{
-    const Linear *f = &s->lin[at];
-    if (!f->linear || f->block[v] || f->unit[v] < 2 || s->k->access[at].fill != 0 || s->l->buffers.at[s->k->access[at].buf].dtype != DT_F32)
-        return -1;
-    for (int a = 0; a < s->k->n_axes; a++)
-        if (a != v && access_lane_stride(f, a) == 1 && (!f->block[a] || f->lanes == s->n->lanes) && s->k->axis[a].extent >= s->n->lanes &&
-            guards_ignore(&s->k->access[at], a, v))
-            return a;
-    return -1;
-}
-
-/* With axis v in the lanes, are all outputs contiguous along them? */
-static bool stores_straight(const Sched *s, int v)
-{
-    for (int o = 0; o < s->k->n_out; o++)
-        if (access_lane_stride(&s->lin[s->k->out[o].at], v) != 1)
-            return false;
-    return true;
-}
-
-/* Vector instructions' worth of one access, lanes along v, per vector of points. */
-static double access_cost(const Sched *s, AccessId at, int v, bool store)
-{
-    int64_t stride = access_lane_stride(&s->lin[at], v);
-    uint32_t axes = access_axes(s->k, at);
-    if (!(axes >> v & 1))
-        return 0.3;
-    if (stride == 1)
-        return s->lin[at].block[v] && s->lin[at].lanes != s->n->lanes ? 20 : 0.5;
-    return stride == 2 && !store ? 2 : 20;
-}
-
-static double vector_cost(const Sched *s, int v)
-{
-    const Kernel *k = s->k;
-    int lanes = s->n->lanes;
-    double extent = k->axis[v].extent, vectors = (double)((k->axis[v].extent + lanes - 1) / lanes);
-    uint32_t all = used_axes(k);
-    double points = kernel_points(k, all) / (extent > 0 ? extent : 1) * vectors, cost = points;
-    for (ExprId e = 1; e < k->n_expr; e++)
-        if (k->expr[e].op == EX_LOAD) {
-            uint32_t axes = access_axes(k, k->expr[e].at);
-            double times = (axes >> v & 1) ? kernel_points(k, axes) / extent * vectors : kernel_points(k, axes);
-            if (s->contraction && (k->expr[e].at == s->a || k->expr[e].at == s->b))
-                times = points / 4;   /* shared by the register tile */
-            bool turned = kernel_is_copy(k) && stores_straight(s, v) && turned_axis(s, k->expr[e].at, v) >= 0;
-            cost += times * (turned ? TURNED_VECTOR : access_cost(s, k->expr[e].at, v, false));
-        }
-    for (int i = 0; i < k->n_out; i++) {
-        uint32_t axes = access_axes(k, k->out[i].at);
-        double out = kernel_points(k, axes);
-        cost += (axes >> v & 1) ? out / extent * vectors * access_cost(s, k->out[i].at, v, true) : out * ((s->reduced >> v & 1) ? 8 : 1);
-    }
-    return cost;
-}
-
-/* The same estimate for code without vectors. */
-static double scalar_cost(const Sched *s)
-{
-    double cost = kernel_points(s->k, used_axes(s->k));
-    for (ExprId e = 1; e < s->k->n_expr; e++)
-        if (s->k->expr[e].op == EX_LOAD)
-            cost += kernel_points(s->k, access_axes(s->k, s->k->expr[e].at)) * 0.25;
-    for (int i = 0; i < s->k->n_out; i++)
-        cost += kernel_points(s->k, access_axes(s->k, s->k->out[i].at)) * 0.25;
-    return cost;
-}
-
-/* A buffer blocked over the batch is written whole blocks at a time, so that lanes past the last sample never hold what was
- * there before: weight gradients add them up. */
-static int batch_lanes_axis(const Sched *s)
-{
-    for (int o = 0; o < s->k->n_out; o++) {
-        const Access *y = &s->k->access[s->k->out[o].at];
-        const Buffer *b = &s->l->buffers.at[y->buf];
-        if (!b->batched || b->layout.block_dim != 0)
-            continue;
-        for (int a = 0; a < s->k->n_axes; a++)
-            if (y->dim[0].coef[a] && s->k->axis[a].batch)
-                return a;
-    }
-    return -1;
-}
-
-/* Gathers, but straight stores: the axis along the blocked dim of the output, or its last. */
-static int stored_lanes_axis(const Sched *s)
-{
-    AccessId out = s->k->out[0].at;
-    for (int a = 0; a < s->k->n_axes; a++)
-        if (s->lin[out].block[a])
-            return a;
-    return s->k->n_axes - 1;
-}
-
-/* Would a slice of samples end inside a vector along axis v? */
-static bool cut_inside_lanes(const Sched *s, int v) { return s->k->axis[v].batch && s->t->samples % s->n->lanes; }
-
-static void pick_vector_axis(Sched *s)
-{
-    const Kernel *k = s->k;
-    double best = 0;
-    s->n->lanes = s->t->lanes;
-    bool turned = k->part == WINOGRAD_ROWS || k->part == WINOGRAD_TURN;   /* their channels: straight stores */
-    s->n->vector_axis = turned ? k->n_axes - 1 : k->part == WINOGRAD_WEIGHTS ? stored_lanes_axis(s) : batch_lanes_axis(s);
-    if (s->n->vector_axis >= 0)
-        return;
-    double scalar = scalar_cost(s);
-    for (int v = 0; v < k->n_axes; v++) {
-        bool usable = ((s->par >> v & 1) ? !cut_inside_lanes(s, v) : can_reduce_lanes(s, v)) && v != s->pairs;
-        if (!usable || k->axis[v].extent < 2 || k->axis[v].batch_div)
-            continue;
-        double cost = vector_cost(s, v);
-        if (s->n->vector_axis < 0 ? cost < scalar : cost < best) {
-            best = cost;
-            s->n->vector_axis = v;
-        }
-    }
-    if (s->n->vector_axis < 0)
-        s->n->lanes = 1;
 }
 
 /* ---- loop order ---- */
@@ -721,14 +543,14 @@ static void find_transpose(Sched *s)
     Nest *n = s->n;
     if (n->lanes < 2 || n->vector_axis < 0)
         return;
-    if (!stores_straight(s, n->vector_axis))
+    if (!sched_stores_straight(s, n->vector_axis))
         return;
     for (ExprId e = 1; e < k->n_expr && n->transposed < 0; e++)
-        if (k->expr[e].op == EX_LOAD && turned_axis(s, k->expr[e].at, n->vector_axis) >= 0)
+        if (k->expr[e].op == EX_LOAD && sched_turned_axis(s, k->expr[e].at, n->vector_axis) >= 0)
             n->transposed = k->expr[e].at;
     if (n->transposed < 0)
         return;
-    n->transpose_axis = turned_axis(s, n->transposed, n->vector_axis);
+    n->transpose_axis = sched_turned_axis(s, n->transposed, n->vector_axis);
     n->tile[n->transpose_axis] = n->lanes;
     if (k->part == WINOGRAD_ROWS)   /* planes lie far apart: one vector of filters reads a strip of its planes, then the next does */
         move_to(n, n->vector_axis, 0);
@@ -797,7 +619,7 @@ Nest *schedule_kernel(Arena *arena, const KernelList *l, const Kernel *k, const 
     if (tiles_schedule(l, t, n)) {
         order_contraction(&s);
     } else {
-        pick_vector_axis(&s);
+        sched_pick_vector_axis(&s);
         tile_vectors(&s);
     }
     for (int i = 0; i < n->n_par; i++)

@@ -61,6 +61,8 @@ AccessId winograd_access(WinogradConv *w, const WinogradAxes *a, AccessId from, 
 void winograd_output(WinogradConv *w, const WinogradAxes *a, ExprId value, int i, int j);
 /* Of r taps at each of n outputs along one dim, those that are not on padding. */
 int64_t winograd_taps_inside(int64_t n, int r, int64_t pad, int64_t inputs);
+/* winograd_cost.c: whether w's convolution pays by tiles both ways: sets its form, sizes of tiles, and narrow. */
+bool winograd_pays(WinogradConv *w);
 /* winograd_phases.c: w's strided convolution seen as one of stride 1 over the phases of its input: taps and channels; and made one:
  * replaces w->k, and appends to out what makes phases of the input and of weights that are no constants. */
 void winograd_count_phases(WinogradConv *w);

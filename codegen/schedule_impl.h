@@ -1,0 +1,32 @@
+/* What the files of the scheduler share: a kernel on its way to a nest. */
+#ifndef CNNC_CODEGEN_SCHEDULE_IMPL_H
+#define CNNC_CODEGEN_SCHEDULE_IMPL_H
+#include "codegen/nest.h"
+
+typedef struct {
+    const KernelList *l;
+    const Kernel *k;
+    const NestTarget *t;
+    Nest *n;
+    Linear *lin;               /* by access */
+    uint32_t reduced;          /* axes some reduction runs over */
+    uint32_t par;              /* the others */
+    ExprId main;               /* the reduction with the most work; 0: a map */
+    AccessId a, b;             /* operands when it is a contraction; -1 else */
+    bool contraction, has_argmax;
+    int pairs;                 /* axis along which outputs are stored in pairs of bf16; -1 */
+    uint32_t even;             /* axes along the paired dim of some access: tiles hold whole pairs */
+} Sched;
+
+static inline bool sched_is_reduction(ExprOp op) { return op == EX_SUM || op == EX_MAX_OVER || op == EX_ARGMAX; }
+
+/* Axes that some expression or output of the kernel depends on, or sums over (bit mask). */
+uint32_t sched_used_axes(const Kernel *k);
+
+/* schedule_vector.c: sets the nest's lanes and vector axis; none (-1, one lane) where scalar code costs less. */
+void sched_pick_vector_axis(Sched *s);
+/* The axis along which load `at` is contiguous although the lanes run along another one, v, where a tile of lanes x lanes can be had; -1. */
+int sched_turned_axis(const Sched *s, AccessId at, int v);
+/* With axis v in the lanes, are all outputs contiguous along them? */
+bool sched_stores_straight(const Sched *s, int v);
+#endif
