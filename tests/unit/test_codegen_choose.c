@@ -200,7 +200,7 @@ static void test_phases(void **state)
     };
     for (size_t i = 0; i < ARRAY_LEN(nets); i++) {
         Arena *a = arena_new();
-        Case c = {.net = nets[i].net, .train = "train batch=3 opt=sgd lr=0.05 momentum=0.9", .input = shape_of(3, nets[i].c, nets[i].h, nets[i].w)};
+        Case c = {.net = nets[i].net, .train = "train batch=1 opt=sgd lr=0.05", .input = shape_of(3, nets[i].c, nets[i].h, nets[i].w)};
         Net t = net_case(&c, MODE_STEP, true);
         assert_int_equal(ending_in(t.l, ".phases"), nets[i].phases);
         assert_int_equal(ending_in(t.l, ".weight_phases"), nets[i].phases);
