@@ -223,6 +223,7 @@ Threads *threads_new(int n)
     t->n = 1;
     t->wanted = n;
     t->number = ENDED;
+    t->ranges = 1;   /* a worker woken to stop before the first job looks into a lane, which is empty */
     /* A worker that looks out for long on a core that another process wants, too, has used up its share when work comes: it
      * sleeps after microseconds. With more threads than cores, every look takes time from those who work. */
     t->spins_worker = n <= cores ? SPINS_WORKER : 0;

@@ -138,6 +138,19 @@ static void idle_pool_takes_no_time(void **state)
     threads_free(t);
 }
 
+/* Workers of a pool without a job are woken to stop, some before they have looked at anything. */
+static void a_pool_that_never_worked_ends(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 3000; i++) {
+        Threads *t = threads_new(2);
+        assert_non_null(t);
+        for (volatile int wait = i % 300 * 100; wait > 0; wait--)   /* the worker looks out for some microseconds, then sleeps */
+            ;
+        threads_free(t);
+    }
+}
+
 /* A child has none of the workers until they are started anew. */
 static void a_forked_pool_starts_anew(void **state)
 {
@@ -459,7 +472,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_slice_runs_once), cmocka_unit_test(many_slices_run_once),
         cmocka_unit_test(steps_wait_for_each_other),
-        cmocka_unit_test(idle_pool_takes_no_time), cmocka_unit_test(a_forked_pool_starts_anew),
+        cmocka_unit_test(idle_pool_takes_no_time), cmocka_unit_test(a_pool_that_never_worked_ends), cmocka_unit_test(a_forked_pool_starts_anew),
         cmocka_unit_test(quotas_of_all_groups_count), cmocka_unit_test(few_samples_run_alone), cmocka_unit_test(stages_run_needed_slices),
         cmocka_unit_test(samples_go_to_and_fro),
         cmocka_unit_test(cpu_is_checked), cmocka_unit_test(options_are_parsed), cmocka_unit_test(json_is_written), cmocka_unit_test(metrics_are_right),
