@@ -168,6 +168,7 @@ Kernel *kernel_copy(KernelList *l, BufId from, BufId to, const char *name, const
 bool kernel_is_copy(const Kernel *k);
 bool kernel_writes(const Kernel *k, AccessId at);                                                 /* is the access an output, or a tile's sums? */
 double kernel_points(const Kernel *k, uint32_t axes);                                              /* product of the extents of a mask of axes */
+static inline bool expr_is_reduction(ExprOp op) { return op == EX_SUM || op == EX_MAX_OVER || op == EX_ARGMAX; }
 uint32_t expr_axes(const Kernel *k, ExprId e);                                                   /* mask of axes the value depends on */
 
 /* Elements of storage the buffer needs under its layout (rounded lanes included). */

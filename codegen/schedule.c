@@ -22,7 +22,7 @@ static void classify(Sched *s)
     for (ExprId e = 1; e < k->n_expr; e++) {
         const Expr *x = &k->expr[e];
         s->has_argmax = s->has_argmax || x->op == EX_ARGMAX;
-        if (!sched_is_reduction(x->op))
+        if (!expr_is_reduction(x->op))
             continue;
         s->reduced |= x->axes;
         double work = kernel_points(k, x->axes | k->expr[x->a].free_axes);

@@ -18,8 +18,6 @@ typedef struct {
     uint32_t even;             /* axes along the paired dim of some access: tiles hold whole pairs */
 } Sched;
 
-static inline bool sched_is_reduction(ExprOp op) { return op == EX_SUM || op == EX_MAX_OVER || op == EX_ARGMAX; }
-
 /* Axes that some expression or output of the kernel depends on, or sums over (bit mask). */
 uint32_t sched_used_axes(const Kernel *k);
 

@@ -22,7 +22,7 @@ static bool can_reduce_lanes(const Sched *s, int v)
         return false;
     for (ExprId e = 1; e < s->k->n_expr; e++) {
         const Expr *x = &s->k->expr[e];
-        if (!sched_is_reduction(x->op))
+        if (!expr_is_reduction(x->op))
             continue;
         if (x->op != EX_SUM)
             return false;

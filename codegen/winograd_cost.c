@@ -7,8 +7,6 @@
 #include "codegen/tiles.h"
 #include "codegen/winograd_impl.h"
 
-#include <math.h>
-
 enum { MIN_CHANNELS = 32, MIN_TILED = 6, PANEL_TILES = 16 };
 #define MIN_PHASES 0.7   /* of the lanes, channels of phases */
 typedef WinogradConv Wino;
@@ -69,7 +67,8 @@ static double form_cost(const Wino *w, const WinogradForm *f, bool narrow)
 static double phases_cost(const Wino *w, const WinogradForm *f)
 {
     double s = w->stride, full = w->taps - s * (w->r - 1), points = full * f->a + (s - full) * (f->a - 1);
-    double n = (double)tiles(w, f), c = (double)w->channels / (s * s), k = (double)w->filters, made = fmod(c, w->t->lanes) == 0 ? 8 : 40;
+    double n = (double)tiles(w, f), c = (double)w->channels / (s * s), k = (double)w->filters;
+    double made = w->channels / (w->stride * w->stride) % w->t->lanes == 0 ? 8 : 40;
     return n * points * points + n * transform_operations(f) * (s * s / k + 1 / c) + made * s * s * (double)(w->height * w->width) / k +
            weights_turns(w, points * points);
 }

@@ -554,7 +554,7 @@ static void find_expression_axes(Ctx *c)
     for (ExprId i = 1; i < c->k->n_expr; i++) {
         const Expr *x = &c->k->expr[i];
         c->axes_of[i] = expr_axes(c->k, i);
-        c->has_reduction[i] = x->op == EX_SUM || x->op == EX_MAX_OVER || x->op == EX_ARGMAX || (x->a && c->has_reduction[x->a]) ||
+        c->has_reduction[i] = expr_is_reduction(x->op) || (x->a && c->has_reduction[x->a]) ||
                               (x->b && c->has_reduction[x->b]) || (x->c && c->has_reduction[x->c]);
     }
 }

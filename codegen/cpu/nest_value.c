@@ -40,8 +40,6 @@ LLVMValueRef as_lanes(Ctx *c, LLVMValueRef v)
 }
 
 static bool is_product(const Expr *x) { return x->op == EX_MUL || x->op == EX_DOT; }
-static bool is_reduction(ExprOp op) { return op == EX_SUM || op == EX_MAX_OVER || op == EX_ARGMAX; }
-
 /* ---- leaves and operations ---- */
 static LLVMValueRef eval_index(Ctx *c, int axis)
 {
@@ -456,7 +454,7 @@ static void hoist_operand(Ctx *c, const Group *g, ExprId e)
     uint32_t changes = ~bound_mask(c);
     for (int i = 0; i < g->n_axes; i++)
         changes |= 1u << g->axis[i];
-    if (!e || x->op == EX_CONST || x->op == EX_ICONST || (is_reduction(x->op) && !memo_find(c, e)))
+    if (!e || x->op == EX_CONST || x->op == EX_ICONST || (expr_is_reduction(x->op) && !memo_find(c, e)))
         return;
     if (!(c->axes_of[e] & changes)) {
         if (!waits_for_reduction(c, e))
@@ -531,7 +529,7 @@ static bool waits_for_reduction(const Ctx *c, ExprId e)
     ExprId op[3] = {x->a, x->b, x->c};
     for (int i = 0; i < 3; i++)
         if (op[i] && c->has_reduction[op[i]] &&
-            ((is_reduction(c->k->expr[op[i]].op) && !memo_find(c, op[i])) || waits_for_reduction(c, op[i])))
+            ((expr_is_reduction(c->k->expr[op[i]].op) && !memo_find(c, op[i])) || waits_for_reduction(c, op[i])))
             return true;
     return false;
 }
@@ -539,7 +537,7 @@ static bool waits_for_reduction(const Ctx *c, ExprId e)
 static bool can_reduce_now(const Ctx *c, ExprId e)
 {
     const Expr *x = &c->k->expr[e];
-    return is_reduction(x->op) && !(c->axes_of[e] & ~bound_mask(c)) && !memo_find(c, e);
+    return expr_is_reduction(x->op) && !(c->axes_of[e] & ~bound_mask(c)) && !memo_find(c, e);
 }
 
 void eval_reductions(Ctx *c)
@@ -564,7 +562,7 @@ void hoist(Ctx *c)
         const Expr *x = &c->k->expr[e];
         ExprId op[3] = {x->a, x->b, x->c};
         for (int i = 0; i < 3; i++)
-            if (op[i] && (c->axes_of[e] & ~bound || is_reduction(x->op)))
+            if (op[i] && (c->axes_of[e] & ~bound || expr_is_reduction(x->op)))
                 wanted[op[i]] = true;
     }
     for (ExprId e = 1; e < c->k->n_expr; e++) {

@@ -9,14 +9,12 @@
 enum { SHARED_REDUCTION = 48 };    /* points from which a reduction is shared by a block */
 
 /* ---- what a kernel is like ---- */
-static bool is_reduction(ExprOp op) { return op == EX_SUM || op == EX_MAX_OVER || op == EX_ARGMAX; }
-
 /* A block can share the kernel's reductions, and they are long enough to pay. */
 static bool has_shared_reduction(const Kernel *k)
 {
     bool any = false;
     for (int e = 1; e < k->n_expr; e++) {
-        if (!is_reduction(k->expr[e].op))
+        if (!expr_is_reduction(k->expr[e].op))
             continue;
         if (k->expr[e].op == EX_ARGMAX)
             return false;
@@ -50,7 +48,7 @@ static bool has_columns(const KernelList *l, const Kernel *k)
     for (int i = 0; fits && i < k->n_access; i++)
         fits = access_stride(l, k, (AccessId)i, row[n - 1]) <= 1;
     for (int e = 1; fits && e < k->n_expr; e++) {
-        fits = k->expr[e].op != EX_ARGMAX && !(is_reduction(k->expr[e].op) && (k->expr[e].axes & out_axes(k, 0)));
+        fits = k->expr[e].op != EX_ARGMAX && !(expr_is_reduction(k->expr[e].op) && (k->expr[e].axes & out_axes(k, 0)));
         long_enough = long_enough || axes_points(k, k->expr[e].axes) >= LONG;
     }
     return fits && long_enough;

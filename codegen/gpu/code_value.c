@@ -65,8 +65,6 @@ static const char *formula(Code *c, const Expr *e)
     }
 }
 
-static bool is_reduction(ExprOp op) { return op == EX_SUM || op == EX_MAX_OVER || op == EX_ARGMAX; }
-
 static bool is_trivial(ExprOp op) { return op == EX_CONST || op == EX_ICONST || op == EX_INDEX || op == EX_N; }
 
 const char **cu_keep(Code *c)
@@ -100,7 +98,7 @@ static int together(const Code *c, ExprId e, ExprId *group)
     group[n++] = e;
     for (ExprId i = 1; i < c->k->n_expr && n < MAX_KERNEL_OUT; i++) {
         const Expr *x = &c->k->expr[i];
-        bool fits = i != e && is_reduction(x->op) && x->axes == c->k->expr[e].axes && !c->name[i] && x->free_axes == c->k->expr[e].free_axes;
+        bool fits = i != e && expr_is_reduction(x->op) && x->axes == c->k->expr[e].axes && !c->name[i] && x->free_axes == c->k->expr[e].free_axes;
         for (int g = 0; fits && g < n; g++)
             fits = !needs(c->k, i, group[g]) && !needs(c->k, group[g], i);
         if (fits)
@@ -207,7 +205,7 @@ const char *cu_variable(Code *c, ExprId e)
     const Expr *x = &c->k->expr[e];
     if (c->name[e])
         return c->name[e];
-    if (is_reduction(x->op))
+    if (expr_is_reduction(x->op))
         reduce_group(c, e);
     else
         named(c, e, formula(c, x));
@@ -217,7 +215,7 @@ const char *cu_variable(Code *c, ExprId e)
 const char *cu_value(Code *c, ExprId e)
 {
     const Expr *x = &c->k->expr[e];
-    bool shared = is_reduction(x->op) || c->uses[e] > 1;
+    bool shared = expr_is_reduction(x->op) || c->uses[e] > 1;
     return c->name[e] || shared ? cu_variable(c, e) : formula(c, x);
 }
 
@@ -226,7 +224,7 @@ static void hoist(Code *c, ExprId e, uint32_t axes, bool all)
     const Expr *x = &c->k->expr[e];
     if (!e || is_trivial(x->op))
         return;
-    if (!(x->free_axes & axes) && (all || is_reduction(x->op))) {
+    if (!(x->free_axes & axes) && (all || expr_is_reduction(x->op))) {
         cu_variable(c, e);
         return;
     }
