@@ -295,7 +295,7 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
     else if (!in_state)
         run_deep(l, &fitted);
     if (images && t->deep)
-        strips(l, t);
+        strips(l, t, t->pairs && c->o->precision == PRECISION_BF16);
     if (c->o->precision == PRECISION_BF16)
         precision_narrow(l, t, images);
     else if (c->o->weights_precision == PRECISION_BF16)

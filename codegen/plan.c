@@ -590,10 +590,30 @@ static bool verify_stage(const Function *f, const Stage *s, const char **why)
     return apart;
 }
 
+/* Two neighbours that are stored together are made together. */
+static bool verify_pairs(const Function *f, const Nest *n, const char **why)
+{
+    for (int o = 0; o < n->k->n_out; o++) {
+        int axis = access_pair_axis(f->kernels, n->k, n->k->out[o].at);
+        for (int i = 0; i <= n->n_inner && axis >= 0; i++) {
+            int32_t size = i ? n->inner_size[i - 1] : n->slice_size;
+            if ((i ? n->inner_axis[i - 1] : n->slice_axis) == axis && size % 2 && size < n->k->axis[axis].extent) {
+                *why = "a slice or a pass ends inside a pair";
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 bool plan_verify(const Function *f, const char **why)
 {
     for (int i = 0; i < f->n_stages; i++)
         if (!verify_stage(f, &f->stages[i], why))
             return false;
+    for (int i = 0; i < f->n_stages; i++)
+        for (int j = 0; j < f->stages[i].n_nests; j++)
+            if (!verify_pairs(f, f->stages[i].nests[j], why))
+                return false;
     return verify_lives(f, why);
 }

@@ -100,13 +100,13 @@ static void cut_along(const NestTarget *t, const Pair *s, int64_t rows, int64_t 
     s->conv->makes = s->window->makes = s->y;
 }
 
-/* The largest divisor of the channels of which a row of windows fits; then as many rows as fit. */
-static bool cut(KernelList *l, const NestTarget *t, const Pair *s)
+/* The largest divisor of the channels, a multiple of `whole`, of which a row of windows fits; then as many rows as fit. */
+static bool cut(KernelList *l, const NestTarget *t, const Pair *s, int64_t whole)
 {
     Buffer *y = &l->buffers.at[s->y];
     int64_t channels = y->shape.dim[1], columns = y->shape.dim[3], room = t->l1 / PARTS_OF_L1, line = s->row * s->stride * t->lanes;
     int64_t group = channels, rows = 1;
-    while (group > 1 && (channels % group || group * line > room))
+    while (group > 1 && (channels % group || group * line > room || (group < channels && group % whole)))
         group--;
     while ((rows + 1) * group * line <= room)
         rows++;
@@ -120,11 +120,11 @@ static bool cut(KernelList *l, const NestTarget *t, const Pair *s)
     return true;
 }
 
-void strips(KernelList *l, const NestTarget *t)
+void strips(KernelList *l, const NestTarget *t, bool pairs)
 {
     for (uint32_t i = 0; i + 1 < l->kernels.len; i++) {
         Pair s = {.conv = &l->kernels.at[i], .window = &l->kernels.at[i + 1]};
-        if (find_conv(l, &s) && find_window(l, &s) && cut(l, t, &s))
+        if (find_conv(l, &s) && find_window(l, &s) && cut(l, t, &s, pairs ? 2 : 1))
             i++;
     }
 }

@@ -3,6 +3,7 @@
 #define CNNC_CODEGEN_STRIPS_H
 #include "codegen/nest.h"
 
-/* Images in the lanes, slices deep (NestTarget.deep), buffers still plain. */
-void strips(KernelList *l, const NestTarget *t);
+/* Images in the lanes, slices deep (NestTarget.deep), buffers still plain. pairs: channels may be stored in pairs later, which a strip
+ * does not cut. */
+void strips(KernelList *l, const NestTarget *t, bool pairs);
 #endif

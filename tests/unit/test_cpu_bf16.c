@@ -98,6 +98,30 @@ static void test_widening(void **unused)
     }
 }
 
+/* A strip of five channels of a plane would cut pairs (20 = 4 * 5: they come by four); all channels of a strip may be odd. */
+static void test_strips(void **unused)
+{
+    (void)unused;
+    static const struct { const char *net; int64_t c, h; } nets[] = {
+        {"conv out=20 k=5; act ReLU; maxpool k=2; flatten; linear out=100; act ReLU; linear out=10", 1, 28},
+        {"conv out=9 k=3 p=1; act ReLU; maxpool k=2; conv out=30 k=3 p=1; act ReLU; maxpool k=2; flatten; linear out=10", 3, 32},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(nets); i++) {
+        Arena *a = arena_new();
+        EmitTarget m;
+        Case c = {.net = nets[i].net, .input = shape_of(3, nets[i].c, nets[i].h, nets[i].h)};
+        if (machine(a, "znver4", &m)) {
+            m.options.no_winograd = true;
+            const KernelList *l = check_program(a, &c, &m, 19)->infer->kernels;
+            int cut = 0;
+            for (uint32_t k = 0; k < l->kernels.len; k++)
+                cut += l->kernels.at[k].n_strip > 0;
+            assert_true(cut > 0);
+        }
+        arena_free(a);
+    }
+}
+
 /* Weights in state are rounded in every call; gradients and activations are stored in bf16, the optimizer's state is not. The nets are
  * smooth: a rounding never turns a gradient off. */
 static void test_training(void **unused)
@@ -137,6 +161,6 @@ static void test_weights(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_pairs), cmocka_unit_test(test_winograd), cmocka_unit_test(test_widening), cmocka_unit_test(test_training), cmocka_unit_test(test_weights)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_pairs), cmocka_unit_test(test_winograd), cmocka_unit_test(test_widening), cmocka_unit_test(test_strips), cmocka_unit_test(test_training), cmocka_unit_test(test_weights)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
