@@ -36,6 +36,7 @@ typedef struct {
     int lanes, registers;
     int64_t l1, l2, l3, samples;
     bool pairs;          /* multiplies pairs of bf16 */
+    bool slow_pairs;     /* ... but float32 faster, outside tile registers */
     int tiles;           /* multiply-adds of bf16 a cycle in tile registers; 0: none */
     bool load_store;     /* multiply-adds take registers alone, no memory */
     bool products;       /* no fused multiply-add: products take a register of their own */

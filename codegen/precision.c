@@ -9,6 +9,7 @@
  * runs over c and j then, and its weights are seen as [K][C][HW]. */
 #include "codegen/precision.h"
 #include "codegen/choose.h"
+#include "codegen/tiles.h"
 
 #include <string.h>
 
@@ -250,13 +251,21 @@ static void finish(Narrow *n)
     n->l->kernels.cap = n->out.cap;
 }
 
+/* Where float32 is multiplied faster than pairs, bf16 pays in tile registers, and for weights that are read once for few samples. */
+static bool pays(const Narrow *n, const Kernel *k, Product p)
+{
+    const Buffer *w = &n->l->buffers.at[k->access[p.w].buf];
+    bool reads = w->kind == BUF_CONST && w->shape.rank == 2 && n->l->graph->batch < n->t->lanes;
+    return !n->t->slow_pairs || reads || (n->t->tiles && tiles_fit(n->l, k, &p));
+}
+
 void precision_narrow(KernelList *l, const NestTarget *t, bool images)
 {
     Narrow n = {.l = l, .t = t};
     for (uint32_t i = 0; i < l->kernels.len; i++) {
         Kernel k = l->kernels.at[i];
         Product p;
-        if (find_layer(l, &k, &p) && product_pairs(&k, &p) && narrow_input(&n, &k, &p, images))
+        if (find_layer(l, &k, &p) && product_pairs(&k, &p) && pays(&n, &k, p) && narrow_input(&n, &k, &p, images))
             k.access[p.w].buf = rounded_copy(&n, k.access[p.w].buf, p.w_dim, &k);
         narrow_operands(&n, &k);
         vec_push(l->arena, &n.out, k);

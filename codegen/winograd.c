@@ -26,12 +26,12 @@ static int64_t strip_rows(const Wino *w, int64_t rows, int64_t tiles)
 }
 
 /* Few strips of an odd number, as the seven of a 56x56 plane, leave one of two threads idle for a while: half as large ones are as
- * fast, unless they would have too few tiles for a panel of filters, or for two of AMX's tiles. */
+ * fast, unless they would have too few tiles for a panel of filters. */
 static int64_t even_rows(const Wino *w, int64_t rows)
 {
     enum { FEW = 16 };
     int64_t strips = w->batch * (w->th / rows), smaller = strip_rows(w, rows - 1, STRIP_TILES);
-    return rows > 1 && !(w->narrow && w->t->tiles) && strips < FEW && strips % 2 && smaller * w->tw >= FEWEST_TILES ? smaller : rows;
+    return rows > 1 && strips < FEW && strips % 2 && smaller * w->tw >= FEWEST_TILES ? smaller : rows;
 }
 
 /* Tiles for which a panel of weights is read: many where it comes from afar, fewer where it is near, so that V and M stay nearer, too. */
@@ -90,8 +90,6 @@ static void make_buffers(Wino *w)
     w->v = tile_buffer(w, "V", w->channels);
     if (w->narrow)
         w->l->buffers.at[w->v].dtype = DT_BF16;   /* channels in a block are pairs as they lie */
-    if (w->narrow && w->t->tiles)
-        w->l->buffers.at[w->v].layout = layout_innermost(5, 3);   /* and a row of a tile is of channels */
     w->prod = tile_buffer(w, "M", w->filters);
     Buffer u = w->l->buffers.at[w->k->access[w->w].buf];
     u.name = arena_printf(w->l->arena, "%s.U", w->k->name);

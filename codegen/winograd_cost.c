@@ -8,6 +8,7 @@
 #include "codegen/winograd_impl.h"
 
 enum { MIN_CHANNELS = 32, MIN_TILED = 6, PANEL_TILES = 16 };
+#define NARROW_TURNS 0.5  /* for a multiply-add of pairs of bf16, where one of float32 takes one */
 #define MIN_PHASES 0.7   /* of the lanes, channels of phases */
 typedef WinogradConv Wino;
 
@@ -41,8 +42,16 @@ static const WinogradForm *best_form_for_images(const Wino *w)
     return best;
 }
 
-/* Turns of the multipliers for a multiply-add of bf16: half of one of float32, and in tile registers less, beside two vectors a cycle. */
-static double narrow_turns(const NestTarget *t) { return t->tiles ? 2.0 * t->lanes / t->tiles : 0.5; }
+/* Turns of the multipliers, two vectors of float32 a cycle, for a multiply-add of the direct convolution: of bf16 half as many, and in
+ * tile registers less. */
+static double direct_turns(const Wino *w)
+{
+    const NestTarget *t = w->t;
+    Product p;
+    if (t->tiles && !w->images && tiles_fit(w->l, w->k, &p))
+        return 2.0 * t->lanes / t->tiles;
+    return t->pairs && !t->slow_pairs ? NARROW_TURNS : 1;
+}
 
 /* Operations of a transform on a tile. */
 static double transform_operations(const WinogradForm *f) { return f->a == 4 ? 45 : 100; }
@@ -59,7 +68,7 @@ static double weights_turns(const Wino *w, double weights)
 static double form_cost(const Wino *w, const WinogradForm *f, bool narrow)
 {
     double n = (double)tiles(w, f), p = n * f->a * f->a, u = weights_turns(w, f->a * f->a / (narrow ? 2.0 : 1));
-    return p * (narrow ? narrow_turns(w->t) : 1) + n * transform_operations(f) * (1 / (double)w->channels + 1 / (double)w->filters) + u;
+    return p * (narrow ? NARROW_TURNS : 1) + n * transform_operations(f) * (1 / (double)w->channels + 1 / (double)w->filters) + u;
 }
 
 /* The same for a strided convolution, per channel of its input: phases with fewer taps have fewer products, and all are made once more,
@@ -77,7 +86,7 @@ static double phases_cost(const Wino *w, const WinogradForm *f)
 static const WinogradForm *best_form_for_phases(const Wino *w)
 {
     const WinogradForm *best = NULL;
-    double taps = (double)w->taps * w->taps, least = (double)(w->height * w->width) * taps * (w->t->pairs ? narrow_turns(w->t) : 1) + weights_turns(w, taps);
+    double taps = (double)w->taps * w->taps, least = (double)(w->height * w->width) * taps * direct_turns(w) + weights_turns(w, taps);
     for (size_t i = 0; i < ARRAY_LEN(winograd_forms); i++) {
         const WinogradForm *f = &winograd_forms[i];
         if (f->r != w->r || f->error > w->error || phases_cost(w, f) >= least)
@@ -110,7 +119,7 @@ static const WinogradForm *best_form(const Wino *w)
 /* F(2x2, 3x3) over pairs of bf16 where that is less work than the best form in float32. */
 static void consider_narrow(Wino *w)
 {
-    if (!w->t->pairs || w->images || w->stride > 1 || w->l->buffers.at[w->k->access[w->w].buf].kind != BUF_CONST)
+    if (!w->t->pairs || w->t->slow_pairs || w->images || w->stride > 1 || w->l->buffers.at[w->k->access[w->w].buf].kind != BUF_CONST)
         return;
     for (size_t i = 0; i < ARRAY_LEN(winograd_forms); i++) {
         const WinogradForm *f = &winograd_forms[i];
@@ -124,11 +133,8 @@ static void consider_narrow(Wino *w)
 /* Tile registers multiply so fast that the transforms seldom pay. */
 static bool direct_in_tiles(const Wino *w)
 {
-    Product p;
-    if (!w->t->tiles || w->images || w->stride > 1 || !tiles_fit(w->l, w->k, &p))
-        return false;
-    double direct = (double)(w->height * w->width * w->r * w->r) * narrow_turns(w->t);
-    return direct < form_cost(w, w->form, w->narrow);
+    double turns = direct_turns(w);
+    return turns < NARROW_TURNS && w->stride == 1 && (double)(w->height * w->width * w->r * w->r) * turns < form_cost(w, w->form, w->narrow);
 }
 
 /* With channels in the lanes: are there enough of them, in whole vectors? Few phases of an image may leave a part of a vector empty. */

@@ -151,11 +151,12 @@ static int level_of_features(Arena *a, const char *features)
 }
 
 /* CPUs with AVX512-BF16, and those with tile registers for bf16 (AMX): additions to their level, used by --precision bf16 alone.
- * tiles: multiply-adds a cycle of one core; 16 x 16 sums of 32 products take 16 cycles. */
-typedef struct { const char *name; int tiles; } Bf16Cpu;
+ * slow_pairs: measured on Emerald Rapids, and held to be so on the CPUs of its kind. tiles: multiply-adds a cycle of one core; 16 x 16
+ * sums of 32 products take 16 cycles. */
+typedef struct { const char *name; bool slow_pairs; int tiles; } Bf16Cpu;
 static const Bf16Cpu bf16_cpus[] = {
-    {"cooperlake", 0},       {"znver4", 0},          {"znver5", 0},           {"sapphirerapids", 512},
-    {"emeraldrapids", 512},  {"graniterapids", 512}, {"graniterapids-d", 512},
+    {"cooperlake", false, 0},      {"znver4", false, 0},         {"znver5", false, 0},           {"sapphirerapids", true, 512},
+    {"emeraldrapids", true, 512},  {"graniterapids", true, 512}, {"graniterapids-d", true, 512},
 };
 
 static void fill_bf16(CpuTarget *t, const char *name)
@@ -163,6 +164,7 @@ static void fill_bf16(CpuTarget *t, const char *name)
     for (size_t i = 0; i < ARRAY_LEN(bf16_cpus); i++)
         if (strcmp(bf16_cpus[i].name, name) == 0) {
             t->bf16 = true;
+            t->slow_pairs = bf16_cpus[i].slow_pairs;
             t->tiles = bf16_cpus[i].tiles;
         }
 }

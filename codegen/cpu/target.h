@@ -34,6 +34,7 @@ typedef struct {
     bool fma;
     bool load_store;                       /* arithmetic takes operands from registers alone (Arm), not from memory */
     bool bf16;                             /* AVX512-BF16: dot products of pairs of bf16; used when `features` is given +avx512bf16 too */
+    bool slow_pairs;                       /* ... one in two cycles, where two vectors of float32 are multiplied in one */
     int tiles;                             /* AMX: multiply-adds of bf16 a cycle in tile registers, 0: none; code that uses them needs
                                             * CPU_TILE_FEATURES as well as `features` */
     const TileOps *software_tiles;         /* NULL: instructions */
@@ -44,7 +45,7 @@ typedef struct {
 /* What schedules need to know of it. */
 static inline NestTarget target_nest(const CpuTarget *t)
 {
-    return (NestTarget){.lanes = t->lanes, .registers = t->registers, .l1 = t->l1, .l2 = t->l2, .l3 = t->l3, .pairs = t->bf16, .tiles = t->tiles,
+    return (NestTarget){.lanes = t->lanes, .registers = t->registers, .l1 = t->l1, .l2 = t->l2, .l3 = t->l3, .pairs = t->bf16, .slow_pairs = t->slow_pairs, .tiles = t->tiles,
                         .load_store = t->load_store, .products = !t->fma};
 }
 #endif
