@@ -84,7 +84,7 @@ static void schedule_all(Plan *p)
             cut_nest(p->l, n, p->in->target);
         } else {
             n->slice_axis = sample_axis(k);
-            n->slice_size = k->axis[n->slice_axis].batch_div ? 1 : (int32_t)p->in->target->samples;
+            n->slice_size = k->axis[n->slice_axis].batch_div ? 1 : n->group ? n->group : (int32_t)p->in->target->samples;
         }
     }
 }
@@ -216,6 +216,8 @@ static bool joins(const Plan *p, int j, const Stage *s, KernelKind kind)
         return false;
     if (s->n_nests == 0)
         return true;
+    if (p->nest[j]->group || s->nests[0]->group)
+        return false;
     if (kind == ON_SAMPLES)
         return weights_fit(p, j, s);
     return nest_slices(p->nest[j]) == s->slices && nest_passes(p->nest[j]) == nest_passes(s->nests[0]);
@@ -289,7 +291,7 @@ static void make_stages(Plan *p)
             BUG("no kernel is ready: the list is not in order");
         left -= (uint32_t)s.n_nests;
         if (kind == ON_SAMPLES)
-            s.samples_per_slice = (int32_t)p->in->target->samples;
+            s.samples_per_slice = s.nests[0]->group ? s.nests[0]->group : (int32_t)p->in->target->samples;
         s.name = s.n_nests == 1 ? s.nests[0]->k->name : arena_printf(p->a, "%s .. %s", s.nests[0]->k->name, s.nests[s.n_nests - 1]->k->name);
         vec_push(p->a, &p->stages, s);
         vec_push(p->a, &p->stage_kind, (int8_t)kind);

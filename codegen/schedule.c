@@ -434,7 +434,7 @@ static void order_contraction(Sched *s)
             place++;
         if (s->k->axis[n->par[0]].batch && s->k->axis[n->par[0]].extent == 1)
             place = 1;
-        if (n->over_batch)
+        if (n->over_batch || n->group)
             place = 0;
         move_to(n, weights, place < n->n_par ? place : 0);
     }
@@ -606,7 +606,7 @@ Nest *schedule_kernel(Arena *arena, const KernelList *l, const Kernel *k, const 
     n->k = k;
     n->slice_axis = n->transpose_axis = n->ahead_axis = -1;
     n->transposed = n->ahead = -1;
-    n->rows_axis = n->depth_axis = -1;
+    n->rows_axis = n->depth_axis = n->lines_axis = -1;
     for (int a = 0; a < MAX_AXIS; a++)
         n->tile[a] = 1;
     s.lin = NEWN(arena, Linear, k->n_access);

@@ -3,7 +3,7 @@
  * many of each.
  * Idea: a step loads m tiles of rows and n of columns and multiplies each with each, so m x n sums stay in registers: 2 x 2 of 8, where
  * a tile is loaded per product, or 1 x 4. The time of a product goes with its rows, so an axis is cut evenly: 56 into 4 times 14, and
- * 17 into two times 9 that share a row. */
+ * 17 into two times 9 that share a row. Where lines are short, the rows go through them: 8 lines of 8, with a border 10 apart, are 78 rows. */
 #include "codegen/tiles.h"
 
 #include <string.h>
@@ -125,18 +125,77 @@ static int find_rows(const Tiles *t)
     return best;
 }
 
+/* ---- lines ---- */
+/* Rows from one index of axis i to the next, where they are walked with the rows' stride; 0. */
+static int64_t pitch_of(const Tiles *t, int rows, int i)
+{
+    const int64_t *unit = t->lin[t->a].unit;
+    return unit[rows] > 0 && unit[i] % unit[rows] == 0 ? unit[i] / unit[rows] : 0;
+}
+
+static int32_t all_rows(int32_t lines, int32_t pitch, int32_t rows) { return (lines - 1) * pitch + rows; }
+
+/* Steps of two tiles for an image, each line anew; each takes about as long however many rows its tiles have. */
+static int32_t steps_by_line(int32_t lines, int32_t rows)
+{
+    int32_t step = rows_of_step(rows), steps = (rows + step - 1) / step * lines;
+    return step > TILE_ROWS ? steps : (steps + 1) / 2;
+}
+
+static void join_pair(Tiles *t, int rows, int lines)
+{
+    Nest *n = t->n;
+    int32_t inner = t->k->axis[rows].extent, outer = t->k->axis[lines].extent, pitch = (int32_t)pitch_of(t, rows, lines);
+    int32_t all = pitch ? all_rows(outer, pitch, inner) : 0, alone = n->rows_axis == rows ? steps_by_line(outer, inner) : steps_by_line(inner, outer);
+    if (pitch <= inner || all < TILE_ROWS || (all + 2 * TILE_ROWS - 1) / (2 * TILE_ROWS) >= alone)
+        return;
+    n->rows_axis = rows;
+    n->lines_axis = lines;
+    n->pitch = pitch;
+    n->tile[lines] = 1;
+    n->tile[rows] = all < 2 * TILE_ROWS ? rows_of_step(all) : 2 * TILE_ROWS;
+}
+
+/* An axis of lines that the rows go through, where that takes fewer steps: the columns of B are then read less often, too. */
+static void join_lines(Tiles *t)
+{
+    Nest *n = t->n;
+    for (int a = 0; a < t->k->n_axes && n->lines_axis < 0; a++) {
+        if (a == n->rows_axis || !can_be_rows(t, a) || t->k->axis[a].batch || t->k->axis[n->rows_axis].batch)
+            continue;
+        int rows = n->rows_axis;
+        join_pair(t, rows, a);
+        if (n->lines_axis < 0)
+            join_pair(t, a, rows);
+    }
+}
+
 /* Tiles along the rows' axis, or one along it and two along another one. Columns fill what is left. */
 static void tile_sums(Tiles *t)
 {
     Nest *n = t->n;
     int vectors = (t->k->axis[t->columns].extent + TILE_COLUMNS - 1) / TILE_COLUMNS, m = tiles_along_rows(n);
     for (int i = t->k->n_axes; i-- > 0 && m == 1;)
-        if (i != n->rows_axis && can_be_rows(t, i) && !t->k->axis[i].batch && t->k->axis[i].extent > 1) {
+        if (i != n->rows_axis && i != n->lines_axis && can_be_rows(t, i) && !t->k->axis[i].batch && t->k->axis[i].extent > 1) {
             n->tile[i] = 2;
             m = 2;
         }
     int most = TILE_SUMS / m;
     n->tile[t->columns] = vectors < most ? vectors : most;
+}
+
+/* Of weights that do not stay in L2 a panel is read once for a few samples: as many as fill half of L2, of a batch that still makes
+ * some slices. */
+static int32_t group_of(const Tiles *t, const NestTarget *target, const KernelList *l)
+{
+    enum { FEWEST_SLICES = 4 };
+    const Buffer *a = &l->buffers.at[t->k->access[t->a].buf], *b = &l->buffers.at[t->k->access[t->b].buf];
+    int64_t samples = a->shape.dim[0], bytes = buffer_elements(a) / samples * (int64_t)dtype_size(a->dtype);
+    if (!target->samples || !a->batched || t->k->n_strip || buffer_elements(b) * (int64_t)dtype_size(b->dtype) <= tiles_weights_room(target))
+        return 0;
+    int64_t group = target->l2 / 2 / bytes, most = samples / FEWEST_SLICES;
+    group = group < most ? group : most;
+    return group > target->samples ? (int32_t)group : 0;
 }
 
 static void depth_last(Nest *n)
@@ -170,9 +229,18 @@ bool tiles_schedule(const KernelList *l, const NestTarget *t, Nest *n)
     n->depth = tiles_pairs(k->axis[x.depth].extent);
     n->tile[rows] = rows_of_step(k->axis[rows].extent);
     n->over_batch = k->axis[rows].batch;
+    if (!n->over_batch)
+        n->group = group_of(&x, t, l);
+    join_lines(&x);
     tile_sums(&x);
     depth_last(n);
     return true;
+}
+
+int32_t tiles_all_rows(const Nest *n)
+{
+    int32_t rows = n->k->axis[n->rows_axis].extent;
+    return n->lines_axis < 0 ? rows : all_rows(n->k->axis[n->lines_axis].extent, n->pitch, rows);
 }
 
 int tiles_rows(const Nest *n) { return rows_of_tile(n->tile[n->rows_axis]); }

@@ -152,10 +152,10 @@ static bool is_guarded(const Kernel *k, int a)
 }
 
 /* Loops over a cut axis are no longer static: tiles with edges or borders of their own would lose them, and lanes with a border would be
- * masked at run time. */
+ * masked at run time. Lines that tiles go through would make partly filled tiles. */
 static bool may_cut(const Nest *n, int a)
 {
-    if (a == n->vector_axis && is_guarded(n->k, a))
+    if ((a == n->vector_axis && is_guarded(n->k, a)) || a == n->lines_axis)
         return false;
     bool whole_tiles = a == n->vector_axis || (n->k->axis[a].extent % n->tile[a] == 0 && !is_guarded(n->k, a));
     return !n->k->axis[a].batch && axis_units(n, a) > 1 && (n->tile[a] == 1 || whole_tiles);

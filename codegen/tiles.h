@@ -4,7 +4,8 @@
  *
  * Columns are the lanes: output channels. Rows are points of an image, or images. So the channels of a point lie side by side, and
  * weights are [K/16][R][S][C/2][16][2]: `choose` lays buffers out so where a target has tiles. Tiles may be smaller than 16 rows and
- * 16 pairs, so nothing is padded; a nest has one size of tiles, with as many rows and pairs as its axes divide into.
+ * 16 pairs, so nothing is padded; a nest has one size of tiles, with as many rows and pairs as its axes divide into. Lines of few points
+ * would make small tiles: rows then go through all lines of an image and what lies between them, whose sums are dropped.
  *
  * In: kernels of an inference function over pairs, channels in the lanes. All is decided here, as integers of a Nest; the emitter
  * (codegen/cpu/tiles.c) prints it. */
@@ -30,10 +31,14 @@ void tiles_pad(KernelList *l);
 /* After precision_pair: where rows and columns of an image are read one after the other they become one axis, so that the last tile
  * of a row need not be a small one; and so do the taps of a row and few channels, which then fill the depth of a tile. */
 void tiles_merge(KernelList *l);
+/* Bytes of weights that stay in L2 beside the values of a sample. What comes from L3 tile registers wait for. */
+static inline int64_t tiles_weights_room(const NestTarget *t) { return t->l2 / 4 * 3; }
 /* Of schedule_kernel, when the order of axes is known: vector axis, rows, pairs and sums of the tiles of n. False: n does not run in
  * tiles. */
 bool tiles_schedule(const KernelList *l, const NestTarget *t, Nest *n);
 /* Rows of one tile of n, and how many tiles lie along its rows' axis in a step. */
 int tiles_rows(const Nest *n);
 int tiles_along_rows(const Nest *n);
+/* All rows of n that follow each other in memory, between lines those that are of no point. */
+int32_t tiles_all_rows(const Nest *n);
 #endif

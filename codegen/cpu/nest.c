@@ -532,6 +532,10 @@ static void par_level(Ctx *c, void *arg)
     if (level < c->nest->n_par) {
         int a = c->nest->par[level], next = level + 1;
         hoist(c);
+        if (a == c->nest->lines_axis) {   /* the rows go through it */
+            par_level(c, &next);
+            return;
+        }
         if (a == c->nest->rows_axis) {
             tiles_for_rows(c, par_level, &next);
             return;

@@ -35,6 +35,9 @@ typedef struct {
 
 typedef struct { ExprId expr; int32_t pt[MAX_AXIS]; LLVMValueRef value; } Memo;
 
+/* What one loop over an axis changes, kept while it is open. */
+typedef struct { LLVMValueRef *ptr; int64_t *off; uint32_t memo; AxisState axis; } AxisSaved;
+
 typedef struct Ctx {
     Emit *e;
     const Function *f;
@@ -56,6 +59,7 @@ typedef struct Ctx {
     bool padded;              /* every access along the vector axis is blocked along it: no masks */
     LLVMValueRef sums;        /* of tile registers: a buffer on the stack (tiles.c) */
     LLVMValueRef rows_from, rows_to;   /* the rows of a step of tiles that are stored */
+    const AxisSaved *before_rows;      /* what was bound when the loop over them began */
     Vec(Memo) memo;
 } Ctx;
 
@@ -100,9 +104,7 @@ void for_axis(Ctx *c, int axis, int32_t tile, bool unroll, Body body, void *arg)
 void axis_blocks(Ctx *c, int axis, int64_t count, int32_t unit, Body body, void *arg);
 /* Where the loop of an axis starts and ends; true: at run time (a batch, or the slice's part). */
 bool axis_range(Ctx *c, int axis, LLVMValueRef *from, LLVMValueRef *to);
-/* What one loop over an axis changes, kept while it is open. */
-typedef struct { LLVMValueRef *ptr; int64_t *off; uint32_t memo; AxisState axis; } AxisSaved;
-AxisSaved axis_save(Ctx *c, int axis);
+AxisSaved axis_save(Ctx *c, int axis);   /* what one loop over an axis changes */
 void axis_restore(Ctx *c, int axis, const AxisSaved *s);
 /* Calls body for every tile point of the axes in `mask` (sets c->pt). */
 void for_points(Ctx *c, uint32_t mask, Body body, void *arg);

@@ -118,23 +118,33 @@ static LLVMValueRef smaller(Ctx *c, LLVMValueRef x, LLVMValueRef y)
     return LLVMBuildSelect(c->e->b, LLVMBuildICmp(c->e->b, LLVMIntSLT, x, y, ""), x, y, "");
 }
 
+/* The rows of this slice, or of all lines; true: at run time. */
+static bool rows_range(Ctx *c, LLVMValueRef *from, LLVMValueRef *to)
+{
+    if (c->nest->lines_axis < 0)
+        return axis_range(c, c->nest->rows_axis, from, to);
+    *from = emit_i64(c->e, 0);
+    *to = emit_i64(c->e, tiles_all_rows(c->nest));
+    return false;
+}
+
 /* Tiles always have all their rows: where fewer are left the step starts earlier, and only those left are stored. With fewer images
  * than the batch, rows past the last one are of whatever lies there, and are not stored. */
 void tiles_for_rows(Ctx *c, Body body, void *arg)
 {
     Emit *e = c->e;
     int a = c->nest->rows_axis;
-    int32_t step = c->nest->tile[a], extent = c->k->axis[a].extent;
+    int32_t step = c->nest->tile[a], all = tiles_all_rows(c->nest);
     LLVMValueRef from, to;
-    axis_range(c, a, &from, &to);
+    bool some = rows_range(c, &from, &to);
     AxisSaved saved = axis_save(c, a);
     Loop l = emit_loop_begin(e, from, to, step, c->k->axis[a].name);
-    LLVMValueRef start = extent % step ? smaller(c, l.iv, emit_i64(e, extent - step)) : l.iv;
-    bool whole = extent % step == 0 && !c->k->axis[a].batch;
+    LLVMValueRef start = all % step || some ? smaller(c, l.iv, emit_i64(e, all - step)) : l.iv;
     c->axis[a] = (AxisState){.bound = true, .lo = start, .unit = 1, .points = step, .step = 1};
     access_bind(c, a, start, 1);
+    c->before_rows = &saved;
     c->rows_from = LLVMBuildSub(e->b, l.iv, start, "");
-    c->rows_to = whole ? emit_i64(e, step) : LLVMBuildSub(e->b, smaller(c, emit_add(e, l.iv, emit_i64(e, step)), to), start, "");
+    c->rows_to = all % step == 0 && !some ? emit_i64(e, step) : LLVMBuildSub(e->b, smaller(c, emit_add(e, l.iv, emit_i64(e, step)), to), start, "");
     body(c, arg);
     emit_loop_end(e, &l);
     axis_restore(c, a, &saved);
@@ -248,7 +258,7 @@ static bool output_is_sum(const Ctx *c, const Step *s)
     AccessId y = c->k->out[0].at;
     const AccessState *acc = &c->acc[y];
     int v = c->nest->vector_axis, rows = c->nest->rows_axis;
-    if (c->k->n_out != 1 || c->k->out[0].value != s->sum || acc->dtype != DT_F32 || !acc->fast || c->k->axis[rows].batch)
+    if (c->nest->lines_axis >= 0 || c->k->n_out != 1 || c->k->out[0].value != s->sum || acc->dtype != DT_F32 || !acc->fast || c->k->axis[rows].batch)
         return false;
     for (int d = 0; d < c->k->access[y].rank; d++)
         if (c->k->access[y].dim[d].guarded)
@@ -270,10 +280,47 @@ static void store_output(Ctx *c, const Step *s)
     set_point(c, s, 0, 0);
 }
 
+/* ---- outputs, row by row ---- */
+typedef struct { const Step *s; Body outputs; void *arg; } Rows;
+
+static void bind_index(Ctx *c, int a, LLVMValueRef index, LLVMValueRef moved)
+{
+    c->axis[a] = (AxisState){.bound = true, .lo = index, .unit = 1, .points = 1, .step = 1};
+    access_bind(c, a, moved, 1);
+}
+
+static void output_row(Ctx *c, const Rows *r, LLVMValueRef row)
+{
+    int a = c->nest->rows_axis;
+    AxisSaved saved = axis_save(c, a);
+    bind_index(c, a, emit_add(c->e, c->axis[a].lo, row), row);
+    load_sums(c, r->s, row);
+    r->outputs(c, r->arg);
+    axis_restore(c, a, &saved);
+}
+
+/* A row is a point of a line, or lies between two lines. */
+static void output_of_lines(Ctx *c, const Rows *r, LLVMValueRef row)
+{
+    Emit *e = c->e;
+    int a = c->nest->rows_axis, lines = c->nest->lines_axis;
+    LLVMValueRef at = emit_add(e, c->axis[a].lo, row), pitch = emit_i64(e, c->nest->pitch);
+    LLVMValueRef line = LLVMBuildUDiv(e->b, at, pitch, ""), point = LLVMBuildURem(e->b, at, pitch, "");
+    AxisSaved saved = axis_save(c, a), saved_line = axis_save(c, lines);
+    If inside = emit_if_begin(e, LLVMBuildICmp(e->b, LLVMIntULT, point, emit_i64(e, c->k->axis[a].extent), ""));
+    axis_restore(c, a, c->before_rows);
+    bind_index(c, lines, line, line);
+    bind_index(c, a, point, point);
+    load_sums(c, r->s, row);
+    r->outputs(c, r->arg);
+    emit_if_end(e, &inside);
+    axis_restore(c, lines, &saved_line);
+    axis_restore(c, a, &saved);
+}
+
 void tiles_contract(Ctx *c, Body outputs, void *arg)
 {
     Emit *e = c->e;
-    int a = c->nest->rows_axis;
     Step s = find_step(c);
     for (int i = 0; i < s.m * s.n; i++)
         tile_zero(c, SUMS + i);
@@ -283,13 +330,11 @@ void tiles_contract(Ctx *c, Body outputs, void *arg)
         return;
     }
     store_sums(c, &s);
-    AxisSaved saved = axis_save(c, a);
-    LLVMValueRef start = c->axis[a].lo;
+    Rows rows = {&s, outputs, arg};
     Loop l = emit_loop_begin(e, c->rows_from, c->rows_to, 1, "row");
-    c->axis[a] = (AxisState){.bound = true, .lo = emit_add(e, start, l.iv), .unit = 1, .points = 1, .step = 1};
-    access_bind(c, a, l.iv, 1);
-    load_sums(c, &s, l.iv);
-    outputs(c, arg);
+    if (c->nest->lines_axis >= 0)
+        output_of_lines(c, &rows, l.iv);
+    else
+        output_row(c, &rows, l.iv);
     emit_loop_end(e, &l);
-    axis_restore(c, a, &saved);
 }

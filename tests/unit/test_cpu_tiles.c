@@ -88,6 +88,58 @@ static void test_outputs(void **unused)
     }
 }
 
+static int nests_where(const Function *f, bool (*holds)(const Nest *))
+{
+    int n = 0;
+    for (int i = 0; i < f->n_stages; i++)
+        for (int j = 0; j < f->stages[i].n_nests; j++)
+            n += holds(f->stages[i].nests[j]);
+    return n;
+}
+
+static bool joins_lines(const Nest *n) { return n->lines_axis >= 0; }
+static bool has_group(const Nest *n) { return n->group > 0; }
+
+/* Lines of few points, with a border between them: one after the other, of images of all sizes down to one tile; with values of other
+ * layouts added; with more rows than a slice has. */
+static void test_lines(void **unused)
+{
+    (void)unused;
+    static const struct { const char *net; int64_t c, h, w, batch; int lines; } nets[] = {
+        {"conv out=32 k=3 p=1; act ReLU; conv out=48 k=3 p=1; act ReLU", 32, 8, 8, 1, 2},
+        {"res{conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1}{}; act ReLU; conv out=33 k=3 p=1; aavg; flatten; linear out=10", 64, 7, 7, 3, 3},
+        {"conv out=32 k=5 p=2; maxpool k=2; conv out=24 k=3 p=1; act SiLU", 48, 9, 11, 2, 1},
+        {"conv out=16 k=3 p=1; act ReLU; conv out=16 k=3 p=1 d=1", 16, 5, 5, 18, 2},
+        {"conv out=64 k=3; act ReLU; conv out=320 k=3 p=1", 64, 19, 8, 1, 2},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(nets); i++) {
+        Arena *a = arena_new();
+        EmitTarget m;
+        Case c = {.net = nets[i].net, .input = shape_of(3, nets[i].c, nets[i].h, nets[i].w)};
+        software_machine(a, &m);
+        int lines = nests_where(check_program(a, &c, &m, nets[i].batch)->infer, joins_lines);
+        if (lines < nets[i].lines)
+            fail_msg("%s: %d nests through several lines", c.net, lines);
+        arena_free(a);
+    }
+}
+
+/* Weights that do not stay in L2: a few samples a panel, the last slice with fewer. */
+static void test_far_weights(void **unused)
+{
+    (void)unused;
+    static const int64_t batches[] = {8, 13};
+    for (size_t i = 0; i < ARRAY_LEN(batches); i++) {
+        Arena *a = arena_new();
+        EmitTarget m;
+        Case c = {.net = "conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1; act ReLU; conv out=96 k=1; flatten; linear out=10", .input = shape_of(3, 64, 6, 5)};
+        software_machine(a, &m);
+        m.options.target.l2 = 32 << 10;
+        assert_true(nests_where(check_program(a, &c, &m, batches[i])->infer, has_group) >= 2);
+        arena_free(a);
+    }
+}
+
 static int pick(uint32_t *seed, int n)
 {
     *seed = *seed * 1664525u + 1013904223u;
@@ -227,6 +279,6 @@ static void test_library(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_outputs), cmocka_unit_test(test_random), cmocka_unit_test(test_other_nets), cmocka_unit_test(test_instructions), cmocka_unit_test(test_library)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_outputs), cmocka_unit_test(test_lines), cmocka_unit_test(test_far_weights), cmocka_unit_test(test_random), cmocka_unit_test(test_other_nets), cmocka_unit_test(test_instructions), cmocka_unit_test(test_library)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
