@@ -205,6 +205,6 @@ void nest_print(const KernelList *l, const Nest *n, FILE *to)
     if (n->rows_axis >= 0)
         fprintf(to, "\n    tiles of %d %s x %d pairs of %s", tiles_rows(n), k->axis[n->rows_axis].name, n->depth, k->axis[n->depth_axis].name);
     if (n->lines_axis >= 0)
-        fprintf(to, ", %d rows along all of %s", tiles_all_rows(n), k->axis[n->lines_axis].name);
+        fprintf(to, n->lines_a_step ? ", lines along %s" : ", through lines along %s", k->axis[n->lines_axis].name);
     fprintf(to, "\n");
 }

@@ -251,12 +251,12 @@ static void finish(Narrow *n)
     n->l->kernels.cap = n->out.cap;
 }
 
-/* Where float32 is multiplied faster than pairs, bf16 pays in tile registers, and for weights that are read once for few samples. */
+/* Where float32 is multiplied faster than pairs, bf16 pays in tile registers, and for weights of Linear that few samples wait for. */
 static bool pays(const Narrow *n, const Kernel *k, Product p)
 {
     const Buffer *w = &n->l->buffers.at[k->access[p.w].buf];
-    bool reads = w->kind == BUF_CONST && w->shape.rank == 2 && n->l->graph->batch < n->t->lanes;
-    return !n->t->slow_pairs || reads || (n->t->tiles && tiles_fit(n->l, k, &p));
+    bool linear = w->kind == BUF_CONST && w->shape.rank == 2;
+    return !n->t->slow_pairs || (linear && (n->t->tiles || n->l->graph->batch < n->t->lanes)) || (n->t->tiles && tiles_fit(n->l, k, &p));
 }
 
 void precision_narrow(KernelList *l, const NestTarget *t, bool images)

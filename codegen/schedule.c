@@ -440,6 +440,16 @@ static void order_contraction(Sched *s)
     }
 }
 
+/* Steps that read the same columns follow each other: innermost the rows', around them those of another axis of tiles of rows. */
+static void order_tiles(Sched *s)
+{
+    Nest *n = s->n;
+    for (int i = n->n_par; i-- > 0;)
+        if (n->tile[n->par[i]] > 1 && n->par[i] != n->vector_axis)
+            move_to(n, n->par[i], n->n_par - 1);
+    move_to(n, n->rows_axis, n->n_par - 1);
+}
+
 /* A panel of weights, [reduced][tile][lanes], is multiplied with one tile of pixels after the other. Meanwhile the next one, which lies
  * behind it, comes from L3 or memory, a part of it with each tile. */
 static void fetch_ahead(Sched *s)
@@ -618,6 +628,7 @@ Nest *schedule_kernel(Arena *arena, const KernelList *l, const Kernel *k, const 
     order_red(&s);
     if (tiles_schedule(l, t, n)) {
         order_contraction(&s);
+        order_tiles(&s);
     } else {
         sched_pick_vector_axis(&s);
         tile_vectors(&s);

@@ -142,32 +142,52 @@ static int32_t steps_by_line(int32_t lines, int32_t rows)
     return step > TILE_ROWS ? steps : (steps + 1) / 2;
 }
 
-static void join_pair(Tiles *t, int rows, int lines)
+/* Fewer steps through the lines than line by line? */
+static bool join_pair(Tiles *t, int rows, int lines)
 {
     Nest *n = t->n;
     int32_t inner = t->k->axis[rows].extent, outer = t->k->axis[lines].extent, pitch = (int32_t)pitch_of(t, rows, lines);
     int32_t all = pitch ? all_rows(outer, pitch, inner) : 0, alone = n->rows_axis == rows ? steps_by_line(outer, inner) : steps_by_line(inner, outer);
     if (pitch <= inner || all < TILE_ROWS || (all + 2 * TILE_ROWS - 1) / (2 * TILE_ROWS) >= alone)
-        return;
+        return false;
     n->rows_axis = rows;
     n->lines_axis = lines;
     n->pitch = pitch;
-    n->tile[lines] = 1;
     n->tile[rows] = all < 2 * TILE_ROWS ? rows_of_step(all) : 2 * TILE_ROWS;
+    return true;
 }
 
-/* An axis of lines that the rows go through, where that takes fewer steps: the columns of B are then read less often, too. */
-static void join_lines(Tiles *t)
+/* One loop over the steps of all lines, so that one step's outputs are computed during the next. */
+static void chain_lines(Tiles *t, int rows, int lines)
 {
     Nest *n = t->n;
-    for (int a = 0; a < t->k->n_axes && n->lines_axis < 0; a++) {
-        if (a == n->rows_axis || !can_be_rows(t, a) || t->k->axis[a].batch || t->k->axis[n->rows_axis].batch)
-            continue;
-        int rows = n->rows_axis;
-        join_pair(t, rows, a);
-        if (n->lines_axis < 0)
-            join_pair(t, a, rows);
-    }
+    int32_t inner = t->k->axis[rows].extent, pitch = (int32_t)pitch_of(t, rows, lines);
+    bool two = inner <= TILE_ROWS;
+    if (pitch <= inner || 2 * inner <= TILE_ROWS || (two && t->k->axis[lines].extent % 2))
+        return;
+    n->lines_axis = lines;
+    n->pitch = pitch;
+    n->lines_a_step = two ? 2 : 1;
+    n->tile[rows] = two ? 2 * inner : rows_of_step(inner);
+}
+
+static int64_t sample_bytes(const KernelList *l, const Tiles *t, AccessId at)
+{
+    const Buffer *b = &l->buffers.at[t->k->access[at].buf];
+    return buffer_elements(b) / b->shape.dim[0] * (int64_t)dtype_size(b->dtype);
+}
+
+/* An axis of lines that the loop over rows takes in: the columns of B are then read less often, too. For each of them the whole image
+ * is read and a part of every point is written: both have to stay in L2. */
+static void join_lines(Tiles *t, const NestTarget *target, const KernelList *l)
+{
+    Nest *n = t->n;
+    int rows = n->rows_axis;
+    if (sample_bytes(l, t, t->a) + sample_bytes(l, t, t->k->out[0].at) > target->l2 / 2 || t->k->axis[rows].batch)
+        return;
+    for (int a = 0; a < t->k->n_axes && n->lines_axis < 0; a++)
+        if (a != rows && can_be_rows(t, a) && !t->k->axis[a].batch && !join_pair(t, rows, a) && !join_pair(t, a, rows))
+            chain_lines(t, rows, a);
 }
 
 /* Tiles along the rows' axis, or one along it and two along another one. Columns fill what is left. */
@@ -190,10 +210,9 @@ static int32_t group_of(const Tiles *t, const NestTarget *target, const KernelLi
 {
     enum { FEWEST_SLICES = 4 };
     const Buffer *a = &l->buffers.at[t->k->access[t->a].buf], *b = &l->buffers.at[t->k->access[t->b].buf];
-    int64_t samples = a->shape.dim[0], bytes = buffer_elements(a) / samples * (int64_t)dtype_size(a->dtype);
     if (!target->samples || !a->batched || t->k->n_strip || buffer_elements(b) * (int64_t)dtype_size(b->dtype) <= tiles_weights_room(target))
         return 0;
-    int64_t group = target->l2 / 2 / bytes, most = samples / FEWEST_SLICES;
+    int64_t group = target->l2 / 2 / sample_bytes(l, t, t->a), most = a->shape.dim[0] / FEWEST_SLICES;
     group = group < most ? group : most;
     return group > target->samples ? (int32_t)group : 0;
 }
@@ -231,7 +250,7 @@ bool tiles_schedule(const KernelList *l, const NestTarget *t, Nest *n)
     n->over_batch = k->axis[rows].batch;
     if (!n->over_batch)
         n->group = group_of(&x, t, l);
-    join_lines(&x);
+    join_lines(&x, t, l);
     tile_sums(&x);
     depth_last(n);
     return true;

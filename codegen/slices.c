@@ -155,7 +155,7 @@ static bool is_guarded(const Kernel *k, int a)
  * masked at run time. Lines that tiles go through would make partly filled tiles. */
 static bool may_cut(const Nest *n, int a)
 {
-    if ((a == n->vector_axis && is_guarded(n->k, a)) || a == n->lines_axis)
+    if ((a == n->vector_axis && is_guarded(n->k, a)) || (a == n->lines_axis && n->lines_a_step != 1))
         return false;
     bool whole_tiles = a == n->vector_axis || (n->k->axis[a].extent % n->tile[a] == 0 && !is_guarded(n->k, a));
     return !n->k->axis[a].batch && axis_units(n, a) > 1 && (n->tile[a] == 1 || whole_tiles);

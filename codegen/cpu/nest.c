@@ -537,14 +537,14 @@ static void par_level(Ctx *c, void *arg)
             return;
         }
         if (a == c->nest->rows_axis) {
-            tiles_for_rows(c, par_level, &next);
+            tiles_for_rows(c, par_level, &next, store_outputs);
             return;
         }
         for_axis(c, a, c->nest->tile[a] > 1 ? c->nest->tile[a] : 1, false, par_level, &next);
         return;
     }
     if (c->nest->rows_axis >= 0) {
-        tiles_contract(c, store_outputs, NULL);
+        tiles_contract(c, store_outputs);
         return;
     }
     eval_reductions(c);

@@ -38,6 +38,10 @@ typedef struct { ExprId expr; int32_t pt[MAX_AXIS]; LLVMValueRef value; } Memo;
 /* What one loop over an axis changes, kept while it is open. */
 typedef struct { LLVMValueRef *ptr; int64_t *off; uint32_t memo; AxisState axis; } AxisSaved;
 
+/* Rows of a step of tiles whose outputs are still to be computed (tiles.c). Pointers to i64: where the step starts, its next row and the
+ * last one's end, where in the buffer of sums its own lie. */
+typedef struct { LLVMValueRef start, next, end, sums; } LateRows;
+
 typedef struct Ctx {
     Emit *e;
     const Function *f;
@@ -60,6 +64,7 @@ typedef struct Ctx {
     LLVMValueRef sums;        /* of tile registers: a buffer on the stack (tiles.c) */
     LLVMValueRef rows_from, rows_to;   /* the rows of a step of tiles that are stored */
     const AxisSaved *before_rows;      /* what was bound when the loop over them began */
+    LateRows late;
     Vec(Memo) memo;
 } Ctx;
 
@@ -110,9 +115,9 @@ void axis_restore(Ctx *c, int axis, const AxisSaved *s);
 void for_points(Ctx *c, uint32_t mask, Body body, void *arg);
 
 /* tiles.c: nests in tile registers. begin and end stand around the whole nest. The loop over the rows' axis; and, when all axes are
- * bound, the sums, with `outputs` called for each row that they were computed for. */
+ * bound, the sums. `outputs` is called for each row that they were computed for: in the next step, or at the end of the loop. */
 void tiles_begin(Ctx *c);
 void tiles_end(Ctx *c);
-void tiles_for_rows(Ctx *c, Body body, void *arg);
-void tiles_contract(Ctx *c, Body outputs, void *arg);
+void tiles_for_rows(Ctx *c, Body body, void *arg, Body outputs);
+void tiles_contract(Ctx *c, Body outputs);
 #endif

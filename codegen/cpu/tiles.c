@@ -1,5 +1,5 @@
 /* Contractions in tile registers (AMX).
- * In: a nest whose rows_axis is not -1 (codegen/tiles.h). Out: its sums in a buffer of 4 KB on the stack, and its outputs computed from
+ * In: a nest whose rows_axis is not -1 (codegen/tiles.h). Out: its sums in a buffer on the stack, and its outputs computed from
  * there row by row, as those of any other nest are computed from registers.
  *
  *   ldtilecfg
@@ -8,8 +8,9 @@
  *       tilezero 0..3
  *       for r, s: for c, `depth` pairs at a time
  *         tileloadd a (4, 5), b (6, 7); tdpbf16ps 0..3
- *       tilestored 0..3                              to the buffer; straight to the output where that is the sum itself
- *       for the rows of this step: outputs
+ *         for the next few rows of the last step: outputs      tile registers multiply meanwhile
+ *       tilestored 0..3                              to one half of the buffer; straight to the output where that is the sum itself
+ *     for the rows of the last step: outputs
  *   tilerelease
  *
  * Tile registers are named by number, through LLVM's explicit instructions: all tiles of a nest have one of three shapes, known here, so
@@ -21,9 +22,10 @@
 
 #include <string.h>
 
-enum { SUMS = 0, ROWS_A = 4, COLUMNS_B = 6, TILES = 8, ROW_BYTES = 64, BUFFER_BYTES = 4096 };
+enum { SUMS = 0, ROWS_A = 4, COLUMNS_B = 6, TILES = 8, ROW_BYTES = 64, STEP_BYTES = 4096 };
 
 typedef struct {
+    Body outputs;
     AccessId a, b;
     ExprId sum;
     int m, n;            /* tiles of rows and of columns of this step */
@@ -84,6 +86,9 @@ static void tile_store(Ctx *c, int tile, LLVMValueRef to, int64_t stride)
 }
 
 /* ---- a nest ---- */
+static LLVMValueRef get(Ctx *c, LLVMValueRef from) { return emit_load(c->e, c->e->i64, from, 8); }
+static void put(Ctx *c, LLVMValueRef to, LLVMValueRef value) { emit_store(c->e, value, to, 8); }
+
 /* What ldtilecfg reads: palette 1, then bytes of a row and number of rows of each tile. */
 static LLVMValueRef shapes(Ctx *c)
 {
@@ -106,8 +111,12 @@ void tiles_begin(Ctx *c)
 {
     LLVMValueRef args[1] = {shapes(c)};
     call(c, "ldtilecfg", SOFTWARE(c, configure), args, 1);
-    c->sums = emit_alloca(c->e, LLVMArrayType2(c->e->i8, BUFFER_BYTES), "sums");
+    c->sums = emit_alloca(c->e, LLVMArrayType2(c->e->i8, 2 * STEP_BYTES), "sums");
     LLVMSetAlignment(c->sums, 64);
+    LLVMValueRef *const late[] = {&c->late.start, &c->late.next, &c->late.end, &c->late.sums};
+    for (size_t i = 0; i < ARRAY_LEN(late); i++)
+        *late[i] = emit_alloca(c->e, c->e->i64, "late");
+    put(c, c->late.sums, emit_i64(c->e, 0));
 }
 
 void tiles_end(Ctx *c) { call(c, "tilerelease", SOFTWARE(c, release), NULL, 0); }
@@ -118,42 +127,10 @@ static LLVMValueRef smaller(Ctx *c, LLVMValueRef x, LLVMValueRef y)
     return LLVMBuildSelect(c->e->b, LLVMBuildICmp(c->e->b, LLVMIntSLT, x, y, ""), x, y, "");
 }
 
-/* The rows of this slice, or of all lines; true: at run time. */
-static bool rows_range(Ctx *c, LLVMValueRef *from, LLVMValueRef *to)
-{
-    if (c->nest->lines_axis < 0)
-        return axis_range(c, c->nest->rows_axis, from, to);
-    *from = emit_i64(c->e, 0);
-    *to = emit_i64(c->e, tiles_all_rows(c->nest));
-    return false;
-}
-
-/* Tiles always have all their rows: where fewer are left the step starts earlier, and only those left are stored. With fewer images
- * than the batch, rows past the last one are of whatever lies there, and are not stored. */
-void tiles_for_rows(Ctx *c, Body body, void *arg)
-{
-    Emit *e = c->e;
-    int a = c->nest->rows_axis;
-    int32_t step = c->nest->tile[a], all = tiles_all_rows(c->nest);
-    LLVMValueRef from, to;
-    bool some = rows_range(c, &from, &to);
-    AxisSaved saved = axis_save(c, a);
-    Loop l = emit_loop_begin(e, from, to, step, c->k->axis[a].name);
-    LLVMValueRef start = all % step || some ? smaller(c, l.iv, emit_i64(e, all - step)) : l.iv;
-    c->axis[a] = (AxisState){.bound = true, .lo = start, .unit = 1, .points = step, .step = 1};
-    access_bind(c, a, start, 1);
-    c->before_rows = &saved;
-    c->rows_from = LLVMBuildSub(e->b, l.iv, start, "");
-    c->rows_to = all % step == 0 && !some ? emit_i64(e, step) : LLVMBuildSub(e->b, smaller(c, emit_add(e, l.iv, emit_i64(e, step)), to), start, "");
-    body(c, arg);
-    emit_loop_end(e, &l);
-    axis_restore(c, a, &saved);
-}
-
 /* ---- one step ---- */
-static Step find_step(const Ctx *c)
+static Step find_step(const Ctx *c, Body outputs)
 {
-    Step s = {.pair_axis = -1};
+    Step s = {.pair_axis = -1, .outputs = outputs};
     const Nest *n = c->nest;
     for (ExprId e = 1; e < c->k->n_expr; e++)
         if (c->k->expr[e].op == EX_SUM)
@@ -175,6 +152,9 @@ static Step find_step(const Ctx *c)
 /* Rows from the first row of a step to the first row of its tile i, where tiles lie along the rows' axis. */
 static int64_t first_row(const Ctx *c, const Step *s, int i) { return s->pair_axis < 0 && i ? c->nest->tile[c->nest->rows_axis] - tiles_rows(c->nest) : 0; }
 
+/* The same in memory: the second of two lines lies a pitch further. */
+static int64_t first_row_of_a(const Ctx *c, const Step *s, int i) { return c->nest->lines_a_step == 2 && i ? c->nest->pitch : first_row(c, s, i); }
+
 static int64_t stride_along(const Ctx *c, AccessId at, int axis) { return c->acc[at].lin.unit[axis] * (int64_t)sizeof(int32_t); }
 
 /* Tile i of rows, vector j of columns. */
@@ -191,7 +171,7 @@ static void load_rows(Ctx *c, const Step *s, int i)
     LLVMValueRef from = access_pointer(c, s->a);
     set_point(c, s, 0, 0);
     int64_t stride = stride_along(c, s->a, c->nest->rows_axis);
-    tile_load(c, ROWS_A + i, emit_gep(c->e, c->e->i8, from, emit_i64(c->e, first_row(c, s, i) * stride)), stride);
+    tile_load(c, ROWS_A + i, emit_gep(c->e, c->e->i8, from, emit_i64(c->e, first_row_of_a(c, s, i) * stride)), stride);
 }
 
 static void load_columns(Ctx *c, const Step *s, int j)
@@ -199,29 +179,6 @@ static void load_columns(Ctx *c, const Step *s, int j)
     set_point(c, s, 0, j);
     tile_load(c, COLUMNS_B + j % 2, access_pointer(c, s->b), stride_along(c, s->b, c->nest->depth_axis));
     set_point(c, s, 0, 0);
-}
-
-static void multiply(Ctx *c, void *arg)
-{
-    const Step *s = arg;
-    for (int i = 0; i < s->m; i++) {
-        load_rows(c, s, i);
-        for (int j = 0; j < s->n; j++) {
-            if (i == 0)
-                load_columns(c, s, j);
-            tile_dot(c, SUMS + i * s->n + j, ROWS_A + i, COLUMNS_B + j % 2);
-        }
-    }
-}
-
-static void add_up(Ctx *c, void *arg)
-{
-    Step s = *(const Step *)arg;
-    int a = c->nest->red[s.level++];
-    if (a == c->nest->depth_axis)
-        axis_blocks(c, a, c->k->axis[a].extent / c->nest->depth, c->nest->depth, multiply, &s);
-    else
-        for_axis(c, a, 1, false, add_up, &s);
 }
 
 /* Where the sums of tile i, column vector j lie in the buffer; of its row `row` counted in the step. */
@@ -233,16 +190,17 @@ static int64_t sums_at(const Ctx *c, const Step *s, int i, int j)
 
 static void store_sums(Ctx *c, const Step *s)
 {
+    LLVMValueRef at = emit_gep(c->e, c->e->i8, c->sums, get(c, c->late.sums));
     for (int i = 0; i < s->m; i++)
         for (int j = 0; j < s->n; j++)
-            tile_store(c, SUMS + i * s->n + j, emit_gep(c->e, c->e->i8, c->sums, emit_i64(c->e, sums_at(c, s, i, j))), (int64_t)s->n * ROW_BYTES);
+            tile_store(c, SUMS + i * s->n + j, emit_gep(c->e, c->e->i8, at, emit_i64(c->e, sums_at(c, s, i, j))), (int64_t)s->n * ROW_BYTES);
 }
 
 /* The sums of one row of the step, at every point, become values of the sum. */
 static void load_sums(Ctx *c, const Step *s, LLVMValueRef row)
 {
     Emit *e = c->e;
-    LLVMValueRef at = emit_gep(e, e->i8, c->sums, emit_mul(e, row, (int64_t)s->n * ROW_BYTES));
+    LLVMValueRef at = emit_gep(e, e->i8, c->sums, emit_add(e, get(c, c->late.sums), emit_mul(e, row, (int64_t)s->n * ROW_BYTES)));
     LLVMTypeRef type = emit_vec(e, e->f32, TILE_COLUMNS);
     for (int i = 0; i < (s->pair_axis < 0 ? 1 : s->m); i++)
         for (int j = 0; j < s->n; j++) {
@@ -281,47 +239,112 @@ static void store_output(Ctx *c, const Step *s)
 }
 
 /* ---- outputs, row by row ---- */
-typedef struct { const Step *s; Body outputs; void *arg; } Rows;
-
-static void bind_index(Ctx *c, int a, LLVMValueRef index, LLVMValueRef moved)
+static void bind_index(Ctx *c, int a, LLVMValueRef index)
 {
     c->axis[a] = (AxisState){.bound = true, .lo = index, .unit = 1, .points = 1, .step = 1};
-    access_bind(c, a, moved, 1);
+    access_bind(c, a, index, 1);
 }
 
-static void output_row(Ctx *c, const Rows *r, LLVMValueRef row)
+/* Of all rows, the one that is row `row` of a step from `start` on. */
+static LLVMValueRef index_of_row(Ctx *c, LLVMValueRef start, LLVMValueRef row)
 {
-    int a = c->nest->rows_axis;
-    AxisSaved saved = axis_save(c, a);
-    bind_index(c, a, emit_add(c->e, c->axis[a].lo, row), row);
-    load_sums(c, r->s, row);
-    r->outputs(c, r->arg);
-    axis_restore(c, a, &saved);
+    Emit *e = c->e;
+    int32_t line = c->k->axis[c->nest->rows_axis].extent;
+    LLVMValueRef at = emit_add(e, start, row);
+    if (c->nest->lines_a_step != 2)
+        return at;
+    LLVMValueRef first = LLVMBuildICmp(e->b, LLVMIntSLT, row, emit_i64(e, line), "");
+    return LLVMBuildSelect(e->b, first, at, emit_add(e, at, emit_i64(e, c->nest->pitch - line)), "");
 }
 
-/* A row is a point of a line, or lies between two lines. */
-static void output_of_lines(Ctx *c, const Rows *r, LLVMValueRef row)
+/* Row `at` of all, whose sums are in row `row` of their step: a point of a line, or between two of them. */
+static void output_row(Ctx *c, const Step *s, LLVMValueRef at, LLVMValueRef row)
 {
     Emit *e = c->e;
     int a = c->nest->rows_axis, lines = c->nest->lines_axis;
-    LLVMValueRef at = emit_add(e, c->axis[a].lo, row), pitch = emit_i64(e, c->nest->pitch);
-    LLVMValueRef line = LLVMBuildUDiv(e->b, at, pitch, ""), point = LLVMBuildURem(e->b, at, pitch, "");
-    AxisSaved saved = axis_save(c, a), saved_line = axis_save(c, lines);
-    If inside = emit_if_begin(e, LLVMBuildICmp(e->b, LLVMIntULT, point, emit_i64(e, c->k->axis[a].extent), ""));
-    axis_restore(c, a, c->before_rows);
-    bind_index(c, lines, line, line);
-    bind_index(c, a, point, point);
-    load_sums(c, r->s, row);
-    r->outputs(c, r->arg);
-    emit_if_end(e, &inside);
-    axis_restore(c, lines, &saved_line);
-    axis_restore(c, a, &saved);
+    LLVMValueRef point = at;
+    If inside = {0};
+    if (lines >= 0) {
+        LLVMValueRef pitch = emit_i64(e, c->nest->pitch);
+        point = LLVMBuildURem(e->b, at, pitch, "");
+        bind_index(c, lines, LLVMBuildUDiv(e->b, at, pitch, ""));
+    }
+    bool between = lines >= 0 && !c->nest->lines_a_step;
+    if (between)
+        inside = emit_if_begin(e, LLVMBuildICmp(e->b, LLVMIntULT, point, emit_i64(e, c->k->axis[a].extent), ""));
+    bind_index(c, a, point);
+    load_sums(c, s, row);
+    s->outputs(c, NULL);
+    if (between)
+        emit_if_end(e, &inside);
 }
 
-void tiles_contract(Ctx *c, Body outputs, void *arg)
+/* As before the loop over rows: neither they nor what is summed is bound. */
+static void late_row(Ctx *c, const Step *s, LLVMValueRef start, LLVMValueRef row)
+{
+    AxisState axis[MAX_AXIS];
+    AxisSaved saved = axis_save(c, c->nest->rows_axis);
+    memcpy(axis, c->axis, sizeof axis);
+    axis_restore(c, c->nest->rows_axis, c->before_rows);
+    for (int i = 0; i < c->nest->n_red; i++)
+        c->axis[c->nest->red[i]] = (AxisState){.points = 1};
+    output_row(c, s, index_of_row(c, start, row), row);
+    memcpy(c->axis, axis, sizeof axis);
+    axis_restore(c, c->nest->rows_axis, &saved);
+}
+
+/* The next `most` of them, or all (0). */
+static void late_rows(Ctx *c, const Step *s, int most)
 {
     Emit *e = c->e;
-    Step s = find_step(c);
+    LLVMValueRef next = get(c, c->late.next), end = get(c, c->late.end), start = get(c, c->late.start);
+    if (most)
+        end = smaller(c, emit_add(e, next, emit_i64(e, most)), end);
+    Loop l = emit_loop_begin(e, next, end, 1, "row");
+    late_row(c, s, start, l.iv);
+    emit_loop_end(e, &l);
+    put(c, c->late.next, end);
+}
+
+/* Outputs are computed while the next step's products are: tile registers have a unit of their own. So many rows with each product, so
+ * that none is left. */
+static int rows_a_product(const Ctx *c)
+{
+    int64_t products = 1, rows = c->nest->tile[c->nest->rows_axis];
+    for (int i = 0; i < c->nest->n_red; i++)
+        products *= c->k->axis[c->nest->red[i]].extent;
+    products /= c->nest->depth;
+    return (int)((rows + products - 1) / products);
+}
+
+static void multiply(Ctx *c, void *arg)
+{
+    const Step *s = arg;
+    for (int i = 0; i < s->m; i++) {
+        load_rows(c, s, i);
+        for (int j = 0; j < s->n; j++) {
+            if (i == 0)
+                load_columns(c, s, j);
+            tile_dot(c, SUMS + i * s->n + j, ROWS_A + i, COLUMNS_B + j % 2);
+        }
+    }
+    late_rows(c, s, rows_a_product(c));
+}
+
+static void add_up(Ctx *c, void *arg)
+{
+    Step s = *(const Step *)arg;
+    int a = c->nest->red[s.level++];
+    if (a == c->nest->depth_axis)
+        axis_blocks(c, a, c->k->axis[a].extent / c->nest->depth, c->nest->depth, multiply, &s);
+    else
+        for_axis(c, a, 1, false, add_up, &s);
+}
+
+void tiles_contract(Ctx *c, Body outputs)
+{
+    Emit *e = c->e;
+    Step s = find_step(c, outputs);
     for (int i = 0; i < s.m * s.n; i++)
         tile_zero(c, SUMS + i);
     add_up(c, &s);
@@ -329,12 +352,79 @@ void tiles_contract(Ctx *c, Body outputs, void *arg)
         store_output(c, &s);
         return;
     }
+    LLVMValueRef other = LLVMBuildSub(e->b, emit_i64(e, STEP_BYTES), get(c, c->late.sums), "");
+    put(c, c->late.sums, other);
+    put(c, c->late.start, c->axis[c->nest->rows_axis].lo);
+    put(c, c->late.next, c->rows_from);
+    put(c, c->late.end, c->rows_to);
     store_sums(c, &s);
-    Rows rows = {&s, outputs, arg};
-    Loop l = emit_loop_begin(e, c->rows_from, c->rows_to, 1, "row");
-    if (c->nest->lines_axis >= 0)
-        output_of_lines(c, &rows, l.iv);
-    else
-        output_row(c, &rows, l.iv);
+}
+
+/* ---- the loop over rows ---- */
+/* Tiles always have all their rows: where fewer are left, from `at` up to `to` of `all`, the step starts earlier, and only those left are
+ * stored. With fewer images than the batch, rows past the last one are of whatever lies there, and are not stored. */
+static LLVMValueRef place_step(Ctx *c, LLVMValueRef at, LLVMValueRef to, int32_t all, bool whole)
+{
+    Emit *e = c->e;
+    int32_t step = c->nest->tile[c->nest->rows_axis];
+    LLVMValueRef start = all % step ? smaller(c, at, emit_i64(e, all - step)) : at;
+    c->rows_from = LLVMBuildSub(e->b, at, start, "");
+    c->rows_to = whole && all % step == 0 ? emit_i64(e, step) : LLVMBuildSub(e->b, smaller(c, emit_add(e, at, emit_i64(e, step)), to), start, "");
+    return start;
+}
+
+/* Steps along a line. */
+static int32_t steps_of_line(const Nest *n)
+{
+    int32_t step = n->tile[n->rows_axis];
+    return (n->k->axis[n->rows_axis].extent + step - 1) / step;
+}
+
+/* What the loop runs over: rows; or the steps of whole lines, or pairs of lines. */
+static bool range_of_rows(Ctx *c, LLVMValueRef *from, LLVMValueRef *to)
+{
+    const Nest *n = c->nest;
+    if (n->lines_axis < 0)
+        return axis_range(c, n->rows_axis, from, to);
+    if (n->lines_a_step == 0) {
+        *from = emit_i64(c->e, 0);
+        *to = emit_i64(c->e, tiles_all_rows(n));
+        return false;
+    }
+    bool part = axis_range(c, n->lines_axis, from, to);
+    *from = emit_mul(c->e, *from, steps_of_line(n));
+    *to = emit_mul(c->e, *to, steps_of_line(n));
+    return part;
+}
+
+static LLVMValueRef place_in_lines(Ctx *c, LLVMValueRef at)
+{
+    Emit *e = c->e;
+    const Nest *n = c->nest;
+    LLVMValueRef steps = emit_i64(e, steps_of_line(n)), line = LLVMBuildUDiv(e->b, at, steps, ""), step = LLVMBuildURem(e->b, at, steps, "");
+    int32_t rows = n->k->axis[n->rows_axis].extent * n->lines_a_step;
+    LLVMValueRef start = place_step(c, emit_mul(e, step, n->tile[n->rows_axis]), emit_i64(e, rows), rows, true);
+    return emit_add(e, emit_mul(e, line, n->pitch), start);
+}
+
+void tiles_for_rows(Ctx *c, Body body, void *arg, Body outputs)
+{
+    Emit *e = c->e;
+    const Nest *n = c->nest;
+    int a = n->rows_axis;
+    LLVMValueRef from, to;
+    bool some = range_of_rows(c, &from, &to);
+    AxisSaved saved = axis_save(c, a);
+    c->before_rows = &saved;
+    put(c, c->late.next, emit_i64(e, 0));
+    put(c, c->late.end, emit_i64(e, 0));
+    Loop l = emit_loop_begin(e, from, to, n->lines_a_step ? n->lines_a_step : n->tile[a], c->k->axis[a].name);
+    LLVMValueRef start = n->lines_a_step ? place_in_lines(c, l.iv) : place_step(c, l.iv, to, tiles_all_rows(n), !some);
+    c->axis[a] = (AxisState){.bound = true, .lo = start, .unit = 1, .points = n->tile[a], .step = 1};
+    access_bind(c, a, start, 1);
+    body(c, arg);
     emit_loop_end(e, &l);
+    axis_restore(c, a, &saved);
+    Step s = find_step(c, outputs);
+    late_rows(c, &s, 0);
 }
