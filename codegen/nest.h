@@ -29,6 +29,7 @@ typedef struct Nest {
     int depth;                     /*   and the summed one in the depth, `depth` pairs a tile; columns are the lanes. -1: not in tiles */
     int lines_axis; int32_t pitch; /* the loop over rows goes on from one index of this axis to the next, `pitch` rows later; -1: only along rows_axis */
     int32_t lines_a_step;          /* 1, 2: a step has rows of so many whole lines or of one; 0: of any, and of what lies between them */
+    int32_t lines_ahead;           /* cache lines of the next panel of columns that are fetched into L2 with each product of tiles; 0: none */
     bool over_batch;               /* weights too large to be read for every sample: they are the outer loop, the samples an inner one */
     int32_t group;                 /* > 0: so for a slice of so many samples, which stay in L2 meanwhile */
     bool zero_tail;                /* outputs blocked over the batch get 0 in lanes past n (gradients rely on it) */

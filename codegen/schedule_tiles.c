@@ -217,6 +217,20 @@ static int32_t group_of(const Tiles *t, const NestTarget *target, const KernelLi
     return group > target->samples ? (int32_t)group : 0;
 }
 
+/* Weights that one sample, or a group, reads once come from L3: while the steps along the rows read a panel of them (the columns of a
+ * step), they fetch the next one, each a part of it with every product. More lines with one product would hold up its own loads. */
+static int32_t lines_ahead(const Tiles *t, const KernelList *l)
+{
+    enum { MOST_LINES = 8, FEW_BYTES = 128 << 10, TILE_LINES = 16 };
+    const Nest *n = t->n;
+    const Buffer *b = &l->buffers.at[t->k->access[t->b].buf];
+    bool once = l->graph->batch == 1 || n->group, panels = t->k->axis[t->columns].extent > TILE_COLUMNS * n->tile[t->columns];
+    if (!once || !panels || n->over_batch || b->kind != BUF_CONST || buffer_elements(b) * (int64_t)dtype_size(b->dtype) < FEW_BYTES)
+        return 0;
+    int32_t steps = tiles_steps(n), lines = (TILE_LINES * n->tile[t->columns] + steps - 1) / steps;
+    return lines < MOST_LINES ? lines : MOST_LINES;
+}
+
 static void depth_last(Nest *n)
 {
     int at = 0;
@@ -252,6 +266,7 @@ bool tiles_schedule(const KernelList *l, const NestTarget *t, Nest *n)
         n->group = group_of(&x, t, l);
     join_lines(&x, t, l);
     tile_sums(&x);
+    n->lines_ahead = lines_ahead(&x, l);
     depth_last(n);
     return true;
 }
@@ -260,6 +275,18 @@ int32_t tiles_all_rows(const Nest *n)
 {
     int32_t rows = n->k->axis[n->rows_axis].extent;
     return n->lines_axis < 0 ? rows : all_rows(n->k->axis[n->lines_axis].extent, n->pitch, rows);
+}
+
+int32_t tiles_steps_of_line(const Nest *n)
+{
+    int32_t step = n->tile[n->rows_axis];
+    return (n->k->axis[n->rows_axis].extent + step - 1) / step;
+}
+
+int32_t tiles_steps(const Nest *n)
+{
+    int32_t step = n->tile[n->rows_axis];
+    return n->lines_a_step ? n->k->axis[n->lines_axis].extent / n->lines_a_step * tiles_steps_of_line(n) : (tiles_all_rows(n) + step - 1) / step;
 }
 
 int tiles_rows(const Nest *n) { return rows_of_tile(n->tile[n->rows_axis]); }

@@ -39,6 +39,9 @@ bool tiles_schedule(const KernelList *l, const NestTarget *t, Nest *n);
 /* Rows of one tile of n, and how many tiles lie along its rows' axis in a step. */
 int tiles_rows(const Nest *n);
 int tiles_along_rows(const Nest *n);
+/* Steps of the loop over rows; of them those along one line. */
+int32_t tiles_steps(const Nest *n);
+int32_t tiles_steps_of_line(const Nest *n);
 /* All rows of n that follow each other in memory, between lines those that are of no point. */
 int32_t tiles_all_rows(const Nest *n);
 #endif

@@ -65,6 +65,7 @@ typedef struct Ctx {
     LLVMValueRef rows_from, rows_to;   /* the rows of a step of tiles that are stored */
     const AxisSaved *before_rows;      /* what was bound when the loop over them began */
     LateRows late;
+    LLVMValueRef next_panel;           /* bytes from a product's columns to what is fetched of the next panel with it; NULL: nothing */
     Vec(Memo) memo;
 } Ctx;
 

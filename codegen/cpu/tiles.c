@@ -22,7 +22,7 @@
 
 #include <string.h>
 
-enum { SUMS = 0, ROWS_A = 4, COLUMNS_B = 6, TILES = 8, ROW_BYTES = 64, STEP_BYTES = 4096 };
+enum { SUMS = 0, ROWS_A = 4, COLUMNS_B = 6, TILES = 8, ROW_BYTES = 64, LINE_BYTES = 64, TILE_BYTES = 1024, STEP_BYTES = 4096 };
 
 typedef struct {
     Body outputs;
@@ -317,9 +317,16 @@ static int rows_a_product(const Ctx *c)
     return (int)((rows + products - 1) / products);
 }
 
+static void fetch_next_panel(Ctx *c, const Step *s)
+{
+    for (int i = 0; i < c->nest->lines_ahead; i++)
+        emit_prefetch(c->e, emit_gep(c->e, c->e->i8, access_pointer(c, s->b), emit_add(c->e, c->next_panel, emit_i64(c->e, (int64_t)i * LINE_BYTES))));
+}
+
 static void multiply(Ctx *c, void *arg)
 {
     const Step *s = arg;
+    fetch_next_panel(c, s);
     for (int i = 0; i < s->m; i++) {
         load_rows(c, s, i);
         for (int j = 0; j < s->n; j++) {
@@ -373,13 +380,6 @@ static LLVMValueRef place_step(Ctx *c, LLVMValueRef at, LLVMValueRef to, int32_t
     return start;
 }
 
-/* Steps along a line. */
-static int32_t steps_of_line(const Nest *n)
-{
-    int32_t step = n->tile[n->rows_axis];
-    return (n->k->axis[n->rows_axis].extent + step - 1) / step;
-}
-
 /* What the loop runs over: rows; or the steps of whole lines, or pairs of lines. */
 static bool range_of_rows(Ctx *c, LLVMValueRef *from, LLVMValueRef *to)
 {
@@ -392,8 +392,8 @@ static bool range_of_rows(Ctx *c, LLVMValueRef *from, LLVMValueRef *to)
         return false;
     }
     bool part = axis_range(c, n->lines_axis, from, to);
-    *from = emit_mul(c->e, *from, steps_of_line(n));
-    *to = emit_mul(c->e, *to, steps_of_line(n));
+    *from = emit_mul(c->e, *from, tiles_steps_of_line(n));
+    *to = emit_mul(c->e, *to, tiles_steps_of_line(n));
     return part;
 }
 
@@ -401,10 +401,20 @@ static LLVMValueRef place_in_lines(Ctx *c, LLVMValueRef at)
 {
     Emit *e = c->e;
     const Nest *n = c->nest;
-    LLVMValueRef steps = emit_i64(e, steps_of_line(n)), line = LLVMBuildUDiv(e->b, at, steps, ""), step = LLVMBuildURem(e->b, at, steps, "");
+    LLVMValueRef steps = emit_i64(e, tiles_steps_of_line(n)), line = LLVMBuildUDiv(e->b, at, steps, ""), step = LLVMBuildURem(e->b, at, steps, "");
     int32_t rows = n->k->axis[n->rows_axis].extent * n->lines_a_step;
     LLVMValueRef start = place_step(c, emit_mul(e, step, n->tile[n->rows_axis]), emit_i64(e, rows), rows, true);
     return emit_add(e, emit_mul(e, line, n->pitch), start);
+}
+
+/* The step's part of the next panel: lines_ahead lines after those of the step before, through the panel's tiles one by one. */
+static void find_next_panel(Ctx *c, const Step *s, LLVMValueRef step)
+{
+    Emit *e = c->e;
+    int64_t columns = c->acc[s->b].lin.block[c->nest->vector_axis] * (int64_t)sizeof(int32_t);
+    LLVMValueRef at = emit_mul(e, step, (int64_t)c->nest->lines_ahead * LINE_BYTES), tile = emit_i64(e, TILE_BYTES);
+    LLVMValueRef vector = emit_add(e, LLVMBuildUDiv(e->b, at, tile, ""), emit_i64(e, s->n));
+    c->next_panel = emit_add(e, emit_mul(e, vector, columns), LLVMBuildURem(e->b, at, tile, ""));
 }
 
 void tiles_for_rows(Ctx *c, Body body, void *arg, Body outputs)
@@ -418,13 +428,16 @@ void tiles_for_rows(Ctx *c, Body body, void *arg, Body outputs)
     c->before_rows = &saved;
     put(c, c->late.next, emit_i64(e, 0));
     put(c, c->late.end, emit_i64(e, 0));
-    Loop l = emit_loop_begin(e, from, to, n->lines_a_step ? n->lines_a_step : n->tile[a], c->k->axis[a].name);
+    int32_t by = n->lines_a_step ? n->lines_a_step : n->tile[a];
+    Step s = find_step(c, outputs);
+    Loop l = emit_loop_begin(e, from, to, by, c->k->axis[a].name);
+    if (n->lines_ahead)
+        find_next_panel(c, &s, LLVMBuildUDiv(e->b, LLVMBuildSub(e->b, l.iv, from, ""), emit_i64(e, by), ""));
     LLVMValueRef start = n->lines_a_step ? place_in_lines(c, l.iv) : place_step(c, l.iv, to, tiles_all_rows(n), !some);
     c->axis[a] = (AxisState){.bound = true, .lo = start, .unit = 1, .points = n->tile[a], .step = 1};
     access_bind(c, a, start, 1);
     body(c, arg);
     emit_loop_end(e, &l);
     axis_restore(c, a, &saved);
-    Step s = find_step(c, outputs);
     late_rows(c, &s, 0);
 }

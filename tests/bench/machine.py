@@ -4,11 +4,14 @@ import re
 
 
 def name():
-    """The CPU's, with its family where there is one: makers call several generations by one name."""
+    """The CPU's, with what tells its generation where makers call several by one name: AMD's the family, Intel's, always 6, the model."""
     with open("/proc/cpuinfo") as f:
         facts = f.read()
-    model, family = (re.search(rf"^{key}\s*: (.*)", facts, re.MULTILINE) for key in ("model name", "cpu family"))
-    return (model.group(1) if model else os.uname().machine) + (f", family {family.group(1)}" if family else "")
+    vendor, text, family, model = (re.search(rf"^{key}\s*: (.*)", facts, re.MULTILINE) for key in ("vendor_id", "model name", "cpu family", "model"))
+    generation = f", family {family.group(1)}" if family else ""
+    if vendor and vendor.group(1) == "GenuineIntel" and model:
+        generation += f" model {model.group(1)}"
+    return (text.group(1) if text else os.uname().machine) + generation
 
 
 def stem():
