@@ -529,6 +529,8 @@ static void rows_of_tiles(Chooser *c, Kernel *k)
 
 static void choose_channels_kernel(Chooser *c, Kernel *k)
 {
+    if (k->own_layouts)
+        return;
     for (int i = 0; i < k->n_access; i++)
         k->access[i].buf = plain_view(c, k->access[i].buf, k);
     if (k->part == WINOGRAD_PRODUCT || k->part == WINOGRAD_WEIGHTS || k->part == WINOGRAD_TAPS || k->part == WINOGRAD_TURN)

@@ -300,8 +300,10 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
         precision_narrow(l, t, images);
     else if (c->o->weights_precision == PRECISION_BF16)
         precision_narrow_weights(l, images);
-    if (t->tiles)
+    if (t->tiles) {
         tiles_pad(l);
+        tiles_few(l);
+    }
     choose(l, layouts, t, images || in_state ? t->samples : 0);
     precision_pair(l);
     flat_weights(l);

@@ -1,6 +1,7 @@
 /* Packing constants.
  * In: const buffers with layouts. Out: one block of bytes. Lanes of a block past the extent are zero. */
 #include "codegen/consts.h"
+#include "codegen/tiles.h"
 #include "codegen/winograd.h"
 
 #include <string.h>
@@ -122,7 +123,7 @@ static bool slot_values(const Consts *c, Arena *scratch, const Buffer *b, const 
         return true;
     }
     const RefNamed *w = graph_def(in->graph, b->value)->op == OP_PARAM ? find_weight(in, graph_value(in->graph, b->value)->name) : NULL;
-    if (w && w->floats && !w->data && !b->winograd && w->count == shape_elements(&b->shape)) {
+    if (w && w->floats && !w->data && !b->winograd && !b->few && w->count == shape_elements(&b->shape)) {
         *out = (Values){.floats = w->floats, .once = in->weights_once && is_packed_once(c, b->value)};
         return true;
     }
@@ -147,6 +148,13 @@ static void pack_winograd(Arena *scratch, const Buffer *b, const double *w, cons
         winograd_weights(b->winograd, phases ? phases : w + k * taps, part.count, channels, u);
         pack(b, &part, &(Values){.doubles = u}, to);
     }
+}
+
+static void pack_few(Arena *scratch, const Buffer *b, const double *w, const Shape *of, char *to)
+{
+    double *grouped = NEWN(scratch, double, shape_elements(&b->shape));
+    tiles_few_weights(b->few, w, of, grouped);
+    pack(b, &(Part){.count = b->shape.dim[0]}, &(Values){.doubles = grouped}, to);
 }
 
 /* The weight that only the slot's value is made of: as it was given, or folded; NULL: there is none, or somebody else reads it. */
@@ -176,6 +184,8 @@ static bool fill_slot(const Consts *c, const ConstsInput *in, const Slot *s, cha
         forget(gone->floats, (size_t)gone->count * sizeof *gone->floats);
     if (fine && b->winograd && !b->data)
         pack_winograd(scratch, b, v.doubles, &graph_value(in->graph, b->value)->shape, to);
+    else if (fine && b->few)
+        pack_few(scratch, b, v.doubles, &graph_value(in->graph, b->value)->shape, to);
     else if (fine)
         pack(b, &(Part){.count = b->shape.dim[0]}, &v, to);
     arena_free(scratch);

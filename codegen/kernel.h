@@ -21,6 +21,10 @@ typedef int16_t AccessId;   /* index into Kernel.access */
 typedef int16_t ExprId;     /* index into Kernel.expr; 0 = none */
 
 /* ---- buffers ---- */
+/* A constant of a convolution in tiles whose rows are windows of several output columns (codegen/tiles_few.c): `columns` times its
+ * filters, each with its taps that many strides later, among `depth` values of a row of the window, `channels` a point. */
+typedef struct { int columns, stride, channels, depth; } FewForm;
+
 typedef enum {
     BUF_INPUT,      /* the images: float32 NCHW (n samples), given by the caller */
     BUF_LABELS,     /* class ids (i32) or targets (f32), given by the caller */
@@ -56,6 +60,7 @@ typedef struct {
     BufId updates;           /* a new value of that BUF_STATE buffer: shares its storage (in place); 0 = no */
     int64_t strip_elements;  /* > 0: made and read strip by strip (codegen/winograd.c): one slice needs that much storage */
     const struct WinogradForm *winograd;   /* BUF_CONST [a^2][K][C]: the weights `value` transformed for that form (codegen/winograd.h); or NULL */
+    FewForm *few;            /* BUF_CONST: `value` for several columns at once; or NULL */
     int32_t stride;          /* with winograd: of a convolution over whose phases C counts (codegen/winograd_phases.c); 0 or 1: none */
 } Buffer;
 
@@ -118,6 +123,7 @@ typedef struct Kernel {
     double macs;             /* multiply-accumulates per sample (per call for optimizer kernels: 0) */
     WinogradPart part;       /* a part of a Winograd convolution */
     BufId after;             /* runs when that buffer is whole, though it does not read it: what it makes is not needed sooner; 0: none */
+    bool own_layouts;        /* `choose` leaves the layouts of what it reads and writes as they are */
     BufId makes;             /* a part of what made that buffer, or cut into strips with it; 0: alone */
     int32_t n_strip; int8_t strip_axis[3]; int32_t strip_size[3];   /* cut into slices along these axes, outermost first, that many indices each */
     /* Of a product in tiles (codegen/gpu/tile_sums.c): each tile leaves for every index of one output axis, which is alone among its rows

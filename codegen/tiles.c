@@ -76,7 +76,7 @@ double tiles_share(const KernelList *l)
     for (uint32_t i = 0; i < l->kernels.len; i++) {
         Product p;
         all += l->kernels.at[i].macs;
-        fit += tiles_fit(l, &l->kernels.at[i], &p) ? l->kernels.at[i].macs : 0;
+        fit += tiles_fit(l, &l->kernels.at[i], &p) || tiles_few_fit(l, &l->kernels.at[i]) ? l->kernels.at[i].macs : 0;
     }
     return all > 0 ? fit / all : 0;
 }
@@ -171,7 +171,7 @@ void tiles_pad(KernelList *l)
     for (uint32_t i = 0; i < l->kernels.len; i++) {
         Kernel k = l->kernels.at[i];
         Product p;
-        if (wants_copy(l, &k, &p)) {
+        if (!tiles_few_fit(l, &k) && wants_copy(l, &k, &p)) {
             Kernel *padding = pad_image(l, &k, p.x);
             vec_push(l->arena, &out, *padding);
         }

@@ -28,6 +28,12 @@ double tiles_share(const KernelList *l);
  * guards. So does one of few channels (a first layer), whose copy has them side by side: a row of its tiles is a row of its filter, all
  * channels of all taps. */
 void tiles_pad(KernelList *l);
+/* Does k, a convolution of few channels and few filters, fit tiles with J neighbouring columns in a row? */
+bool tiles_few_fit(const KernelList *l, const Kernel *k);
+/* Before `choose`: these convolutions as products of windows of J columns, with layouts of their own (tiles_few.c). */
+void tiles_few(KernelList *l);
+/* A constant of one: to[columns * K] of w[K]; to[columns * K][R][depth] of w[K][C][R][S]. of: w's shape. */
+void tiles_few_weights(const FewForm *f, const double *w, const Shape *of, double *to);
 /* After precision_pair: where rows and columns of an image are read one after the other they become one axis, so that the last tile
  * of a row need not be a small one; and so do the taps of a row and few channels, which then fill the depth of a tile. */
 void tiles_merge(KernelList *l);

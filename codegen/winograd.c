@@ -10,6 +10,7 @@
  * weights is read for many tiles. One small image runs the three kernels one after the other, each cut its own way.
  * Whether a convolution pays, and by which form, is winograd_cost.c's to say. */
 #include "codegen/winograd_impl.h"
+#include "codegen/tiles.h"
 
 #include <string.h>
 
@@ -352,7 +353,7 @@ int winograd(KernelList *l, const NestTarget *t, bool images, double error, cons
         if (winograd_weight_gradient(l, t, &k, images, error, &out))
             continue;
         Wino w = {.l = l, .t = t, .k = &k, .images = images, .error = error};
-        if (!winograd_recognise(&w) || !plain_epilogue(&w) || !(winograd_rows_pay(&w) || winograd_pays(&w)) || wants_direct(choices, possible++)) {
+        if ((t->tiles && tiles_few_fit(l, &k)) || !winograd_recognise(&w) || !plain_epilogue(&w) || !(winograd_rows_pay(&w) || winograd_pays(&w)) || wants_direct(choices, possible++)) {
             vec_push(l->arena, &out, k);
             continue;
         }

@@ -4,7 +4,7 @@
 #include "tests/unit/cpu_target.h"
 #include "tests/unit/software_tiles.h"
 
-enum { RANDOM_NETS = 10 };
+enum { RANDOM_NETS = 20 };
 
 static void sapphire_rapids(Arena *a, CpuTarget *t, CompileOptions *o)
 {
@@ -16,6 +16,14 @@ static void sapphire_rapids(Arena *a, CpuTarget *t, CompileOptions *o)
 }
 
 /* ---- in software ---- */
+static int products_of_windows(const KernelList *l)
+{
+    int n = 0;
+    for (uint32_t i = 0; i < l->kernels.len; i++)
+        n += l->kernels.at[i].own_layouts;
+    return n;
+}
+
 typedef struct { void *code; const CpuLoaded *loaded; const CnncModel *model; } Loaded;
 
 static void *load(Arena *a, Program *p, const EmitTarget *t, const char *net, const CnncModel **model)
@@ -143,6 +151,33 @@ static void test_far_weights(void **unused)
     }
 }
 
+/* Few channels and filters, several columns a row: sizes that no number of columns divides, borders, strides, one channel and odd ones,
+ * filters wider than high, shared inputs, values that are flattened, or read by a convolution that has no such form. */
+static void test_few(void **unused)
+{
+    (void)unused;
+    static const struct { const char *net; int64_t c, h, w, batch; int few; } nets[] = {
+        {"conv out=10 k=3; act ReLU; conv out=10 k=3; act ReLU; maxpool k=2; conv out=10 k=3; act ReLU; conv out=10 k=3; flatten; linear out=10", 3, 29, 31, 3, 4},
+        {"conv out=6 k=5 p=2; act ReLU; maxpool k=2; conv out=16 k=5; act ReLU; maxpool k=2; flatten; linear out=12", 1, 28, 28, 17, 2},
+        {"conv out=20 k=5; maxpool k=2; flatten; linear out=30; act ReLU", 1, 23, 21, 32, 1},
+        {"conv out=7 k=3 p=1 s=2; act SiLU; conv out=9 k=3 p=1 s=2; act Tanh; conv out=12 k=1", 5, 33, 35, 1, 2},
+        {"cat{conv out=8 k=3 p=1; act ReLU; conv out=4 k=3 p=1}{conv out=6 k=5 p=2}; conv out=33 k=3 p=1", 4, 17, 13, 2, 3},
+        {"conv out=12 k=3 p=1; bn; act ReLU; res{conv out=12 k=3 p=1; act ReLU; conv out=12 k=3 p=1}{}; conv out=48 k=3 p=1; act ReLU", 2, 19, 18, 3, 2},
+        {"conv out=8 k=3 d=2 p=2; act ReLU; conv out=2 k=3 p=1; conv out=8 k=7 p=3", 8, 16, 15, 1, 1},
+        {"conv out=6 k=5 s=3; act ReLU; conv out=31 k=2; conv out=10 k=3 p=1", 16, 40, 37, 1, 2},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(nets); i++) {
+        Arena *a = arena_new();
+        EmitTarget m;
+        Case c = {.net = nets[i].net, .input = shape_of(3, nets[i].c, nets[i].h, nets[i].w)};
+        software_machine(a, &m);
+        int few = products_of_windows(check_program(a, &c, &m, nets[i].batch)->infer->kernels);
+        if (few != nets[i].few)
+            fail_msg("%s: %d convolutions of few channels", c.net, few);
+        arena_free(a);
+    }
+}
+
 static int pick(uint32_t *seed, int n)
 {
     *seed = *seed * 1664525u + 1013904223u;
@@ -150,14 +185,15 @@ static int pick(uint32_t *seed, int n)
 }
 
 /* A few convolutions of random sizes. */
-static const char *random_net(Arena *a, uint32_t *seed)
+static const char *random_net(Arena *a, uint32_t *seed, bool few)
 {
-    static const int filters[] = {16, 24, 32, 33, 40, 48, 64, 80, 96, 112};
+    static const int many[] = {16, 24, 32, 33, 40, 48, 64, 80, 96, 112}, some[] = {2, 3, 5, 6, 8, 10, 12, 15, 18, 20};
+    const int *filters = few ? some : many;
     const char *net = "", *gap = "";
     for (int i = 0, n = 2 + pick(seed, 3); i < n; i++) {
         int k = 1 + 2 * pick(seed, 3), s = 1 + (i == 0 && pick(seed, 2)), d = 1 + (pick(seed, 5) == 0);
         const char *then = (const char *[]){"; act ReLU", "; act SiLU", "; bn; act ReLU", "", "; maxpool k=2 s=1"}[pick(seed, i ? 4 : 5)];
-        net = arena_printf(a, "%s%sconv out=%d k=%d p=%d s=%d d=%d%s", net, gap, filters[pick(seed, ARRAY_LEN(filters))], k, k / 2 * d, s, d, then);
+        net = arena_printf(a, "%s%sconv out=%d k=%d p=%d s=%d d=%d%s", net, gap, filters[pick(seed, ARRAY_LEN(many))], k, k / 2 * d, s, d, then);
         gap = "; ";
     }
     return pick(seed, 2) ? arena_printf(a, "%s; aavg; flatten; linear out=%d; act ReLU; linear out=20", net, 16 + 8 * pick(seed, 5)) : net;
@@ -172,7 +208,7 @@ static void test_random(void **unused)
     for (int i = 0; i < RANDOM_NETS; i++) {
         Arena *a = arena_new();
         EmitTarget m;
-        Case c = {.net = random_net(a, &seed), .input = shape_of(3, pick(&seed, 3) ? 16 + 8 * pick(&seed, 7) : 1 + pick(&seed, 8), 5 + pick(&seed, 14), 5 + pick(&seed, 14))};
+        Case c = {.net = random_net(a, &seed, i % 2), .input = shape_of(3, pick(&seed, 3) ? 16 + 8 * pick(&seed, 7) : 1 + pick(&seed, 8), 5 + pick(&seed, 14), 5 + pick(&seed, 14))};
         software_machine(a, &m);
         check_program(a, &c, &m, batches[pick(&seed, 4)]);
         dots += software_tiles.dots;
@@ -295,6 +331,6 @@ static void test_library(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_outputs), cmocka_unit_test(test_lines), cmocka_unit_test(test_far_weights), cmocka_unit_test(test_random), cmocka_unit_test(test_other_nets), cmocka_unit_test(test_instructions), cmocka_unit_test(test_library)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_outputs), cmocka_unit_test(test_few), cmocka_unit_test(test_lines), cmocka_unit_test(test_far_weights), cmocka_unit_test(test_random), cmocka_unit_test(test_other_nets), cmocka_unit_test(test_instructions), cmocka_unit_test(test_library)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
