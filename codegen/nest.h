@@ -6,6 +6,7 @@
 #include "codegen/kernel.h"
 #include "codegen/program.h"
 
+enum { MAX_WEAVE = 8 };   /* elements that are stored together */
 typedef struct Nest {
     const Kernel *k;
     int lanes;                     /* elements per vector; 1: scalar code */
@@ -22,6 +23,7 @@ typedef struct Nest {
     bool own_passes;               /* ... by itself, not together with the other nests of its stage */
     int32_t samples;               /* > 0: a slice is so many samples (a multiple of slice_size), and all their strips are passes of it */
     AccessId transposed; int transpose_axis;   /* a copy into batch lanes: tiles of lanes x lanes of this load are transposed in registers; -1 */
+    int weave_axis;                /* the axis whose points, all in one tile, are stored together between those of the next lane; -1 */
     AccessId ahead; int ahead_axis; int64_t ahead_by;   /* fetched into L2 meanwhile; -1. With an axis: as tiles along it read a panel (a tile of
                                       vectors) of this load, the next panel; else beside each vector of its buffer, the one so many elements on */
     uint64_t early;                /* accesses whose vectors at a tile's points are fetched into L2 before its sum runs (bit mask) */

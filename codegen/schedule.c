@@ -604,6 +604,7 @@ static void tile_vectors(Sched *s)
         tile_reduction(s);
     } else {
         find_transpose(s);
+        sched_weave(s);
         fetch_planes(s);
     }
     tile_pairs(s);
@@ -614,7 +615,7 @@ Nest *schedule_kernel(Arena *arena, const KernelList *l, const Kernel *k, const 
     Nest *n = NEW(arena, Nest);
     Sched s = {.l = l, .k = k, .t = t, .n = n};
     n->k = k;
-    n->slice_axis = n->transpose_axis = n->ahead_axis = -1;
+    n->slice_axis = n->weave_axis = n->transpose_axis = n->ahead_axis = -1;
     n->transposed = n->ahead = -1;
     n->rows_axis = n->depth_axis = n->lines_axis = -1;
     for (int a = 0; a < MAX_AXIS; a++)

@@ -25,6 +25,8 @@ uint32_t sched_used_axes(const Kernel *k);
 void sched_pick_vector_axis(Sched *s);
 /* The axis along which load `at` is contiguous although the lanes run along another one, v, where a tile of lanes x lanes can be had; -1. */
 int sched_turned_axis(const Sched *s, AccessId at, int v);
+/* Where the points of an axis lie between those of neighbouring lanes, a tile holds them all, to be stored together (Nest.weave_axis). */
+void sched_weave(Sched *s);
 /* With axis v in the lanes, are all outputs contiguous along them? */
 bool sched_stores_straight(const Sched *s, int v);
 #endif

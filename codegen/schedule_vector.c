@@ -4,6 +4,7 @@
 #include "codegen/schedule_impl.h"
 
 #define TURNED_VECTOR 5   /* cost of a vector of a transposed tile, where a vector loaded or stored straight has 0.5 */
+#define WOVEN_VECTOR 2    /* of one of few that are stored together */
 
 uint32_t sched_used_axes(const Kernel *k)
 {
@@ -63,6 +64,31 @@ bool sched_stores_straight(const Sched *s, int v)
     return true;
 }
 
+/* The axis whose points output `at` has side by side between one lane along v and the next, few enough to be stored together; -1. */
+static int woven_axis(const Sched *s, AccessId at, int v)
+{
+    const Linear *f = &s->lin[at];
+    int64_t between = access_lane_stride(f, v);
+    if (!s->t->tiles || s->main || s->k->n_out != 1 || between < 2 || between > MAX_WEAVE)
+        return -1;
+    for (int a = 0; a < s->k->n_axes; a++) {
+        int32_t points = s->k->axis[a].extent, elements = f->half[a] == 1 ? (points + 1) / 2 : f->unit[a] == 1 ? points : 0;
+        if (a != v && !s->k->axis[a].batch && elements == between)
+            return a;
+    }
+    return -1;
+}
+
+void sched_weave(Sched *s)
+{
+    Nest *n = s->n;
+    if (n->lanes < 2 || n->vector_axis < 0)
+        return;
+    n->weave_axis = woven_axis(s, s->k->out[0].at, n->vector_axis);
+    if (n->weave_axis >= 0)
+        n->tile[n->weave_axis] = s->k->axis[n->weave_axis].extent;
+}
+
 /* Vector instructions' worth of one access, lanes along v, per vector of points. */
 static double access_cost(const Sched *s, AccessId at, int v, bool store)
 {
@@ -72,6 +98,8 @@ static double access_cost(const Sched *s, AccessId at, int v, bool store)
         return 0.3;
     if (stride == 1)
         return s->lin[at].block[v] && s->lin[at].lanes != s->n->lanes ? 20 : 0.5;
+    if (store && woven_axis(s, at, v) >= 0)
+        return WOVEN_VECTOR;
     return stride == 2 && !store ? 2 : 20;
 }
 

@@ -148,16 +148,23 @@ static bool can_group(const Few *f, int columns)
     return !own && columns * f->across * f->channels % 2 == 0 && (f->copied || row_of_windows(f, columns) <= f->width * f->channels);
 }
 
-/* Cycles of an image, about, with tiles of rows along an axis that has so many indices: products, or the loads of their rows, which split
- * lines; then results, a vector at a time. */
+/* Cycles of a step of two tiles of rows and `columns` of columns: its products, one product and the next on the same sums, or the loads. */
+static double step_cycles(int32_t rows, int32_t pairs, int32_t columns)
+{
+    const double least = 10, latency = 52, row_load = 1.5, column_load = 0.5;
+    double dot = rows > pairs ? rows : pairs, dots = 2 * columns * (dot > least ? dot : least);
+    double loads = 2 * rows * row_load + columns * pairs * column_load, most = dots > loads ? dots : loads;
+    return most > latency ? most : latency;
+}
+
+/* Cycles of an image, about, with tiles of rows along an axis that has so many indices: steps, then results, a vector at a time. */
 static double cycles_along(const Few *f, int columns, int32_t rows, int32_t others)
 {
-    enum { LEAST_CYCLES = 10 };   /* of a product */
-    const double row_load = 2, column_load = 4, result = 4;
+    const double result = 4;
     int32_t tiles = divide_up(rows, TILE_ROWS), each = divide_up(rows, tiles), vectors = divide_up(columns * extent(f, f->filter), TILE_COLUMNS);
-    double steps = (double)others * tiles * extent(f, f->r) * divide_up(depth_of(f, columns), 2 * TILE_PAIRS);
-    double dots = vectors * (double)(each > LEAST_CYCLES ? each : LEAST_CYCLES), loads = each * row_load + vectors * column_load;
-    return steps * (dots > loads ? dots : loads) + (double)rows * others * vectors * result;
+    int32_t pairs = depth_of(f, columns) / 2, turns = divide_up(pairs, TILE_PAIRS);
+    double steps = vectors / 2 * step_cycles(each, pairs / turns, 2) + vectors % 2 * step_cycles(each, pairs / turns, 1);
+    return 0.5 * others * tiles * extent(f, f->r) * turns * steps + (double)rows * others * vectors * result;
 }
 
 static double cycles(const Few *f, int columns)
@@ -233,7 +240,7 @@ static BufId copy_buffer(KernelList *l, const Few *f)
     b.alias_of = b.updates = 0;
     b.shape = shape_of(4, b.shape.dim[0], (int64_t)f->channels, (int64_t)(extent(f, f->p) - 1) * f->down + extent(f, f->r), (int64_t)f->width);
     b.layout = layout_innermost(4, 1);
-    b.paired = 0;
+    b.layout.paired = b.paired = f->channels > 1 ? 2 : 0;   /* written two at a time */
     return kernels_add_buffer(l, &b);
 }
 
@@ -326,7 +333,8 @@ static void write_groups(KernelList *l, Kernel *k, const Few *f)
 static void read_windows(KernelList *l, Kernel *k, const Few *f, BufId x)
 {
     int batch = affine_unit_axis(&k->access[f->product.x].dim[0], k->n_axes);
-    l->buffers.at[x].layout = layout_innermost(4, 1);
+    if (!f->copied)
+        l->buffers.at[x].layout = layout_innermost(4, 1);
     Access *from = redirect(l, k, f->product.x, flat_view(l, x));
     affine_axis(&from->dim[0], batch, 1);
     affine_axis(&from->dim[1], f->p, f->down * f->width * f->channels);

@@ -62,6 +62,7 @@ typedef struct Ctx {
     LLVMValueRef ahead;       /* elements from the first vector of a panel to where its part of the next one begins (Nest.ahead) */
     bool padded;              /* every access along the vector axis is blocked along it: no masks */
     LLVMValueRef sums;        /* of tile registers: a buffer on the stack (tiles.c) */
+    LLVMValueRef weave[MAX_WEAVE];     /* of points along the weave axis, so far */
     LLVMValueRef rows_from, rows_to;   /* the rows of a step of tiles that are stored */
     const AxisSaved *before_rows;      /* what was bound when the loop over them began */
     LateRows late;

@@ -561,7 +561,9 @@ static void store_lanes(Ctx *c, AccessId at, LLVMValueRef value, LLVMValueRef ma
         }
         mask = emit_splat(c->e, mask, c->nest->lanes);
     }
-    if (!contiguous)
+    if (weave_applies(c, at))
+        weave_store(c, at, value, mask);
+    else if (!contiguous)
         scatter(c, at, mask ? mask : all_lanes(c), value);
     else if (mask)
         emit_masked_store(c->e, value, access_pointer(c, at), mask, s->align);

@@ -16,6 +16,10 @@ LLVMValueRef access_condition(Ctx *c, AccessId at, bool *outside);
  * is not known now, or there is none. */
 bool access_lanes_shift(Ctx *c, AccessId at, int *shift);
 
+/* nest_weave.c: is this store of one of the points that are stored together? Keeps its vector, and stores all with the last one's. */
+bool weave_applies(const Ctx *c, AccessId at);
+void weave_store(Ctx *c, AccessId at, LLVMValueRef value, LLVMValueRef mask);
+
 /* nest_masks.c: loads of vectors that happen in part, or not. */
 /* Where a load may go whose value is not used. */
 LLVMValueRef access_harmless_pointer(Ctx *c, AccessId at);
