@@ -7,6 +7,7 @@
  * broadcast) with vectors of output columns (inputs loaded, weights broadcast) by the number of multiply-add vectors; its
  * output gets the layout that its vectors write, and the kernels behind follow their input. */
 #include "codegen/choose.h"
+#include "codegen/flat.h"
 #include "codegen/split.h"
 #include "codegen/tiles.h"
 
@@ -438,10 +439,12 @@ static void block_weights(Chooser *c, Kernel *k, const ConvShape *s)
     for (int d = 0; d < w->rank; d++)
         if (w->dim[d].coef[s->channel] == 1 && channels_fit(k, w, d, s->channel, c->t->lanes)) {
             Buffer *b = &c->l->buffers.at[w->buf];
-            if (b->kind == BUF_CONST)
+            if (b->kind == BUF_CONST) {
                 b->layout = weights_layout(b, d, c->t);
-            else
+                flat_block_weights(c->l, w->buf);
+            } else {
                 redirect(k, w->buf, copy_as(c, w->buf, blocked(b, d, c->t->lanes), k));
+            }
             return;
         }
 }
@@ -497,7 +500,7 @@ static bool is_written_before(const Chooser *c, BufId b)
 static BufId plain_view(Chooser *c, BufId b, const Kernel *k)
 {
     BufId root = buffer_root(c->l, b);
-    if (root == b || is_rows(&c->l->buffers.at[root]))
+    if (root == b || c->l->buffers.at[root].kind == BUF_CONST || is_rows(&c->l->buffers.at[root]))
         return b;
     Buffer view = c->l->buffers.at[b];
     view.alias_of = copy_as(c, root, layout_plain(c->l->buffers.at[root].shape.rank), k);
@@ -531,8 +534,10 @@ static void choose_channels_kernel(Chooser *c, Kernel *k)
 {
     if (k->own_layouts)
         return;
-    for (int i = 0; i < k->n_access; i++)
-        k->access[i].buf = plain_view(c, k->access[i].buf, k);
+    AccessId flat = flat_image(c->l, k);
+    for (AccessId i = 0; i < k->n_access; i++)
+        if (i != flat)
+            k->access[i].buf = plain_view(c, k->access[i].buf, k);
     if (k->part == WINOGRAD_PRODUCT || k->part == WINOGRAD_WEIGHTS || k->part == WINOGRAD_TAPS || k->part == WINOGRAD_TURN)
         return;   /* its layouts are its own */
     if (k->part == WINOGRAD_NONE && !c->l->buffers.at[k->access[k->out[0].at].buf].batched) {

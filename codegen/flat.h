@@ -14,4 +14,10 @@ void flat_axes(Kernel *k, int outer, int inner);
 bool flat_is_axis(const Kernel *k, const Affine *f, int axis);
 /* After `choose`: every kernel on weights alone (optimizers, sums of partial gradients) gets as few axes as it can have. */
 void flat_weights(KernelList *l);
+
+/* flat_images.c: during `choose`, when layouts of images are known: does k, a layer behind a Flatten, read one with the channels last? Then
+ * its weights become a view of others whose columns are in that order, and the access returned needs no copy of plain rows; else -1. */
+AccessId flat_image(KernelList *l, Kernel *k);
+/* Their layout follows that of the view, when it has been chosen. */
+void flat_block_weights(KernelList *l, BufId weights);
 #endif
