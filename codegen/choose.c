@@ -396,12 +396,22 @@ static bool reads_padding(const Chooser *c, const Kernel *k, const ConvShape *s,
     return streams && (double)(vectors(outputs, c->t->lanes) * c->t->lanes) > 1.05 * (double)outputs;
 }
 
+/* Will k run in tiles, if channels are in the lanes? */
+static bool in_tiles(const Chooser *c, const Kernel *k)
+{
+    Product p;
+    return c->t->tiles && tiles_fit(c->l, k, &p) && c->l->buffers.at[k->access[p.x].buf].dtype == DT_BF16 &&
+           c->l->buffers.at[k->access[p.w].buf].dtype == DT_BF16;
+}
+
 static bool prefer_channels(const Chooser *c, const Kernel *k, const ConvShape *s)
 {
     int lanes = c->t->lanes;
     const Access *y = &k->access[k->out[0].at];
     if (!channels_fit(k, y, 1, s->channel, lanes) && y->rank >= 3)
         return false;
+    if (in_tiles(c, k))
+        return true;
     int64_t ch = k->axis[s->channel].extent;
     if (s->column < 0)
         return !reads_padding(c, k, s, ch);

@@ -32,8 +32,10 @@ static bool find_layer(const KernelList *l, const Kernel *k, Product *p)
     const Access *x = &k->access[p->x], *w = &k->access[p->w];
     const Buffer *weights = &l->buffers.at[w->buf];
     int f = x->rank == 2 ? affine_pure_axis(&x->dim[1], k->n_axes) : -1;
-    return f >= 0 && w->rank == 2 && affine_pure_axis(&w->dim[1], k->n_axes) == f && weights->kind == BUF_CONST && !weights->data && !weights->alias_of &&
-           k->axis[f].extent == l->buffers.at[x->buf].shape.dim[1] && k->axis[f].extent == weights->shape.dim[1];
+    if (f < 0 || w->rank != 2 || affine_pure_axis(&w->dim[1], k->n_axes) != f)
+        return false;
+    bool whole = k->axis[f].extent == l->buffers.at[x->buf].shape.dim[1] && k->axis[f].extent == weights->shape.dim[1];
+    return whole && weights->kind == BUF_CONST && !weights->data && !weights->alias_of;
 }
 
 /* The weights as a view [K][F'] of constants [K][C][..] with the channels last. */
@@ -55,9 +57,9 @@ AccessId flat_image(KernelList *l, Kernel *k)
     Product p;
     if (!find_layer(l, k, &p))
         return -1;
-    BufId image = buffer_root(l, k->access[p.x].buf);
+    BufId view = k->access[p.x].buf, image = buffer_root(l, view);
     const Buffer *b = &l->buffers.at[image];
-    if (b->kind != BUF_WORK || image == k->access[p.x].buf || !is_channels_last(b) || b->shape.dim[1] % 2 || b->dtype != l->buffers.at[k->access[p.x].buf].dtype)
+    if (image == view || b->kind != BUF_WORK || b->dtype != l->buffers.at[view].dtype || !is_channels_last(b) || b->shape.dim[1] % 2)
         return -1;
     const Shape shape = b->shape;
     k->access[p.w].buf = weights_of_image(l, k->access[p.w].buf, &shape);

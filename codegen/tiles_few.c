@@ -16,7 +16,7 @@
 
 #include <string.h>
 
-enum { FEW_CHANNELS = 16, FEW_FILTERS = 2 * TILE_COLUMNS, MOST_GROUPED = 16, LEAST_POINTS = 64 };
+enum { FEW_CHANNELS = 32, FEW_FILTERS = 2 * TILE_COLUMNS, MOST_CHANNELS = 256, MOST_GROUPED = 16, LEAST_POINTS = 64 };
 
 typedef struct {
     const KernelList *l;
@@ -73,14 +73,16 @@ static bool writes_all(const Few *f)
     return y->dim[1] == extent(f, f->filter) && y->dim[2] == extent(f, f->p) && y->dim[3] == extent(f, f->q);
 }
 
-/* Is all that is read beside the image a constant of the filters? */
+/* Are the weights, and all else that is read beside the image, constants of the filters? */
 static bool constants_of_filters(const Few *f)
 {
     for (AccessId at = 0; at < f->k->n_access; at++) {
+        const Access *x = &f->k->access[at];
         const Buffer *b = buffer_of(f, at);
         if (at == f->product.x || at == f->y)
             continue;
-        if (b->kind != BUF_CONST || b->data || (at != f->product.w && (f->k->access[at].rank != 1 || affine_pure_axis(&f->k->access[at].dim[0], f->k->n_axes) != f->filter)))
+        bool of_filters = at == f->product.w || (x->rank == 1 && affine_pure_axis(&x->dim[0], f->k->n_axes) == f->filter);
+        if (b->kind != BUF_CONST || b->data || !of_filters)
             return false;
     }
     return true;
@@ -96,12 +98,19 @@ static bool plain_values(const Kernel *k)
     return true;
 }
 
-/* Sixteen filters and channels for a tile's depth go without. */
+/* What does not fit as it is: fewer filters than a tile has columns, or than two have and few channels; and channels that cut into no
+ * good depth, of which there are too many to be taken with the taps of a row (tiles_merge). */
+static bool is_ragged(int32_t filters, int32_t channels)
+{
+    bool deep = channels % 2 == 0 && tiles_pairs(channels / 2) >= LEAST_PAIRS;
+    if (filters < TILE_COLUMNS || (!deep && channels > FEW_CHANNELS / 2))
+        return channels <= MOST_CHANNELS;
+    return filters < FEW_FILTERS && channels <= FEW_CHANNELS && !(deep && filters == TILE_COLUMNS);
+}
+
 static bool has_few(const Few *f)
 {
-    int32_t filters = extent(f, f->filter), channels = extent(f, f->c);
-    return channels <= FEW_CHANNELS && filters < FEW_FILTERS && (filters < TILE_COLUMNS || channels < 2 * LEAST_PAIRS) &&
-           extent(f, f->p) >= LEAST_ROWS && extent(f, f->p) * extent(f, f->q) >= LEAST_POINTS;
+    return is_ragged(extent(f, f->filter), extent(f, f->c)) && extent(f, f->p) >= LEAST_ROWS && extent(f, f->p) * extent(f, f->q) >= LEAST_POINTS;
 }
 
 static bool find_few(const KernelList *l, const Kernel *k, Few *f)
@@ -115,9 +124,9 @@ static bool find_few(const KernelList *l, const Kernel *k, Few *f)
         f->product.w = w;
     }
     f->y = k->out[0].at;
-    const Buffer *x = buffer_of(f, f->product.x), *y = buffer_of(f, f->y);
-    return x->batched && x->shape.rank == 4 && k->access[f->product.x].fill == 0 && y->kind == BUF_WORK && y->batched && !y->alias_of && !y->strip_elements &&
-           find_axes(f) && writes_all(f) && has_few(f) && constants_of_filters(f) && plain_values(k);
+    const Buffer *y = buffer_of(f, f->y);
+    return buffer_of(f, f->product.x)->batched && k->access[f->product.x].fill == 0 && y->kind == BUF_WORK && y->batched && !y->alias_of &&
+           !y->strip_elements && find_axes(f) && writes_all(f) && has_few(f) && constants_of_filters(f) && plain_values(k);
 }
 
 /* ---- how many columns ---- */
@@ -130,7 +139,10 @@ static int32_t depth_of(const Few *f, int columns)
 }
 
 /* Values from the start of a row of x' to the end of its last window. */
-static int32_t row_of_windows(const Few *f, int columns) { return (groups(f, columns) - 1) * columns * f->across * f->channels + depth_of(f, columns); }
+static int32_t row_of_windows(const Few *f, int columns)
+{
+    return (groups(f, columns) - 1) * columns * f->across * f->channels + depth_of(f, columns);
+}
 
 static bool has_views(const KernelList *l, BufId b)
 {
@@ -195,16 +207,25 @@ static bool reads_as_it_is(const Few *f)
     return b->kind == BUF_WORK && b->dtype == DT_BF16 && !b->alias_of && !b->strip_elements && b->shape.dim[1] % 2 == 0;
 }
 
+/* Of x itself, if a copy does not save more than it costs; sets f->copied. */
+static int columns_of_either(Few *f)
+{
+    const double value = 0.3, worth = 1.2;   /* cycles to copy a value */
+    f->copied = false;
+    int columns = reads_as_it_is(f) ? best_columns(f) : 0;
+    double direct = columns ? cycles(f, columns) : 0;
+    f->copied = true;
+    int of_copy = best_columns(f);
+    double copied = of_copy ? cycles(f, of_copy) + value * f->width * f->channels * f->down * extent(f, f->p) : 0;
+    f->copied = !columns || (of_copy && worth * copied < direct);
+    return f->copied ? of_copy : columns;
+}
+
 static bool plan_columns(Few *f)
 {
     f->channels = extent(f, f->c) == 1 ? 1 : divide_up(extent(f, f->c), 2) * 2;
     f->width = (int32_t)buffer_of(f, f->product.x)->shape.dim[3];
-    f->copied = !reads_as_it_is(f);
-    int columns = best_columns(f);
-    if (!columns) {
-        f->copied = true;
-        columns = best_columns(f);
-    }
+    int columns = columns_of_either(f);
     f->form = (FewForm){columns, f->across, f->channels, depth_of(f, columns)};
     if (f->copied)
         f->width = divide_up(row_of_windows(f, columns), 2 * f->channels) * 2;
@@ -240,7 +261,8 @@ static BufId copy_buffer(KernelList *l, const Few *f)
     b.alias_of = b.updates = 0;
     b.shape = shape_of(4, b.shape.dim[0], (int64_t)f->channels, (int64_t)(extent(f, f->p) - 1) * f->down + extent(f, f->r), (int64_t)f->width);
     b.layout = layout_innermost(4, 1);
-    b.layout.paired = b.paired = f->channels > 1 ? 2 : 0;   /* written two at a time */
+    bool planes = l->buffers.at[before_rounding(l, f->k->access[f->product.x].buf)].kind == BUF_INPUT;
+    b.layout.paired = b.paired = planes && f->channels > 1 ? 2 : 0;   /* written two at a time, columns in the lanes; else channels are */
     return kernels_add_buffer(l, &b);
 }
 
@@ -419,17 +441,14 @@ void tiles_few(KernelList *l)
 /* ---- constants ---- */
 void tiles_few_weights(const FewForm *f, const double *w, const Shape *of, double *to)
 {
-    int64_t filters = of->dim[0], rank = of->rank, channels = rank > 1 ? of->dim[1] : 1, rows = rank > 1 ? of->dim[2] : 1, taps = rank > 1 ? of->dim[3] : 1;
-    if (rank == 1) {
-        for (int64_t m = 0; m < f->columns * filters; m++)
-            to[m] = w[m % filters];
-        return;
-    }
+    int64_t filters = of->dim[0], channels = of->dim[1], rows = of->dim[2], taps = of->dim[3];
     for (int64_t m = 0; m < f->columns * filters; m++)
-        for (int64_t r = 0; r < rows; r++)
+        for (int64_t r = 0; r < rows && of->rank > 1; r++)
             for (int64_t i = 0; i < f->depth; i++) {
                 int64_t t = i / f->channels - m / filters * f->stride, c = i % f->channels;
                 bool tap = t >= 0 && t < taps && c < channels;
                 to[(m * rows + r) * f->depth + i] = tap ? w[((m % filters * channels + c) * rows + r) * taps + t] : 0;
             }
+    for (int64_t m = 0; m < f->columns * filters && of->rank == 1; m++)
+        to[m] = w[m % filters];
 }

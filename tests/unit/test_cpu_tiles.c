@@ -152,7 +152,8 @@ static void test_far_weights(void **unused)
 }
 
 /* Few channels and filters, several columns a row: sizes that no number of columns divides, borders, strides, one channel and odd ones,
- * filters wider than high, shared inputs, values that are flattened, or read by a convolution that has no such form. */
+ * filters wider than high, shared inputs, values that are flattened, or read by a convolution that has no such form;
+ * few filters over many channels, and channels that fill no depth. */
 static void test_few(void **unused)
 {
     (void)unused;
@@ -165,6 +166,9 @@ static void test_few(void **unused)
         {"conv out=12 k=3 p=1; bn; act ReLU; res{conv out=12 k=3 p=1; act ReLU; conv out=12 k=3 p=1}{}; conv out=48 k=3 p=1; act ReLU", 2, 19, 18, 3, 2},
         {"conv out=8 k=3 d=2 p=2; act ReLU; conv out=2 k=3 p=1; conv out=8 k=7 p=3", 8, 16, 15, 1, 1},
         {"conv out=6 k=5 s=3; act ReLU; conv out=31 k=2; conv out=10 k=3 p=1", 16, 40, 37, 1, 2},
+        {"conv out=20 k=3; act ReLU; conv out=25 k=3 p=1; act ReLU; conv out=7 k=1; maxpool k=2; flatten; linear out=9", 20, 15, 14, 17, 3},
+        {"conv out=34 k=3; act ReLU; conv out=34 k=3; act ReLU; conv out=10 k=3 s=2 p=1; aavg", 3, 20, 22, 1, 2},
+        {"conv out=10 k=3 p=1; act ReLU; conv out=40 k=1", 96, 11, 9, 3, 1},
     };
     for (size_t i = 0; i < ARRAY_LEN(nets); i++) {
         Arena *a = arena_new();
