@@ -255,8 +255,8 @@ static void finish(Narrow *n)
 static bool pays(const Narrow *n, const Kernel *k, Product p)
 {
     const Buffer *w = &n->l->buffers.at[k->access[p.w].buf];
-    bool linear = w->kind == BUF_CONST && w->shape.rank == 2;
-    return !n->t->slow_pairs || (linear && (n->t->tiles || n->l->graph->batch < n->t->lanes)) || (n->t->tiles && tiles_fit(n->l, k, &p));
+    bool linear = w->kind == BUF_CONST && w->shape.rank == 2, tiles = n->t->tiles && (linear || tiles_fit(n->l, k, &p) || tiles_few_fit(n->l, k));
+    return !n->t->slow_pairs || tiles || (linear && n->l->graph->batch < n->t->lanes);
 }
 
 void precision_narrow(KernelList *l, const NestTarget *t, bool images)
