@@ -244,6 +244,84 @@ static void narrow_operands(Narrow *n, const Kernel *k)
     }
 }
 
+/* ---- values that are only compared ---- */
+/* Rounding is monotone: the maximum of rounded values is the rounded maximum. So values that are read by nothing but maxima whose
+ * results are stored as bf16 are stored as bf16 themselves, and every result stays the same. */
+static bool is_bf16(double v)
+{
+    float f = (float)v;
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return !(bits & 0xffff);
+}
+
+/* sel(x < low, low, x), and with sel(x > high, high, x) as its last operand: how activations.def writes ReLU and its like. */
+static bool is_clamp(const Kernel *k, const Expr *e)
+{
+    const Expr *condition = &k->expr[e->a], *inner = &k->expr[e->c];
+    bool of_same = e->c == condition->a || (inner->op == EX_SEL && k->expr[inner->a].a == condition->a);
+    return (condition->op == EX_LT || condition->op == EX_GT) && condition->b == e->b && k->expr[e->b].op == EX_CONST && of_same;
+}
+
+/* Is it the same whether its operands or its value are rounded? Conditions are used by clamps alone. */
+static bool commutes_with_rounding(const Kernel *k, const Expr *e)
+{
+    switch (e->op) {
+    case EX_MAX_OVER: case EX_MAX: case EX_MIN: case EX_LT: case EX_GT: return true;
+    case EX_LOAD: return is_bf16(k->access[e->at].fill);
+    case EX_CONST: return is_bf16(e->imm);
+    case EX_SEL: return is_clamp(k, e);
+    default: return false;
+    }
+}
+
+static bool rounds_at_last(const KernelList *l, const Kernel *k)
+{
+    for (ExprId e = 1; e < k->n_expr; e++)
+        if (!commutes_with_rounding(k, &k->expr[e]))
+            return false;
+    for (int o = 0; o < k->n_out; o++)
+        if (l->buffers.at[k->access[k->out[o].at].buf].dtype != DT_BF16)
+            return false;
+    return true;
+}
+
+/* Does product k leave columns side by side, or may it? Pools over such rows take longer over bf16 than over float32. */
+static bool leaves_columns(const KernelList *l, const Kernel *k)
+{
+    Product p;
+    return find_layer(l, k, &p) && (l->buffers.at[k->access[p.x].buf].dtype == DT_F32 || tiles_few_fit(l, k));
+}
+
+static bool is_only_compared(const KernelList *l, BufId b)
+{
+    for (uint32_t i = 0; i < l->kernels.len; i++) {
+        const Kernel *k = &l->kernels.at[i];
+        for (AccessId at = 0; at < k->n_access; at++) {
+            if (buffer_root(l, k->access[at].buf) != b)
+                continue;
+            if (k->access[at].buf != b || (kernel_writes(k, at) ? leaves_columns(l, k) : !rounds_at_last(l, k)))
+                return false;
+        }
+    }
+    return true;
+}
+
+/* Last readers first: a value is looked at again with each of them, the last time when all their results are known. */
+static void narrow_compared(Narrow *n)
+{
+    KernelList *l = n->l;
+    for (uint32_t i = l->kernels.len; i-- > 0;) {
+        const Kernel *k = &l->kernels.at[i];
+        for (AccessId at = 0; at < k->n_access && rounds_at_last(l, k); at++) {
+            BufId b = k->access[at].buf;
+            if (l->buffers.at[b].shape.rank >= 3 && is_only_compared(l, b) && can_narrow(n, b, -1, false))
+                narrow_value(n, b, -1, false);
+        }
+    }
+}
+
+/* ---- the whole list ---- */
 static void finish(Narrow *n)
 {
     n->l->kernels.at = n->out.at;
@@ -271,6 +349,8 @@ void precision_narrow(KernelList *l, const NestTarget *t, bool images)
         vec_push(l->arena, &n.out, k);
     }
     finish(&n);
+    if (t->tiles)
+        narrow_compared(&n);
 }
 
 void precision_narrow_weights(KernelList *l, bool images)

@@ -19,8 +19,8 @@ bool product_find(const Kernel *k, Product *p);
 bool product_pairs(const Kernel *k, Product *p);
 
 /* Before `choose`, of which it relies on the layouts: operands of contractions become bf16. Adds kernels that round weights in state and
- * the net's input. images: LAYOUT_IMAGES. A target without lanes (a GPU) has one copy of each weight, and its products round the input
- * as they read it. */
+ * the net's input. With tiles, what only maxima read on its way to them becomes bf16 as well. images: LAYOUT_IMAGES. A target without
+ * lanes (a GPU) has one copy of each weight, and its products round the input as they read it. */
 void precision_narrow(KernelList *l, const NestTarget *t, bool images);
 /* Before `choose`: only weights of Linear layers that are read once a call (a batch below the lanes) become bf16. */
 void precision_narrow_weights(KernelList *l, bool images);

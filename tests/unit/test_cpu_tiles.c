@@ -182,6 +182,41 @@ static void test_few(void **unused)
     }
 }
 
+/* Images between kernels that stay float32. */
+static int wide_images(const KernelList *l)
+{
+    int n = 0;
+    for (uint32_t i = 1; i < l->buffers.len; i++) {
+        const Buffer *b = &l->buffers.at[i];
+        n += b->kind == BUF_WORK && b->batched && b->dtype == DT_F32 && b->shape.rank == 4 && !b->alias_of;
+    }
+    return n;
+}
+
+/* What maxima alone read is stored as bf16: before a pool, through ReLU, in the parts of what they read; not where an average or a sum
+ * reads it too, nor before what is no maximum. */
+static void test_pools(void **unused)
+{
+    (void)unused;
+    static const struct { const char *net; int64_t c, h, w, batch; int wide; } nets[] = {
+        {"conv out=32 k=3; maxpool k=3 s=2 p=1; act ReLU; conv out=48 k=3; maxpool k=2; act ReLU6; conv out=16 k=1", 32, 17, 21, 1, 0},
+        {"cat{conv out=32 k=1; maxpool k=3 s=1 p=1}{conv out=16 k=1}; maxpool k=2; conv out=16 k=1", 24, 12, 10, 3, 0},
+        {"conv out=32 k=1; maxpool k=2; act SiLU; conv out=16 k=1", 32, 8, 8, 17, 1},
+        {"conv out=32 k=1; cat{avgpool k=3 s=1 p=1}{maxpool k=3 s=1 p=1}; conv out=16 k=1", 32, 9, 8, 2, 1},
+        {"conv out=32 k=1; res{maxpool k=3 s=1 p=1}{}; conv out=16 k=1", 32, 9, 8, 1, 1},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(nets); i++) {
+        Arena *a = arena_new();
+        EmitTarget m;
+        Case c = {.net = nets[i].net, .input = shape_of(3, nets[i].c, nets[i].h, nets[i].w)};
+        software_machine(a, &m);
+        int wide = wide_images(check_program(a, &c, &m, nets[i].batch)->infer->kernels);
+        if (wide != nets[i].wide)
+            fail_msg("%s: %d images of float32", c.net, wide);
+        arena_free(a);
+    }
+}
+
 static int pick(uint32_t *seed, int n)
 {
     *seed = *seed * 1664525u + 1013904223u;
@@ -335,6 +370,6 @@ static void test_library(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_outputs), cmocka_unit_test(test_few), cmocka_unit_test(test_lines), cmocka_unit_test(test_far_weights), cmocka_unit_test(test_random), cmocka_unit_test(test_other_nets), cmocka_unit_test(test_instructions), cmocka_unit_test(test_library)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_outputs), cmocka_unit_test(test_few), cmocka_unit_test(test_lines), cmocka_unit_test(test_far_weights), cmocka_unit_test(test_pools), cmocka_unit_test(test_random), cmocka_unit_test(test_other_nets), cmocka_unit_test(test_instructions), cmocka_unit_test(test_library)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
