@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 enum { OUTER_LOOPS = 4, MOST_PARTS = 64, MOST_SLICES = 64, MOST_THREADS = 16 };
+#define LEAST_RUN 1024           /* bytes of a row that a slice takes at least, if not all */
 #define SLICE_CYCLES 700.0      /* handing out a slice, entering its loops, filling the pipeline */
 #define EDGE_COST 1.5           /* vectors of a cut axis that fill no tile run one at a time: so much more than in a tile */
 
@@ -189,7 +190,36 @@ static int32_t next_per(const Nest *n, int a, int32_t per)
     return per < units ? per : 0;
 }
 
-static int32_t first_per(const Nest *n, int a) { return (axis_units(n, a) + MOST_PARTS - 1) / MOST_PARTS; }
+/* Bytes of an index of axis a where its neighbours lie side by side, in rows along another axis that can be cut; 0: no such access. */
+static int64_t bytes_in_rows(const KernelList *l, const Nest *n, int a)
+{
+    int64_t bytes = 0;
+    for (AccessId at = 0; at < n->k->n_access; at++) {
+        Linear f = access_linear(l, n->k, at);
+        int64_t size = (int64_t)dtype_size(l->buffers.at[n->k->access[at].buf].dtype);
+        bool rows = false;
+        for (int o = 0; o < n->n_par; o++)
+            rows = rows || (n->par[o] != a && f.unit[n->par[o]] && may_cut(n, n->par[o]));
+        if (f.linear && f.unit[a] == 1 && !f.block[a] && rows && size > bytes)
+            bytes = size;
+    }
+    return bytes;
+}
+
+/* Units that a slice has at least: slices of what computes little take no bits of rows, whose lines would be fetched time and again. */
+static int32_t least_per(const Search *s, int a)
+{
+    int64_t bytes = s->n->k->macs > 0 ? 0 : bytes_in_rows(s->l, s->n, a) * axis_unit(s->n, a);
+    return bytes ? (int32_t)((LEAST_RUN + bytes - 1) / bytes) : 1;
+}
+
+/* Units per slice along axis a in the most parts; 0: it stays whole. */
+static int32_t first_per(const Search *s, int a)
+{
+    int32_t units = axis_units(s->n, a), per = (units + MOST_PARTS - 1) / MOST_PARTS, least = least_per(s, a);
+    per = per > least ? per : least;
+    return per < units ? per : 0;
+}
 
 /* Cuts along the loop at `level` and every loop inside it. */
 static void try_inner_cuts(Search *s, Cut *c, int level)
@@ -198,7 +228,7 @@ static void try_inner_cuts(Search *s, Cut *c, int level)
     for (int j = level + 1; j < n->n_par && j < OUTER_LOOPS; j++) {
         if (!may_cut(n, n->par[j]))
             continue;
-        for (int32_t per = first_per(n, n->par[j]); per; per = next_per(n, n->par[j], per)) {
+        for (int32_t per = first_per(s, n->par[j]); per; per = next_per(n, n->par[j], per)) {
             cut_along(c, n, 1, n->par[j], per);
             keep_better(s, c);
         }
@@ -211,7 +241,7 @@ static void try_cuts(Search *s)
     for (int i = 0; i < n->n_par && i < OUTER_LOOPS; i++) {
         if (!may_cut(n, n->par[i]))
             continue;
-        for (int32_t per = first_per(n, n->par[i]); per; per = next_per(n, n->par[i], per)) {
+        for (int32_t per = first_per(s, n->par[i]); per; per = next_per(n, n->par[i], per)) {
             Cut c = {0};
             cut_along(&c, n, 0, n->par[i], per);
             cut_along(&c, n, 1, -1, 1);

@@ -86,6 +86,28 @@ static void small_kernels_stay_whole(void **state)
     arena_free(a);
 }
 
+/* A pool over an image with channels innermost, [h][w][c], of few rows: its rows are cut, and their channels only where that leaves long
+ * pieces of a row. */
+static void rows_stay_whole(void **state)
+{
+    (void)state;
+    static const struct { int64_t channels; bool cut; } cases[] = {{64, false}, {8192, true}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Arena *a = arena_new();
+        Graph *g = net_build(a, "maxpool k=1", 1, shape_of(3, cases[i].channels, 7, 65536 / cases[i].channels));
+        Fusion f = fuse(a, g);
+        KernelList *l = lower(a, g, &f, PARAMS_CONST);
+        for (uint32_t b = 1; b < l->buffers.len; b++)
+            l->buffers.at[b].layout = layout_innermost(4, 1);
+        Nest *n = schedule_kernel(a, l, &l->kernels.at[0], &target);
+        cut_nest(l, n, &target);
+        bool cut = n->slice_axis == n->vector_axis || (n->n_inner && n->inner_axis[0] == n->vector_axis);
+        assert_true(nest_slices(n) > 1 && n->vector_axis == 1);
+        assert_int_equal(cut, cases[i].cut);
+        arena_free(a);
+    }
+}
+
 /* A slice of the first stage of a Winograd convolution is a strip of rows of tiles: how many there are. */
 static int64_t strips(Arena *a, Shape input)
 {
@@ -132,6 +154,6 @@ static void far_results_are_fetched_early(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(threads_share_evenly), cmocka_unit_test(small_kernels_stay_whole), cmocka_unit_test(far_results_are_fetched_early),
-                                       cmocka_unit_test(strips_are_even)};
+                                       cmocka_unit_test(strips_are_even), cmocka_unit_test(rows_stay_whole)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
