@@ -301,7 +301,9 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
     else if (c->o->weights_precision == PRECISION_BF16)
         precision_narrow_weights(l, images);
     if (t->tiles) {
+        tiles_border(l);
         tiles_pad(l);
+        check_kernels(l, "tiles");
         tiles_few(l);
     }
     choose(l, layouts, t, images || in_state ? t->samples : 0);

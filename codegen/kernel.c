@@ -290,6 +290,15 @@ int affine_unit_axis(const Affine *f, int n_axes)
 
 int affine_pure_axis(const Affine *f, int n_axes) { return f->offset || f->table || f->div > 1 ? -1 : affine_unit_axis(f, n_axes); }
 
+void affine_range(const Kernel *k, const Affine *f, int64_t *first, int64_t *last)
+{
+    *first = *last = f->offset;
+    for (int a = 0; a < k->n_axes; a++) {
+        int64_t far = (int64_t)f->coef[a] * (k->axis[a].extent - 1);
+        *(far < 0 ? first : last) += far;
+    }
+}
+
 void affine_axis(Affine *f, int axis, int32_t coef) { f->coef[axis] += coef; }
 
 void affine_guard(Affine *f, int32_t lo, int32_t hi)

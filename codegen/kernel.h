@@ -158,6 +158,8 @@ static inline Affine *access_dim(Kernel *k, AccessId at, int d) { return &k->acc
 /* The axis that is alone in f, with coefficient 1; -1: another shape. Pure: no offset, table or division beside it. */
 int affine_unit_axis(const Affine *f, int n_axes);
 int affine_pure_axis(const Affine *f, int n_axes);
+/* The indices that f takes, whether guarded or not. */
+void affine_range(const Kernel *k, const Affine *f, int64_t *first, int64_t *last);
 void affine_axis(Affine *f, int axis, int32_t coef);                                             /* adds coef * axis */
 void affine_guard(Affine *f, int32_t lo, int32_t hi);
 ExprId expr_add(KernelList *l, Kernel *k, Expr e);                                               /* shares equal expressions */

@@ -82,16 +82,6 @@ double tiles_share(const KernelList *l)
 }
 
 /* ---- borders ---- */
-/* Indices that f takes. */
-static void range_of(const Kernel *k, const Affine *f, int64_t *first, int64_t *last)
-{
-    *first = *last = f->offset;
-    for (int a = 0; a < k->n_axes; a++) {
-        int64_t far = (int64_t)f->coef[a] * (k->axis[a].extent - 1);
-        *(far < 0 ? first : last) += far;
-    }
-}
-
 /* Can k read a copy of the image of access `at` without guards? *needed: it has some. */
 static bool can_pad(const Kernel *k, AccessId at, bool *needed)
 {
@@ -136,7 +126,7 @@ static Kernel *pad_image(KernelList *l, Kernel *k, AccessId at)
         Affine *f = &x->dim[d];
         if (!f->guarded)
             continue;
-        range_of(k, f, &low[d], &high);
+        affine_range(k, f, &low[d], &high);
         b.shape.dim[d] = high - low[d] + 1;
         f->offset -= (int32_t)low[d];
         f->guarded = false;
@@ -155,14 +145,23 @@ static Kernel *pad_image(KernelList *l, Kernel *k, AccessId at)
     return padding_kernel(l, from, x->buf, low, k);
 }
 
-/* Does k read a copy? */
+/* Does k multiply an image in tiles that may be a copy? *guarded: it reads past the border. */
+static bool may_copy(const KernelList *l, const Kernel *k, Product *p, bool *guarded)
+{
+    return k->part == WINOGRAD_NONE && tiles_fit(l, k, p) && l->buffers.at[k->access[p->x].buf].dtype == DT_BF16 &&
+           l->buffers.at[k->access[p->w].buf].dtype == DT_BF16 && can_pad(k, p->x, guarded);
+}
+
+bool tiles_cross_border(const KernelList *l, const Kernel *k, Product *p)
+{
+    bool guarded;
+    return !tiles_few_fit(l, k) && may_copy(l, k, p, &guarded) && guarded && fits_alone(k, p);
+}
+
 static bool wants_copy(const KernelList *l, const Kernel *k, Product *p)
 {
     bool guarded;
-    if (k->part != WINOGRAD_NONE || !tiles_fit(l, k, p) || l->buffers.at[k->access[p->x].buf].dtype != DT_BF16 ||
-        l->buffers.at[k->access[p->w].buf].dtype != DT_BF16 || !can_pad(k, p->x, &guarded))
-        return false;
-    return guarded || !fits_alone(k, p);
+    return may_copy(l, k, p, &guarded) && (guarded || !fits_alone(k, p));
 }
 
 void tiles_pad(KernelList *l)

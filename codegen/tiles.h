@@ -24,9 +24,12 @@ int tiles_pairs(int64_t pairs);
 bool tiles_fit(const KernelList *l, const Kernel *k, Product *p);
 /* The share of the multiply-adds of a function whose kernels fit, before anything is narrowed or laid out. */
 double tiles_share(const KernelList *l);
-/* Before `choose`: a convolution that reaches past the border of its image reads a copy that has the zeros, since a tile has no
- * guards. So does one of few channels (a first layer), whose copy has them side by side: a row of its tiles is a row of its filter, all
- * channels of all taps. */
+/* Does k read past the border of an image (p->x) whose channels alone fill the depth of tiles? */
+bool tiles_cross_border(const KernelList *l, const Kernel *k, Product *p);
+/* After precision_narrow: images that convolutions read past their border get one of zeros in memory, since a tile has no guards. */
+void tiles_border(KernelList *l);
+/* Before `choose`: where that cannot be, such a convolution reads a copy that has the zeros. So does one of few channels (a first
+ * layer), whose copy has them side by side: a row of its tiles is a row of its filter, all channels of all taps. */
 void tiles_pad(KernelList *l);
 /* Does k, a convolution of few channels and few filters, fit tiles with J neighbouring columns in a row? */
 bool tiles_few_fit(const KernelList *l, const Kernel *k);

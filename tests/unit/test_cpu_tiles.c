@@ -182,6 +182,15 @@ static void test_few(void **unused)
     }
 }
 
+/* The kernels of a net, which was run. */
+static const KernelList *kernels_of(Arena *a, const char *net, Shape input, int64_t batch)
+{
+    EmitTarget m;
+    Case c = {.net = net, .input = input};
+    software_machine(a, &m);
+    return check_program(a, &c, &m, batch)->infer->kernels;
+}
+
 /* Images between kernels that stay float32. */
 static int wide_images(const KernelList *l)
 {
@@ -207,12 +216,40 @@ static void test_pools(void **unused)
     };
     for (size_t i = 0; i < ARRAY_LEN(nets); i++) {
         Arena *a = arena_new();
-        EmitTarget m;
-        Case c = {.net = nets[i].net, .input = shape_of(3, nets[i].c, nets[i].h, nets[i].w)};
-        software_machine(a, &m);
-        int wide = wide_images(check_program(a, &c, &m, nets[i].batch)->infer->kernels);
+        int wide = wide_images(kernels_of(a, nets[i].net, shape_of(3, nets[i].c, nets[i].h, nets[i].w), nets[i].batch));
         if (wide != nets[i].wide)
-            fail_msg("%s: %d images of float32", c.net, wide);
+            fail_msg("%s: %d images of float32", nets[i].net, wide);
+        arena_free(a);
+    }
+}
+
+static int kernels_named(const KernelList *l, const char *part)
+{
+    int n = 0;
+    for (uint32_t i = 0; i < l->kernels.len; i++)
+        n += strstr(l->kernels.at[i].name, part) != NULL;
+    return n;
+}
+
+/* Images with a border of zeros: several convolutions of one image, with borders of their own and none; residual additions; pools before
+ * and after, with borders of their own; parts of a concatenation; a depthwise convolution; strides and dilation. An image that is seen with
+ * another shape as well is copied. */
+static void test_borders(void **unused)
+{
+    (void)unused;
+    static const struct { const char *net; int64_t c, h, w, batch; int edges, copies; } nets[] = {
+        {"conv out=48 k=1; cat{conv out=48 k=3 p=1}{conv out=64 k=5 p=2}{conv out=56 k=1}; conv out=48 k=1", 32, 11, 9, 3, 2, 0},
+        {"conv out=64 k=1; res{conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1}{}; act ReLU; conv out=48 k=3 p=1 s=2", 32, 14, 18, 1, 6, 0},
+        {"conv out=48 k=3 p=1; maxpool k=3 s=2 p=1; act ReLU; conv out=48 k=3 p=1; act ReLU", 16, 17, 20, 17, 4, 0},
+        {"conv out=48 k=1; cat{maxpool k=3 s=1 p=1}{conv out=72 k=3 p=1}{avgpool k=3 s=1 p=1}; conv out=48 k=3 p=1", 24, 10, 8, 1, 4, 0},
+        {"conv out=48 k=1; res{conv out=48 k=3 p=1 g=48}{conv out=48 k=3 p=1}; act ReLU; conv out=48 k=3 p=3 d=3; conv out=56 k=5 p=2 s=3", 32, 12, 13, 3, 6, 0},
+        {"conv out=48 k=1; res{conv out=48 k=3 p=1; flatten}{flatten}; linear out=7", 16, 8, 8, 17, 0, 1},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(nets); i++) {
+        Arena *a = arena_new();
+        const KernelList *l = kernels_of(a, nets[i].net, shape_of(3, nets[i].c, nets[i].h, nets[i].w), nets[i].batch);
+        if (kernels_named(l, ".border") != nets[i].edges || kernels_named(l, ".padded") != nets[i].copies)
+            fail_msg("%s: %d kernels of borders, %d copies", nets[i].net, kernels_named(l, ".border"), kernels_named(l, ".padded"));
         arena_free(a);
     }
 }
@@ -370,6 +407,6 @@ static void test_library(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_outputs), cmocka_unit_test(test_few), cmocka_unit_test(test_lines), cmocka_unit_test(test_far_weights), cmocka_unit_test(test_pools), cmocka_unit_test(test_random), cmocka_unit_test(test_other_nets), cmocka_unit_test(test_instructions), cmocka_unit_test(test_library)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_outputs), cmocka_unit_test(test_few), cmocka_unit_test(test_lines), cmocka_unit_test(test_far_weights), cmocka_unit_test(test_pools), cmocka_unit_test(test_borders), cmocka_unit_test(test_random), cmocka_unit_test(test_other_nets), cmocka_unit_test(test_instructions), cmocka_unit_test(test_library)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
