@@ -301,6 +301,7 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
     else if (c->o->weights_precision == PRECISION_BF16)
         precision_narrow_weights(l, images);
     if (t->tiles) {
+        tiles_parts(l);
         tiles_border(l);
         tiles_pad(l);
         check_kernels(l, "tiles");

@@ -24,9 +24,11 @@ int tiles_pairs(int64_t pairs);
 bool tiles_fit(const KernelList *l, const Kernel *k, Product *p);
 /* The share of the multiply-adds of a function whose kernels fit, before anything is narrowed or laid out. */
 double tiles_share(const KernelList *l);
+/* After precision_narrow: products in tiles write their parts of concatenations where these belong. */
+void tiles_parts(KernelList *l);
 /* Does k read past the border of an image (p->x) whose channels alone fill the depth of tiles? */
 bool tiles_cross_border(const KernelList *l, const Kernel *k, Product *p);
-/* After precision_narrow: images that convolutions read past their border get one of zeros in memory, since a tile has no guards. */
+/* Then: images that convolutions read past their border get one of zeros in memory, since a tile has no guards. */
 void tiles_border(KernelList *l);
 /* Before `choose`: where that cannot be, such a convolution reads a copy that has the zeros. So does one of few channels (a first
  * layer), whose copy has them side by side: a row of its tiles is a row of its filter, all channels of all taps. */

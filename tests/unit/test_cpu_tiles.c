@@ -254,6 +254,26 @@ static void test_borders(void **unused)
     }
 }
 
+/* Parts of concatenations are written in place, into an image with a border as well; not those that others read too, that no product
+ * makes, or that begin within a vector of channels. */
+static void test_parts(void **unused)
+{
+    (void)unused;
+    static const struct { const char *net; int64_t c, h, w, batch; int copies; } nets[] = {
+        {"cat{conv out=48 k=1; act ReLU}{conv out=64 k=3 p=1}{maxpool k=3 s=1 p=1; conv out=56 k=1}; conv out=48 k=3 p=1", 32, 9, 14, 1, 0},
+        {"conv out=48 k=1; cat{}{conv out=48 k=3 p=1}{maxpool k=3 s=1 p=1}; maxpool k=2; conv out=48 k=1", 32, 10, 10, 3, 2},
+        {"cat{conv out=56 k=1}{conv out=48 k=1}; conv out=48 k=1", 32, 9, 9, 1, 2},
+        {"cat{cat{conv out=48 k=1}{conv out=64 k=1}}{conv out=48 k=3 p=1}; conv out=48 k=1", 24, 8, 9, 17, 1},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(nets); i++) {
+        Arena *a = arena_new();
+        const KernelList *l = kernels_of(a, nets[i].net, shape_of(3, nets[i].c, nets[i].h, nets[i].w), nets[i].batch);
+        if (kernels_named(l, "cat") != nets[i].copies)
+            fail_msg("%s: %d copies of parts", nets[i].net, kernels_named(l, "cat"));
+        arena_free(a);
+    }
+}
+
 static int pick(uint32_t *seed, int n)
 {
     *seed = *seed * 1664525u + 1013904223u;
@@ -407,6 +427,6 @@ static void test_library(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_outputs), cmocka_unit_test(test_few), cmocka_unit_test(test_lines), cmocka_unit_test(test_far_weights), cmocka_unit_test(test_pools), cmocka_unit_test(test_borders), cmocka_unit_test(test_random), cmocka_unit_test(test_other_nets), cmocka_unit_test(test_instructions), cmocka_unit_test(test_library)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_outputs), cmocka_unit_test(test_few), cmocka_unit_test(test_lines), cmocka_unit_test(test_far_weights), cmocka_unit_test(test_pools), cmocka_unit_test(test_borders), cmocka_unit_test(test_parts), cmocka_unit_test(test_random), cmocka_unit_test(test_other_nets), cmocka_unit_test(test_instructions), cmocka_unit_test(test_library)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
