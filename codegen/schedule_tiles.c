@@ -148,7 +148,7 @@ static bool join_pair(Tiles *t, int rows, int lines)
     Nest *n = t->n;
     int32_t inner = t->k->axis[rows].extent, outer = t->k->axis[lines].extent, pitch = (int32_t)pitch_of(t, rows, lines);
     int32_t all = pitch ? all_rows(outer, pitch, inner) : 0, alone = n->rows_axis == rows ? steps_by_line(outer, inner) : steps_by_line(inner, outer);
-    if (pitch <= inner || all < TILE_ROWS || (all + 2 * TILE_ROWS - 1) / (2 * TILE_ROWS) >= alone)
+    if (pitch < inner || all < TILE_ROWS || (all + 2 * TILE_ROWS - 1) / (2 * TILE_ROWS) >= alone)
         return false;
     n->rows_axis = rows;
     n->lines_axis = lines;
@@ -163,7 +163,7 @@ static void chain_lines(Tiles *t, int rows, int lines)
     Nest *n = t->n;
     int32_t inner = t->k->axis[rows].extent, pitch = (int32_t)pitch_of(t, rows, lines);
     bool two = inner <= TILE_ROWS;
-    if (pitch <= inner || 2 * inner <= TILE_ROWS || (two && t->k->axis[lines].extent % 2))
+    if (pitch < inner || 2 * inner <= TILE_ROWS || (two && t->k->axis[lines].extent % 2))
         return;
     n->lines_axis = lines;
     n->pitch = pitch;
