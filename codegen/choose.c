@@ -90,10 +90,11 @@ static bool whole_channels(const KernelList *l, const NestTarget *t)
 
 /* A batch of images fills the lanes whatever the channels are, but moves as many images at a time as there are lanes: where that
  * does not stay in L3, and channels fill the lanes too, image after image is faster. Winograd over pairs of bf16 has channels in the
- * lanes alone, so with pairs it is faster sooner (CIFAR VGG at batch 32: 33 ms with images, 28 with channels). */
+ * lanes alone, so with pairs it is faster sooner (CIFAR VGG at batch 32: 33 ms with images, 28 with channels), as it is where L3 is
+ * slow (in float32, on Emerald Rapids: 28 and 23). */
 LayoutPlan choose_plan(const KernelList *l, const NestTarget *t, bool training)
 {
-    double most = t->pairs ? 4 * (double)t->l2 : (double)t->l3;
+    double most = t->pairs || t->far_l3 ? 4 * (double)t->l2 : (double)t->l3;
     bool few = l->graph->batch < t->lanes, large = bytes_of_block(l, t) > most;
     if (training)
         return few && whole_channels(l, t) ? LAYOUT_CHANNELS : LAYOUT_IMAGES;

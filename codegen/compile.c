@@ -260,7 +260,7 @@ static void run_deep(const KernelList *l, NestTarget *t)
     if (!t->deep)
         return;
     t->samples = samples;
-    t->weights = t->tiles ? tiles_weights_room(t) : t->l3 / 2;
+    t->weights = weights_room(t);
 }
 
 static Function *compile_function(Compiler *c, const char *name, const Graph *g, const Fusion *f, ParamPlace where, bool training)

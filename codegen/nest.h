@@ -41,6 +41,7 @@ typedef struct Nest {
 typedef struct {
     int lanes, registers;
     int64_t l1, l2, l3, samples;
+    bool far_l3;         /* what leaves L2 is far away */
     bool pairs;          /* multiplies pairs of bf16 */
     bool slow_pairs;     /* ... but float32 faster, outside tile registers */
     int tiles;           /* multiply-adds of bf16 a cycle in tile registers; 0: none */
@@ -49,6 +50,9 @@ typedef struct {
     bool deep;           /* strips too run in slices of samples */
     int64_t weights;     /* bytes of the weights that a slice of samples may read; 0: any */
 } NestTarget;
+
+/* Bytes of weights that stay near from one sample to the next, beside what is computed of them: tile registers wait for what comes from L3. */
+static inline int64_t weights_room(const NestTarget *t) { return t->tiles ? t->l2 / 4 * 3 : t->l3 / 2; }
 
 /* Multiply-adds of bf16 in tile registers in the time of those of one vector of float32, of which there are two a cycle. */
 static inline double tiles_a_vector(const NestTarget *t) { return t->tiles / (2.0 * t->lanes); }

@@ -210,7 +210,7 @@ static int32_t group_of(const Tiles *t, const NestTarget *target, const KernelLi
 {
     enum { FEWEST_SLICES = 4 };
     const Buffer *a = &l->buffers.at[t->k->access[t->a].buf], *b = &l->buffers.at[t->k->access[t->b].buf];
-    if (!target->samples || !a->batched || t->k->n_strip || buffer_elements(b) * (int64_t)dtype_size(b->dtype) <= tiles_weights_room(target))
+    if (!target->samples || !a->batched || t->k->n_strip || buffer_elements(b) * (int64_t)dtype_size(b->dtype) <= weights_room(target))
         return 0;
     int64_t group = target->l2 / 2 / sample_bytes(l, t, t->a), most = a->shape.dim[0] / FEWEST_SLICES;
     group = group < most ? group : most;

@@ -42,8 +42,6 @@ void tiles_few_weights(const FewForm *f, const double *w, const Shape *of, doubl
 /* After precision_pair: where rows and columns of an image are read one after the other they become one axis, so that the last tile
  * of a row need not be a small one; and so do the taps of a row and few channels, which then fill the depth of a tile. */
 void tiles_merge(KernelList *l);
-/* Bytes of weights that stay in L2 beside the values of a sample. What comes from L3 tile registers wait for. */
-static inline int64_t tiles_weights_room(const NestTarget *t) { return t->l2 / 4 * 3; }
 /* Of schedule_kernel, when the order of axes is known: vector axis, rows, pairs and sums of the tiles of n. False: n does not run in
  * tiles. */
 bool tiles_schedule(const KernelList *l, const NestTarget *t, Nest *n);

@@ -151,21 +151,22 @@ static int level_of_features(Arena *a, const char *features)
 }
 
 /* CPUs with AVX512-BF16, and those with tile registers for bf16 (AMX): additions to their level, used by --precision bf16 alone.
- * slow_pairs: measured on Emerald Rapids, and held to be so on the CPUs of its kind. tiles: multiply-adds a cycle of one core; 16 x 16
- * sums of 32 products take 16 cycles. */
-typedef struct { const char *name; bool slow_pairs; int tiles; } Bf16Cpu;
-static const Bf16Cpu bf16_cpus[] = {
-    {"cooperlake", false, 0},      {"znver4", false, 0},         {"znver5", false, 0},           {"sapphirerapids", true, 512},
-    {"emeraldrapids", true, 512},  {"graniterapids", true, 512}, {"graniterapids-d", true, 512},
+ * tiles: multiply-adds a cycle of one core; 16 x 16 sums of 32 products take 16 cycles. slow_pairs, far_l3: measured on Emerald Rapids,
+ * and held to be so on the CPUs of its kind. */
+typedef struct { const char *name; bool slow_pairs, far_l3; int tiles; } LaterCpu;
+static const LaterCpu later_cpus[] = {
+    {"cooperlake", false, false, 0},    {"znver4", false, false, 0},         {"znver5", false, false, 0},           {"sapphirerapids", true, true, 512},
+    {"emeraldrapids", true, true, 512}, {"graniterapids", true, true, 512},  {"graniterapids-d", true, true, 512},
 };
 
-static void fill_bf16(CpuTarget *t, const char *name)
+static void fill_later(CpuTarget *t, const char *name)
 {
-    for (size_t i = 0; i < ARRAY_LEN(bf16_cpus); i++)
-        if (strcmp(bf16_cpus[i].name, name) == 0) {
+    for (size_t i = 0; i < ARRAY_LEN(later_cpus); i++)
+        if (strcmp(later_cpus[i].name, name) == 0) {
             t->bf16 = true;
-            t->slow_pairs = bf16_cpus[i].slow_pairs;
-            t->tiles = bf16_cpus[i].tiles;
+            t->slow_pairs = later_cpus[i].slow_pairs;
+            t->far_l3 = later_cpus[i].far_l3;
+            t->tiles = later_cpus[i].tiles;
         }
 }
 
@@ -184,7 +185,7 @@ static void fill(CpuTarget *t, const Arch *arch, const Cpu *facts)
     t->masks = level->masks;
     t->fma = level->fma;
     t->load_store = level->load_store;
-    fill_bf16(t, facts->name);
+    fill_later(t, facts->name);
     t->l1 = facts->l1;
     t->l2 = facts->l2;
     t->l3 = facts->l3;
