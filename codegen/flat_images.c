@@ -24,11 +24,8 @@ static bool find_layer(const KernelList *l, const Kernel *k, Product *p)
 {
     if (k->part != WINOGRAD_NONE || !product_find(k, p))
         return false;
-    if (l->buffers.at[k->access[p->x].buf].kind == BUF_CONST) {
-        AccessId w = p->x;
-        p->x = p->w;
-        p->w = w;
-    }
+    if (l->buffers.at[k->access[p->x].buf].kind == BUF_CONST)
+        product_turn(p);
     const Access *x = &k->access[p->x], *w = &k->access[p->w];
     const Buffer *weights = &l->buffers.at[w->buf];
     int f = x->rank == 2 ? affine_pure_axis(&x->dim[1], k->n_axes) : -1;

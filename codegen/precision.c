@@ -62,6 +62,8 @@ bool product_find(const Kernel *k, Product *p)
     return p->sum != 0;
 }
 
+void product_turn(Product *p) { *p = (Product){p->sum, p->w, p->x, p->c, p->w_dim, p->x_dim}; }
+
 bool product_pairs(const Kernel *k, Product *p)
 {
     for (int a = 0; a < k->n_axes; a++) {
@@ -82,11 +84,8 @@ static bool find_layer(const KernelList *l, const Kernel *k, Product *p)
 {
     if (k->part != WINOGRAD_NONE || !product_find(k, p))
         return false;
-    if (is_weights(&l->buffers.at[k->access[p->x].buf])) {
-        AccessId x = p->x;
-        p->x = p->w;
-        p->w = x;
-    }
+    if (is_weights(&l->buffers.at[k->access[p->x].buf]))
+        product_turn(p);
     return is_weights(&l->buffers.at[k->access[p->w].buf]) && l->buffers.at[k->access[p->x].buf].batched;
 }
 

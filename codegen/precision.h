@@ -15,6 +15,8 @@ typedef enum { PRECISION_F32, PRECISION_TF32, PRECISION_BF16 } Precision;   /* T
 /* SUM(x * w) of two loads, alone in its kernel. c: the summed axis that can run in pairs (-1: not looked for), and the dims it indexes. */
 typedef struct { ExprId sum; AccessId x, w; int c; int x_dim, w_dim; } Product;
 bool product_find(const Kernel *k, Product *p);
+/* The operands change places: products are looked at with the weights in w. */
+void product_turn(Product *p);
 /* Fills in c: false: no summed axis can run in pairs. */
 bool product_pairs(const Kernel *k, Product *p);
 

@@ -59,10 +59,8 @@ bool tiles_fit(const KernelList *l, const Kernel *k, Product *p)
 {
     if (!product_find(k, p) || !product_pairs(k, p))
         return false;
-    if (l->buffers.at[k->access[p->x].buf].kind == BUF_CONST) {
-        Product turned = {p->sum, p->w, p->x, p->c, p->w_dim, p->x_dim};
-        *p = turned;
-    }
+    if (l->buffers.at[k->access[p->x].buf].kind == BUF_CONST)
+        product_turn(p);
     const Buffer *w = &l->buffers.at[k->access[p->w].buf], *x = &l->buffers.at[k->access[p->x].buf];
     bool alone = fits_alone(k, p) && x->shape.dim[p->x_dim] % 2 == 0;
     if (w->kind != BUF_CONST || !x->batched || (!alone && !fits_with_taps(l, k, p)))

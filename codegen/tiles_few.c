@@ -118,11 +118,8 @@ static bool find_few(const KernelList *l, const Kernel *k, Few *f)
     *f = (Few){.l = l, .k = k};
     if (k->part != WINOGRAD_NONE || k->n_strip || k->n_out != 1 || !product_find(k, &f->product))
         return false;
-    if (l->buffers.at[k->access[f->product.x].buf].kind == BUF_CONST) {
-        AccessId w = f->product.x;
-        f->product.x = f->product.w;
-        f->product.w = w;
-    }
+    if (l->buffers.at[k->access[f->product.x].buf].kind == BUF_CONST)
+        product_turn(&f->product);
     f->y = k->out[0].at;
     const Buffer *y = buffer_of(f, f->y);
     return buffer_of(f, f->product.x)->batched && k->access[f->product.x].fill == 0 && y->kind == BUF_WORK && y->batched && !y->alias_of &&

@@ -150,7 +150,7 @@ static int level_of_features(Arena *a, const char *features)
     return V1;
 }
 
-/* CPUs with AVX512-BF16, and those with tile registers for bf16 (AMX): additions to their level, used by --precision bf16 alone.
+/* CPUs with AVX512-BF16, and those with tile registers for bf16 (AMX): additions to their level, used by --precision bf16 alone, but far_l3.
  * tiles: multiply-adds a cycle of one core; 16 x 16 sums of 32 products take 16 cycles. slow_pairs, far_l3: measured on Emerald Rapids,
  * and held to be so on the CPUs of its kind. */
 typedef struct { const char *name; bool slow_pairs, far_l3; int tiles; } LaterCpu;
