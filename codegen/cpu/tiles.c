@@ -9,7 +9,7 @@
  *       for r, s: for c, `depth` pairs at a time
  *         tileloadd a (4, 5), b (6, 7); tdpbf16ps 0..3
  *         for the next few rows of the last step: outputs      tile registers multiply meanwhile
- *       tilestored 0..3                              to one half of the buffer; straight to the output where that is the sum itself
+ *       tilestored 0..3                              to one half of the buffer
  *     for the rows of the last step: outputs
  *   tilerelease
  *
@@ -210,34 +210,6 @@ static void load_sums(Ctx *c, const Step *s, LLVMValueRef row)
     set_point(c, s, 0, 0);
 }
 
-/* Is the only output the sum, in whole vectors of float32 and rows a fixed distance apart (a product of Winograd's)? */
-static bool output_is_sum(const Ctx *c, const Step *s)
-{
-    AccessId y = c->k->out[0].at;
-    const AccessState *acc = &c->acc[y];
-    int v = c->nest->vector_axis, rows = c->nest->rows_axis;
-    if (c->nest->lines_axis >= 0 || c->k->n_out != 1 || c->k->out[0].value != s->sum || acc->dtype != DT_F32 || !acc->fast || c->k->axis[rows].batch)
-        return false;
-    for (int d = 0; d < c->k->access[y].rank; d++)
-        if (c->k->access[y].dim[d].guarded)
-            return false;
-    return access_lane_stride(&acc->lin, v) == 1 && !acc->lin.block[rows] && (acc->lin.block[v] || c->k->axis[v].extent % TILE_COLUMNS == 0);
-}
-
-/* Rows that two steps share are stored twice, with the same sums. */
-static void store_output(Ctx *c, const Step *s)
-{
-    AccessId y = c->k->out[0].at;
-    int64_t stride = stride_along(c, y, c->nest->rows_axis);
-    for (int i = 0; i < s->m; i++)
-        for (int j = 0; j < s->n; j++) {
-            set_point(c, s, i, j);
-            LLVMValueRef to = emit_gep(c->e, c->e->i8, access_pointer(c, y), emit_i64(c->e, first_row(c, s, i) * stride));
-            tile_store(c, SUMS + i * s->n + j, to, stride);
-        }
-    set_point(c, s, 0, 0);
-}
-
 /* ---- outputs, row by row ---- */
 static void bind_index(Ctx *c, int a, LLVMValueRef index)
 {
@@ -355,10 +327,6 @@ void tiles_contract(Ctx *c, Body outputs)
     for (int i = 0; i < s.m * s.n; i++)
         tile_zero(c, SUMS + i);
     add_up(c, &s);
-    if (output_is_sum(c, &s)) {
-        store_output(c, &s);
-        return;
-    }
     LLVMValueRef other = LLVMBuildSub(e->b, emit_i64(e, STEP_BYTES), get(c, c->late.sums), "");
     put(c, c->late.sums, other);
     put(c, c->late.start, c->axis[c->nest->rows_axis].lo);
