@@ -1,7 +1,7 @@
 """Times on a GPU: cnnc beside PyTorch, each as its users run it.
 
     python3 tests/gpu/device.py CNNC FOLDER [--net lenet,resnet18] [--seconds 0.5] [--within 500] [--results FOLDER]
-    python3 tests/gpu/device.py CNNC FOLDER --warm 6            what torch.compile makes goes to its cache, six jobs at once
+    python3 tests/gpu/device.py CNNC FOLDER --warm 6            kernels go to their caches, six jobs at once
 
 Inference is a call from the host's pinned memory and back; a training step takes its batch from there and reads its loss one step late.
 PyTorch (peers.py) runs as it is, through torch.compile, and both recorded as a CUDA graph; in float32, tf32 and bf16 (autocast).
@@ -14,6 +14,7 @@ those so far in gpu-NAME.md (in tests/bench/results, or --results), cnnc's time 
 Without PyTorch cnnc stands alone. --torch-device cpu: the same where there is no GPU for PyTorch, without CUDA graphs.
 """
 import argparse
+import concurrent.futures
 import hashlib
 import json
 import os
@@ -167,7 +168,20 @@ def torch_facts(device):
 
 
 def warm(o, jobs):
-    """All jobs for torch.compile once, most important first, in o.warm processes."""
+    """cnnc's kernels, and the jobs for torch.compile once, most important first, in o.warm processes each."""
+    cnnc = Cnnc(o.cnnc, o.folder, o.device)
+    with concurrent.futures.ThreadPoolExecutor(o.warm) as pool:
+        kernels = [pool.submit(cnnc.bench, j, max(1, o.until - time.monotonic())) for j in jobs]
+        if has_torch():
+            warm_torch(o, jobs[:o.beside])
+        for k in kernels:
+            if time.monotonic() > o.until:
+                k.cancel()
+            else:
+                k.result()
+
+
+def warm_torch(o, jobs):
     lines = "".join(json.dumps({**j, "compile": True}) + "\n" for j in jobs).encode()
     command = [sys.executable, os.path.join(HERE, "peers.py"), "--device", o.torch_device]
     processes = []
@@ -250,7 +264,7 @@ def measure(o, cnnc, peers, results, jobs):
             continue
         row, said = cnnc.bench(job, min(LIMIT, left))
         rows = [row]
-        for compiled in [False, True] if peers else []:
+        for compiled in [False, True] if peers and i < o.beside else []:
             left = o.until - time.monotonic()
             if left > 2:
                 rows += peers.rows(job, compiled, min(LIMIT, left))
@@ -271,7 +285,8 @@ def options():
     p.add_argument("--results", help="where the files go")
     p.add_argument("--device", default="cuda", help="of cnnc")
     p.add_argument("--torch-device", default="cuda", choices=["cuda", "cpu"])
-    p.add_argument("--warm", type=int, default=0, help="only fill torch.compile's cache, so many jobs at once")
+    p.add_argument("--beside", type=int, default=1000, help="PyTorch only beside so many jobs")
+    p.add_argument("--warm", type=int, default=0, help="only fill the caches of kernels, so many jobs at once")
     o = p.parse_args()
     o.until = time.monotonic() + o.within
     return o
@@ -280,11 +295,10 @@ def options():
 def main():
     o = options()
     jobs = all_jobs(o.net.split(","), list(map(int, o.batch.split(","))), o.precision.split(","), not o.no_training)
-    torch_there = has_torch()
     if o.warm:
-        if torch_there:
-            warm(o, jobs)
+        warm(o, jobs)
         return
+    torch_there = has_torch()
     cnnc = Cnnc(o.cnnc, o.folder, o.device)
     version = cnnc.say("--version")
     gpu = re.search(r"^GPU: (.*) \(sm_", version, re.M)

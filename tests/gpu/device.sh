@@ -2,17 +2,20 @@
 # On a machine with a GPU: do the numbers agree with a CPU's, and how fast is it? Needs what tests/gpu/carry.sh made; builds nothing
 # while that runs here. Prints `ok NAME` and `not ok NAME`; times beside PyTorch go to tests/bench/results/ (device.py).
 #
-# Such a machine may be there for minutes only: every part has a time limit of its own, what matters most comes first, all is
-# written as it comes, and nothing stops what follows. While the checks run, torch.compile fills its cache beside them; times are
-# taken when both are done. A second run on the same machine goes on with the times that are missing.
-# Usage: tests/gpu/device.sh [--quick] [--within SECONDS (560)] [--results FOLDER] [FOLDER (build-carry)]
-#        --quick: LeNet-5 alone, no times. On a borrowed machine that gives $OUT back: tests/gpu/device.sh --results "$OUT"
-quick=0 within=560 results=
+# Such a machine may be there for minutes only: the nets are checked side by side, every part has a time limit of its own, what
+# matters most comes first, all is written as it comes, and nothing stops what follows. While the checks run, kernels are compiled
+# and torch.compile fills its cache beside them; times are taken when all is done. A second run on the same machine goes on with
+# the times that are missing. What a failed check said is in failed.log.
+# Usage: tests/gpu/device.sh [--quick] [--within SECONDS (560)] [--beside N] [--results FOLDER] [FOLDER (build-carry)]
+#        --quick: LeNet-5 alone, no times. --beside: PyTorch only beside the first N times.
+#        On a borrowed machine that gives $OUT back: tests/gpu/device.sh --results "$OUT"
+quick=0 within=560 results= beside=1000
 root=$(cd "$(dirname "$0")/../.." && pwd) || exit 1
 while :; do
     case $1 in
     --quick) quick=1 ;;
     --within) within=$2; shift ;;
+    --beside) beside=$2; shift ;;
     --results) results=$2; shift ;;
     *) break ;;
     esac
@@ -22,10 +25,17 @@ folder=$(cd "${1:-$root/build-carry}" && pwd) || { echo "make it first: tests/gp
 cnnc=$folder/cnnc
 end=$(($(date +%s) + within))
 tmp=$(mktemp -d) || exit 1
+bad=$tmp/bad failed=${results:-$folder}/failed.log
 trap 'rm -rf "$tmp"' EXIT
 export XDG_CACHE_HOME="$tmp/cache" TORCHINDUCTOR_CACHE_DIR="$folder/inductor" PYTHONDONTWRITEBYTECODE=1
 
 left() { echo $((end - $(date +%s))); }
+not_ok() {
+    echo "not ok $1"
+    tail -n 5 "$tmp/log"
+    echo "$1" >>"$bad"
+    { echo "== $1"; cat "$tmp/log"; } >>"$failed"
+}
 # check NAME COMMAND...: it succeeds, within a minute.
 check() {
     name=$1
@@ -33,7 +43,7 @@ check() {
     limit=$(left)
     [ "$limit" -lt 60 ] || limit=60
     [ "$limit" -gt 0 ] || limit=1
-    if timeout -k 2 "$limit" "$@" >"$tmp/log" 2>&1; then echo "ok $name"; else echo "not ok $name"; tail -n 5 "$tmp/log"; echo "$name" >>"$tmp/bad"; fi
+    if timeout -k 2 "$limit" "$@" >"$tmp/log" 2>&1; then echo "ok $name"; else not_ok "$name"; fi
 }
 steps() { grep '"step"' "$1" | sed 's/.*"loss": \([-+0-9.e]*\).*/\1/'; }
 # The first losses of two logs, within rounding that ten steps let grow.
@@ -52,6 +62,8 @@ build_here() {
 
 check_net() {
     net=$(basename "$1")
+    tmp=$tmp/$net
+    mkdir -p "$tmp"
     check "$net: weights" "$cnnc" init "$1/net.cnn" -q --seed 1 -o "$tmp/w"
     check "$net: outputs" "$cnnc" verify "$1/net.cnn" -q --weights "$tmp/w" --input "$1/x.npy" --expect "$1/expect.npy" --rtol 1e-3 --atol 1e-4 --batch 4 --device cuda
     check "$net: training" "$cnnc" train "$1/net.cnn" -q --seed 1 --steps 10 --log "$tmp/log1" -o "$tmp/w1" --device cuda
@@ -59,16 +71,25 @@ check_net() {
     check "$net: training again" "$cnnc" train "$1/net.cnn" -q --seed 1 --steps 10 --log "$tmp/log2" -o "$tmp/w2" --device cuda
     check "$net: the same bits" cmp "$tmp/w1" "$tmp/w2"
 }
+# All of them at once; their lines one net after the other.
+check_nets() {
+    for net; do
+        (check_net "$folder/cases/$net") >"$tmp/$net.lines" 2>&1 &
+        running="$running $!"
+    done
+    for check in $running; do wait "$check"; done
+    for net; do cat "$tmp/$net.lines"; done
+}
 
 # The committed sample of random nets, some at once.
 check_sample() {
     for case in "$root"/tests/diff/sample/*/; do printf '%s\n' "$case"; done |
         DEVICE=cuda xargs -n 3 -P "$(nproc)" timeout -k 2 100 sh "$root/tests/diff/run_sample.sh" "$cnnc" >"$tmp/sample" 2>&1
-    cat "$tmp/sample"
-    grep '^not ok' "$tmp/sample" >>"$tmp/bad"
+    grep '^ok\|^not ok' "$tmp/sample"
+    grep '^not ok' "$tmp/sample" >>"$bad" && cat "$tmp/sample" >>"$failed"
     got=$(grep -c '^ok\|^not ok' "$tmp/sample")
     cases=$(find "$root/tests/diff/sample" -name case.json | wc -l)
-    [ "$got" -eq "$cases" ] || { echo "not ok sample: $got of $cases cases answered"; echo sample >>"$tmp/bad"; }
+    [ "$got" -eq "$cases" ] || { echo "not ok sample: $got of $cases cases answered"; echo sample >>"$bad"; }
 }
 
 check_programs() {
@@ -91,7 +112,7 @@ compile_times() {
 
 all() {
     if ! timeout -k 2 20 "$cnnc" --version >"$tmp/version" 2>&1; then
-        build_here || { echo "not ok cnnc is built here"; tail -n 20 "$tmp/log"; echo build >>"$tmp/bad"; return; }
+        build_here || { echo "not ok cnnc is built here"; tail -n 20 "$tmp/log"; echo build >>"$bad"; return; }
         cnnc=$folder/here/cnnc
         timeout -k 2 20 "$cnnc" --version >"$tmp/version"
     fi
@@ -103,19 +124,19 @@ all() {
         return
     fi
     timeout -k 2 20 nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,power.limit --format=csv,noheader
-    python3 "$root/tests/gpu/device.py" "$cnnc" "$folder" --warm 6 --within $((within * 4 / 10)) &
+    python3 "$root/tests/gpu/device.py" "$cnnc" "$folder" --warm 6 --beside "$beside" --within $((within * 4 / 10)) &
     warm=$!
-    for net in lenet tinyvgg cifar_vgg resnet18 mobilenet; do
-        check_net "$folder/cases/$net"
-    done
+    check_nets lenet tinyvgg cifar_vgg resnet18 mobilenet
     check_programs
     check_sample
+    echo "checked, with $(left) seconds left"
     wait $warm
     compile_times
     echo "times, with $(left) seconds left"
-    python3 "$root/tests/gpu/device.py" "$cnnc" "$folder" --within "$(($(left) - 5))" ${results:+--results "$results"} || echo times >>"$tmp/bad"
+    python3 "$root/tests/gpu/device.py" "$cnnc" "$folder" --beside "$beside" --within "$(($(left) - 5))" ${results:+--results "$results"} || echo times >>"$bad"
 }
 
 mkdir -p "${results:-$folder}"
+: >"$failed"
 if [ $quick -eq 1 ]; then all; else all 2>&1 | tee "${results:-$folder}/device.log"; fi
-[ ! -s "$tmp/bad" ]
+[ ! -s "$bad" ]
