@@ -141,7 +141,9 @@ static const char *launch_text(Arena *a, const Function *f, GpuLaunch *x, const 
     return out;
 }
 
-/* Launches with one text, which differ in places and grids alone; the first one names the kernel. */
+/* Launches with one text, which differ in places and grids alone; the first one names the kernel: until it is known which that is, this
+ * stands for the name. */
+#define NAME "\1"
 typedef struct { const Function *f; GpuLaunch *x; } User;
 typedef struct { const char *text; Vec(User) users; } Shared;
 typedef struct { Arena *a; Vec(Shared) texts; } Texts;
@@ -150,7 +152,7 @@ static void find_texts(Texts *t, const Function *f)
 {
     for (int i = 0; f && i < f->gpu->n_launches; i++) {
         User u = {f, &f->gpu->launches[i]};
-        const char *text = launch_text(t->a, f, u.x, "kernel");
+        const char *text = launch_text(t->a, f, u.x, NAME);
         uint32_t at = 0;
         while (at < t->texts.len && strcmp(t->texts.at[at].text, text))
             at++;
@@ -196,15 +198,23 @@ static void print_layers(Arena *a, FILE *to, const Shared *t)
     }
 }
 
+static void print_named(const char *text, const char *name, FILE *to)
+{
+    for (const char *from = text, *at; *from; from = at + (*at != '\0')) {
+        at = strchrnul(from, *NAME);
+        fwrite(from, 1, (size_t)(at - from), to);
+        fputs(*at ? name : "", to);
+    }
+}
+
 static void print_texts(Texts *t, FILE *to)
 {
     for (uint32_t i = 0; i < t->texts.len; i++) {
         const Shared *s = &t->texts.at[i];
-        const User *first = &s->users.at[0];
-        const char *entry = first->x->entry;
+        const char *entry = s->users.at[0].x->entry;
         fputc('\n', to);
         print_layers(t->a, to, s);
-        fputs(launch_text(t->a, first->f, first->x, entry), to);
+        print_named(s->text, entry, to);
         for (uint32_t u = 1; u < s->users.len; u++)
             s->users.at[u].x->entry = entry;
     }

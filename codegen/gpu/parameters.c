@@ -203,9 +203,10 @@ void cu_pointers(Code *c)
 
 /* ---- comments ---- */
 
-/* The kernel with the names of the text. */
+/* The kernel with the names of the text. The copy of all buffers is gone afterwards: a program has hundreds of kernels. */
 static void print_renamed(Code *c, FILE *to)
 {
+    ArenaMark mark = arena_mark(c->arena);
     KernelList l = *c->l;
     Kernel k = *c->k;
     l.buffers.at = NEWN(c->arena, Buffer, l.buffers.len);
@@ -215,6 +216,7 @@ static void print_renamed(Code *c, FILE *to)
             l.buffers.at[b].name = c->buffer[b];
     k.name = cu_kernel_name(c->arena, c->l, c->k);
     kernel_print(&l, &k, to);
+    arena_reset(c->arena, mark);
 }
 
 void cu_comment(Code *c)

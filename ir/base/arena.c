@@ -107,12 +107,16 @@ char *arena_strdup(Arena *a, const char *s) { return arena_strndup(a, s, strlen(
 
 char *arena_vprintf(Arena *a, const char *fmt, va_list ap)
 {
+    char short_text[256];   /* most are: formatted once */
     va_list again;
     va_copy(again, ap);
-    int n = vsnprintf(NULL, 0, fmt, again);
+    int n = vsnprintf(short_text, sizeof short_text, fmt, again);
     va_end(again);
     char *p = arena_alloc(a, (size_t)n + 1);
-    vsnprintf(p, (size_t)n + 1, fmt, ap);
+    if ((size_t)n < sizeof short_text)
+        memcpy(p, short_text, (size_t)n);
+    else
+        vsnprintf(p, (size_t)n + 1, fmt, ap);
     return p;
 }
 
