@@ -16,6 +16,8 @@ typedef struct Nest {
     int32_t tile[MAX_AXIS];        /* unrolled points of a PAR axis kept in registers (vectors, along vector_axis); 1 = none */
     uint8_t block[MAX_AXIS];       /* PAR axis along a blocked dim outside the lanes: indices of a block, a multiple of the tile; 0 = none */
     bool unroll[MAX_AXIS];         /* RED: all iterations are unrolled */
+    bool apart;                    /* a contraction with few registers: each step loads what it needs, just before; nothing waits for the next one */
+    bool blocks_unrolled;          /* of the innermost RED axis, when it runs along a blocked dim: short loops inside a block cost their ends */
     int slice_axis;                /* PAR axis cut into slices, or -1: slice 0 does all */
     int32_t slice_size;            /* indices of slice_axis per slice (a multiple of its vector width) */
     int n_inner; int8_t inner_axis[2]; int32_t inner_size[2];   /* slices are also cut along these; the last one runs fastest */

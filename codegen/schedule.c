@@ -247,7 +247,7 @@ typedef struct { int64_t n, stride; } Taps;
 static Taps taps_along(const Sched *s, AccessId at, int axis)
 {
     for (int r = 0; r < s->k->n_axes && axis >= 0; r++)
-        if (s->n->unroll[r])
+        if (s->n->unroll[r] && !s->n->apart)
             for (int d = 0; d < s->k->access[at].rank; d++) {
                 int32_t stride = s->k->access[at].dim[d].coef[axis];
                 if (s->k->access[at].dim[d].coef[r] && stride)
@@ -256,17 +256,22 @@ static Taps taps_along(const Sched *s, AccessId at, int axis)
     return (Taps){1, 1};
 }
 
-/* Registers of t points of an operand and of the taps beside them. Where multiply-adds read memory, the points that strides leave out
- * take no register. */
+/* Registers of t points of an operand and of the taps beside them. Where multiply-adds read memory, those of one tap and, with strides,
+ * those that wait for the tap after the next. */
 static int64_t window(const Sched *s, int64_t t, Taps taps)
 {
-    return (t - 1) * ((s->t->load_store || s->t->products) && taps.stride < taps.n ? taps.stride : 1) + taps.n;
+    bool strided = taps.stride > 1 && taps.stride < taps.n;
+    if (s->t->load_store || s->t->products)
+        return (t - 1) * (strided ? taps.stride : 1) + taps.n;
+    return strided && 2 * t > t - 1 + taps.n ? 2 * t : t - 1 + taps.n;
 }
 
 /* Registers of one step: sums, the operand kept while the other one streams, and spare ones; a window of unrolled taps along a
  * tile axis keeps its neighbours too. */
 static bool fits(const Sched *s, int64_t ta, int64_t tb, Taps taps_a, Taps taps_b)
 {
+    if (s->n->apart)   /* the smaller operand, and one value of the other */
+        return ta * tb + (ta < tb ? ta : tb) + 1 <= s->t->registers;
     int64_t hold_a = window(s, ta, taps_a), hold_b = window(s, tb, taps_b);
     int64_t hold = hold_a < hold_b ? hold_a : hold_b;
     if (taps_a.n > 1)
@@ -348,6 +353,15 @@ static void tile_reduction(Sched *s)
     while (t > 1 && e % t)
         t--;
     s->n->tile[best] = (int32_t)(t > 1 ? t : e > 0 && e < 4 ? e : 1);
+}
+
+/* Do taps slide along the lanes? Their loads are unaligned, and at the borders masked. */
+static bool lanes_guarded(const Sched *s)
+{
+    for (int r = 0; r < s->k->n_axes; r++)
+        if ((s->reduced >> r & 1) && s->n->vector_axis >= 0 && guards_with(s, r, s->n->vector_axis))
+            return true;
+    return false;
 }
 
 /* A window (pool, depthwise filter) of few taps is unrolled whole; a contraction unrolls its innermost filter axis. */
@@ -591,6 +605,8 @@ static void tile_vectors(Sched *s)
 {
     Nest *n = s->n;
     n->over_batch = shares_weights(s);
+    n->apart = s->contraction && s->t->registers <= 16 && !s->t->products && !lanes_guarded(s);
+    n->blocks_unrolled = n->apart;
     pick_unrolled(s);
     n->zero_tail = !s->contraction && s->k->part == WINOGRAD_NONE;   /* zeros in, zeros out: transforms are linear */
     if (s->contraction) {

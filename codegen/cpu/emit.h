@@ -39,10 +39,14 @@ LLVMValueRef emit_alloca(Emit *e, LLVMTypeRef t, const char *name);      /* in t
 LLVMValueRef emit_gep(Emit *e, LLVMTypeRef elem, LLVMValueRef p, LLVMValueRef index);
 LLVMValueRef emit_load(Emit *e, LLVMTypeRef t, LLVMValueRef p, unsigned align);
 void emit_prefetch(Emit *e, LLVMValueRef p);                             /* for reading, into L2 */
+void emit_fence(Emit *e);                                                /* no load or store moves across; costs no instruction */
 LLVMValueRef emit_store(Emit *e, LLVMValueRef v, LLVMValueRef p, unsigned align);
 LLVMValueRef emit_masked_load(Emit *e, LLVMTypeRef t, LLVMValueRef p, LLVMValueRef mask, LLVMValueRef pass_through, unsigned align);
 LLVMValueRef emit_masked_store(Emit *e, LLVMValueRef v, LLVMValueRef p, LLVMValueRef mask, unsigned align);
 LLVMValueRef emit_fma(Emit *e, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c);   /* scalars or vectors; llvm.fma where the CPU has it, else mul + add */
+/* The same of vectors on x86-64, and the result takes the register of the sum: left to choose, LLVM may put it into an operand's, which
+ * costs copies and, with 16 registers, spills. */
+LLVMValueRef emit_fma_onto(Emit *e, LLVMValueRef a, LLVMValueRef b, LLVMValueRef sum);
 /* bf16 as the upper half of a float32. round: nearest, ties to even; i16 or a vector of it. widen: back from such, exactly. */
 LLVMValueRef emit_bf16_round(Emit *e, LLVMValueRef f32);
 LLVMValueRef emit_bf16_widen(Emit *e, LLVMValueRef i16);

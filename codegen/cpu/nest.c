@@ -255,21 +255,44 @@ static int clip_axis(Ctx *c, int a, LLVMValueRef *from, LLVMValueRef *to, GuardR
 /* ---- axes along a blocked dim, not in the lanes: blocks, then the index inside ---- */
 typedef struct { Ctx *c; int a; int lanes; int32_t tile; LLVMValueRef limit; int64_t inside; Body body; void *arg; } Split;
 
-/* Indices from..to-1 of the block that is open, `points` at a time. */
-static void split_loop(Split *s, LLVMValueRef from, LLVMValueRef to, int32_t points)
+/* `points` indices of the block that is open. */
+static void split_points(Split *s, LLVMValueRef from, int32_t points)
 {
     Ctx *c = s->c;
-    AxisSaved saved = axis_save(c, s->a);
-    Loop l = emit_loop_begin(c->e, from, to, points, "in");
     AxisState *x = &c->axis[s->a];
-    x->lo = l.iv;
+    x->lo = from;
     x->is_static = false;
     x->points = points;
     x->step = 1;
-    access_bind(c, s->a, l.iv, 1);
+    access_bind(c, s->a, from, 1);
     s->body(c, s->arg);
-    emit_loop_end(c->e, &l);
-    axis_restore(c, s->a, &saved);
+}
+
+static void split_loop(Split *s, LLVMValueRef from, LLVMValueRef to, int32_t points)
+{
+    AxisSaved saved = axis_save(s->c, s->a);
+    Loop l = emit_loop_begin(s->c->e, from, to, points, "in");
+    split_points(s, l.iv, points);
+    emit_loop_end(s->c->e, &l);
+    axis_restore(s->c, s->a, &saved);
+}
+
+static bool unrolls_blocks(const Ctx *c, int a)
+{
+    const Nest *n = c->nest;
+    for (int i = n->n_red; i-- > 0;)
+        if (n->red[i] == a || !(n->unroll[n->red[i]] || c->k->axis[n->red[i]].extent == 1))
+            return n->blocks_unrolled && n->red[i] == a;
+    return false;
+}
+
+static void split_unrolled(Split *s)
+{
+    for (int64_t i = 0; i < s->inside; i++) {
+        AxisSaved saved = axis_save(s->c, s->a);
+        split_points(s, emit_i64(s->c->e, i), 1);
+        axis_restore(s->c, s->a, &saved);
+    }
 }
 
 /* A tile divides a block, so its points lie side by side; what is left of a short block goes one by one. */
@@ -281,6 +304,10 @@ static void split_inside(Ctx *c, void *arg)
     if (s->limit) {   /* run-time extent: the last block may be short */
         to = min_max(c, LLVMIntSLT, to, LLVMBuildSub(e->b, s->limit, axis_index(c, s->a), ""));
         whole = emit_mul(e, LLVMBuildSDiv(e->b, to, emit_i64(e, s->tile), ""), s->tile);
+    }
+    if (!s->limit && unrolls_blocks(c, s->a)) {
+        split_unrolled(s);
+        return;
     }
     if (s->inside >= s->tile)
         split_loop(s, emit_i64(e, 0), whole, s->tile);
@@ -368,8 +395,11 @@ static void for_dynamic(Ctx *c, int a, LLVMValueRef from, LLVMValueRef to, int32
 
 static void for_unrolled(Ctx *c, int a, Body body, void *arg)
 {
-    for (int64_t i = 0; i < c->k->axis[a].extent; i++)
+    for (int64_t i = 0; i < c->k->axis[a].extent; i++) {
+        if (i > 0 && c->nest->apart)
+            emit_fence(c->e);
         run_static(c, a, i, 1, 1, false, body, arg);
+    }
 }
 
 /* The slice's number along axis a, and its size there; NULL: a is not cut. */

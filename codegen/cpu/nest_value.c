@@ -275,7 +275,8 @@ static void accumulate_sum(Ctx *c, const Group *g, const Expr *x, LLVMValueRef s
         sum = LLVMBuildAdd(c->e->b, old, mask_lanes(c, g, value_in_group(c, g, x->a), x), "");
     } else if (m->op == EX_MUL) {
         LLVMValueRef a = mask_lanes(c, g, value_in_group(c, g, m->a), x), b = value_in_group(c, g, m->b);
-        sum = emit_fma(c->e, a, b, old);
+        bool onto = c->nest->apart && LLVMGetTypeKind(t) == LLVMVectorTypeKind;
+        sum = (onto ? emit_fma_onto : emit_fma)(c->e, a, b, old);
     } else {
         sum = LLVMBuildFAdd(c->e->b, old, mask_lanes(c, g, value_in_group(c, g, x->a), x), "");
     }
@@ -345,7 +346,7 @@ static uint32_t streaming_axes(const Ctx *c, const Group *g)
     const Expr *a = &c->k->expr[m->a], *b = &c->k->expr[m->b];
     uint32_t pa = c->axes_of[m->a] & g->points, pb = c->axes_of[m->b] & g->points;
     bool a_slides = slides(c, a, g->points), b_slides = slides(c, b, g->points);
-    if (a_slides != b_slides)
+    if (a_slides != b_slides && !c->nest->apart)
         return a_slides ? pb : pa;
     return point_count(c, pa) > point_count(c, pb) ? pa : pb;
 }
@@ -355,6 +356,8 @@ typedef struct { Group *g; uint32_t inner; } Streaming;
 static void streaming_point(Ctx *c, void *arg)
 {
     Streaming *s = arg;
+    if (c->nest->apart)
+        emit_fence(c->e);
     for_points(c, s->inner, accumulate_point, s->g);
 }
 

@@ -62,6 +62,8 @@ static Key nest_key(Arena *a, const Function *f, const Stage *s, const Nest *n)
     KEY(&key, n->early);
     KEY(&key, n->tile);
     KEY(&key, n->unroll);
+    KEY(&key, n->apart);
+    KEY(&key, n->blocks_unrolled);
     key_add(&key, n->par, (size_t)n->n_par);
     key_add(&key, n->red, (size_t)n->n_red);
     for (int i = 0; i < k->n_axes; i++) {
