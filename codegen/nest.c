@@ -172,6 +172,18 @@ uint32_t nest_pass_axes(const Nest *n)
     return m;
 }
 
+ExprId nest_sum(const Nest *n)
+{
+    ExprId found = 0;
+    for (ExprId e = 1; e < n->k->n_expr; e++)
+        if (expr_is_reduction(n->k->expr[e].op)) {
+            if (found || n->k->expr[e].op != EX_SUM)
+                return 0;
+            found = e;
+        }
+    return found;
+}
+
 void nest_print(const KernelList *l, const Nest *n, FILE *to)
 {
     const Kernel *k = n->k;
@@ -197,6 +209,8 @@ void nest_print(const KernelList *l, const Nest *n, FILE *to)
         fprintf(to, "\n    reduce");
         for (int i = 0; i < n->n_red; i++) {
             fprintf(to, " %s:%d%s", k->axis[n->red[i]].name, k->axis[n->red[i]].extent, n->unroll[n->red[i]] ? "(unrolled)" : "");
+            if (n->red[i] == n->portion_axis)
+                fprintf(to, "[portions of %d inside %s]", n->portion, k->axis[n->par[n->portion_level - 1]].name);
             for (int s = n->n_inner - n->n_passes; s < n->n_inner; s++)
                 if (n->red[i] == n->inner_axis[s])
                     fprintf(to, "[passes of %d]", n->inner_size[s]);

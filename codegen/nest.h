@@ -18,6 +18,8 @@ typedef struct Nest {
     bool unroll[MAX_AXIS];         /* RED: all iterations are unrolled */
     bool apart;                    /* a contraction with few registers: each step loads what it needs, just before; nothing waits for the next one */
     bool blocks_unrolled;          /* of the innermost RED axis, when it runs along a blocked dim: short loops inside a block cost their ends */
+    int portion_axis; int32_t portion;   /* a long sum is added up so many indices of this RED axis at a time, over all that the loops from */
+    int portion_level;             /*   par[portion_level] on go through, before the next; meanwhile it lies in the output. -1: all at once */
     int slice_axis;                /* PAR axis cut into slices, or -1: slice 0 does all */
     int32_t slice_size;            /* indices of slice_axis per slice (a multiple of its vector width) */
     int n_inner; int8_t inner_axis[2]; int32_t inner_size[2];   /* slices are also cut along these; the last one runs fastest */
@@ -73,6 +75,8 @@ Linear access_linear(const KernelList *l, const Kernel *k, AccessId at);
 int64_t access_lane_stride(const Linear *f, int axis);
 /* The axis with coefficient 1 along the paired dim of the access's buffer, which two neighbouring points of share an element; -1. */
 int access_pair_axis(const KernelList *l, const Kernel *k, AccessId at);
+/* The kernel's only reduction, a sum; 0: it has none, another one, or several. */
+ExprId nest_sum(const Nest *n);
 /* The axes an access depends on (bit mask), tables included. */
 uint32_t access_axes(const Kernel *k, AccessId at);
 

@@ -11,7 +11,6 @@
 #include <string.h>
 
 #define EARLY_TERMS 32.0          /* of a sum, at least, that hide what it costs to fetch a vector early */
-#define PANEL_OF_L1 0.6           /* part of L1 that a panel of weights may fill and stay there */
 enum { MAX_POINTS = 28, MAX_STREAMS = 4, MANY_USES = 16 };   /* points of a tile along one axis; uses of a weight by one sample */
 
 static void classify(Sched *s)
@@ -146,8 +145,7 @@ static uint32_t only(const Sched *s, AccessId at, AccessId other)
     return access_axes(s->k, at) & ~access_axes(s->k, other) & s->par;
 }
 
-/* Of a slice where the axis is cut. */
-static int64_t axis_units(const Sched *s, int a)
+int64_t sched_units(const Sched *s, int a)
 {
     int64_t e = s->k->axis[a].extent;
     for (int i = 0; i < s->k->n_strip; i++)
@@ -174,7 +172,7 @@ static bool tile_in_block(const Sched *s, int a, int64_t tile)
 
 static bool tileable(const Sched *s, int a)
 {
-    if (a < 0 || (s->k->axis[a].batch && !s->n->over_batch) || axis_units(s, a) < 2 || s->n->tile[a] > 1)
+    if (a < 0 || (s->k->axis[a].batch && !s->n->over_batch) || sched_units(s, a) < 2 || s->n->tile[a] > 1)
         return false;
     for (int r = 0; r < s->k->n_axes; r++)   /* its guard must clip a running loop: one point at a time */
         if ((s->reduced >> r & 1) && !s->n->unroll[r] && s->k->axis[a].kind == AXIS_PAR && guards_with(s, r, a) &&
@@ -191,7 +189,7 @@ static int tile_axis(const Sched *s, uint32_t set, AccessId at)
         int a = s->n->par[i];
         if (!(set >> a & 1) || !tileable(s, a))
             continue;
-        if (best < 0 || axis_units(s, a) >= 4 || s->lin[at].unit[a] <= s->lin[at].unit[best])
+        if (best < 0 || sched_units(s, a) >= 4 || s->lin[at].unit[a] <= s->lin[at].unit[best])
             best = a;
     }
     return best;
@@ -205,7 +203,7 @@ static double loads_from_l2(const Sched *s, int64_t ta, int64_t tb)
     if (v < 0 || !(s->par >> v & 1))
         return 0;
     bool b = access_axes(s->k, s->b) >> v & 1;
-    double vectors = (double)(b ? tb : ta), panel = vectors * kernel_points(s->k, s->k->expr[s->main].axes) * s->n->lanes * 4;
+    double vectors = (double)(b ? tb : ta), panel = vectors * sched_terms(s) * s->n->lanes * 4;
     return panel > PANEL_OF_L1 * (double)s->t->l1 ? vectors : 0;
 }
 
@@ -312,7 +310,7 @@ static void tile_contraction(Sched *s)
 {
     Nest *n = s->n;
     int aa = tile_axis(s, only(s, s->a, s->b), s->a), ab = tile_axis(s, only(s, s->b, s->a), s->b);
-    int64_t ua = aa < 0 ? 1 : axis_units(s, aa), ub = ab < 0 ? 1 : axis_units(s, ab);
+    int64_t ua = aa < 0 ? 1 : sched_units(s, aa), ub = ab < 0 ? 1 : sched_units(s, ab);
     Taps wa = taps_along(s, s->a, aa), wb = taps_along(s, s->b, ab);
     int64_t best_a = 1, best_b = 1;
     int64_t fa = tiled_already(s, s->a), fb = tiled_already(s, s->b);
@@ -470,7 +468,7 @@ static void fetch_ahead(Sched *s)
 {
     Nest *n = s->n;
     int filters = n->vector_axis, place = 0;
-    if (filters < 0 || s->k->n_passes > 0 || n->over_batch || !s->lin[s->b].block[filters] || operand_bytes(s, s->b) <= (double)s->t->l2 / 2)
+    if (filters < 0 || s->k->n_passes > 0 || n->portion_axis >= 0 || n->over_batch || !s->lin[s->b].block[filters] || operand_bytes(s, s->b) <= (double)s->t->l2 / 2)
         return;
     while (place < n->n_par && n->par[place] != filters)
         place++;
@@ -611,8 +609,10 @@ static void tile_vectors(Sched *s)
     n->zero_tail = !s->contraction && s->k->part == WINOGRAD_NONE;   /* zeros in, zeros out: transforms are linear */
     if (s->contraction) {
         tile_filter_axis(s);
+        sched_pick_portion(s);
         tile_contraction(s);
         order_contraction(s);
+        sched_place_portions(s);
         fetch_ahead(s);
         fetch_early(s);
         visit_rows(s);
@@ -633,7 +633,7 @@ Nest *schedule_kernel(Arena *arena, const KernelList *l, const Kernel *k, const 
     n->k = k;
     n->slice_axis = n->weave_axis = n->transpose_axis = n->ahead_axis = -1;
     n->transposed = n->ahead = -1;
-    n->rows_axis = n->depth_axis = n->lines_axis = -1;
+    n->rows_axis = n->depth_axis = n->lines_axis = n->portion_axis = -1;
     for (int a = 0; a < MAX_AXIS; a++)
         n->tile[a] = 1;
     s.lin = NEWN(arena, Linear, k->n_access);

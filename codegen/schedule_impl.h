@@ -3,6 +3,8 @@
 #define CNNC_CODEGEN_SCHEDULE_IMPL_H
 #include "codegen/nest.h"
 
+#define PANEL_OF_L1 0.6           /* part of L1 that a panel of weights may fill and stay there */
+
 typedef struct {
     const KernelList *l;
     const Kernel *k;
@@ -27,6 +29,14 @@ void sched_pick_vector_axis(Sched *s);
 int sched_turned_axis(const Sched *s, AccessId at, int v);
 /* Where the points of an axis lie between those of neighbouring lanes, a tile holds them all, to be stored together (Nest.weave_axis). */
 void sched_weave(Sched *s);
+/* schedule_portions.c: a sum whose panel of weights would not stay in L1 goes in portions (Nest.portion). Before the tile is chosen: their
+ * size; after the loops are in order: where they are, and whether they pay. */
+void sched_pick_portion(Sched *s);
+void sched_place_portions(Sched *s);
+/* Terms that are added in one go, of the contraction's sum. */
+double sched_terms(const Sched *s);
+/* Points along axis a, in tiles of its lanes; of a slice where the axis is cut. */
+int64_t sched_units(const Sched *s, int a);
 /* With axis v in the lanes, are all outputs contiguous along them? */
 bool sched_stores_straight(const Sched *s, int v);
 #endif

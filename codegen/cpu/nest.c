@@ -319,7 +319,7 @@ static void for_split(Ctx *c, int a, LLVMValueRef from, LLVMValueRef to, int32_t
 {
     Emit *e = c->e;
     int lanes = c->split[a];
-    Split s = {c, a, lanes, tile, dynamic ? to : NULL, lanes, body, arg};
+    Split s = {c, a, lanes, tile, dynamic && a != c->nest->portion_axis ? to : NULL, lanes, body, arg};   /* portions are of whole blocks */
     if (dynamic) {
         LLVMValueRef blocks = LLVMBuildSDiv(e->b, emit_add(e, to, emit_i64(e, lanes - 1)), emit_i64(e, lanes), "");
         run_loop(c, a, LLVMBuildSDiv(e->b, from, emit_i64(e, lanes), ""), blocks, 1, lanes, false, split_inside, &s);
@@ -422,6 +422,11 @@ bool axis_range(Ctx *c, int a, LLVMValueRef *from, LLVMValueRef *to)
     const Axis *x = &c->k->axis[a];
     int32_t size = 0;
     LLVMValueRef part = slice_part(c, a, &size);
+    if (a == c->nest->portion_axis) {
+        *from = emit_mul(c->e, c->portion, c->nest->portion);
+        *to = emit_add(c->e, *from, emit_i64(c->e, c->nest->portion));
+        return true;
+    }
     *from = emit_i64(c->e, 0);
     *to = x->batch || part ? axis_limit(c, a) : emit_i64(c->e, x->extent);
     if (part) {
@@ -468,6 +473,16 @@ static uint32_t par_mask(const Ctx *c)
     uint32_t m = 0;
     for (int i = 0; i < c->nest->n_par; i++)
         m |= 1u << c->nest->par[i];
+    return m;
+}
+
+/* Axes of which several points are open. */
+static uint32_t open_points(const Ctx *c)
+{
+    uint32_t m = 0;
+    for (int a = 0; a < c->k->n_axes; a++)
+        if (c->axis[a].bound && c->axis[a].points > 1)
+            m |= 1u << a;
     return m;
 }
 
@@ -525,11 +540,7 @@ static void inner_level(Ctx *c, void *arg)
 {
     Inner *in = arg;
     if (!in->todo) {
-        uint32_t points = 0;
-        for (int a = 0; a < c->k->n_axes; a++)
-            if (c->axis[a].bound && c->axis[a].points > 1)
-                points |= 1u << a;
-        for_points(c, points, store_point, in);
+        for_points(c, open_points(c), store_point, in);
         return;
     }
     int a = __builtin_ctz(in->todo);
@@ -556,9 +567,43 @@ static void store_outputs(Ctx *c, void *unused)
     }
 }
 
+/* ---- long sums, a portion at a time ---- */
+/* The sum so far, into the output. */
+static void store_sum(Ctx *c, void *unused)
+{
+    (void)unused;
+    const Out *out = &c->k->out[0];
+    LLVMValueRef sum = eval(c, nest_sum(c->nest));
+    LLVMValueRef more = LLVMBuildFAdd(c->e->b, access_load(c, out->at, NULL), sum, "");
+    LLVMValueRef first = LLVMBuildICmp(c->e->b, LLVMIntEQ, c->portion, emit_i64(c->e, 0), "");
+    access_store(c, out->at, LLVMBuildSelect(c->e->b, first, sum, more, ""), NULL);
+}
+
+/* All portions but the last leave sums; the last one finds them and does the rest. */
+static void portions(Ctx *c, Body body, int *level)
+{
+    Emit *e = c->e;
+    int64_t last = c->k->axis[c->nest->portion_axis].extent / c->nest->portion - 1;
+    uint32_t mark = memo_mark(c);
+    Loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, last), 1, "portion");
+    c->portion = l.iv;
+    body(c, level);
+    emit_loop_end(e, &l);
+    memo_reset(c, mark);
+    c->portion = emit_i64(e, last);
+    c->last_portion = true;
+    body(c, level);
+    c->last_portion = false;
+    c->portion = NULL;
+}
+
 static void par_level(Ctx *c, void *arg)
 {
     int level = *(int *)arg;
+    if (c->nest->portion_axis >= 0 && level == c->nest->portion_level && !c->portion) {
+        portions(c, par_level, &level);
+        return;
+    }
     if (level < c->nest->n_par) {
         int a = c->nest->par[level], next = level + 1;
         hoist(c);
@@ -578,7 +623,10 @@ static void par_level(Ctx *c, void *arg)
         return;
     }
     eval_reductions(c);
-    store_outputs(c, NULL);
+    if (c->portion && !c->last_portion)
+        for_points(c, open_points(c), store_sum, NULL);
+    else
+        store_outputs(c, NULL);
 }
 
 static void find_expression_axes(Ctx *c)

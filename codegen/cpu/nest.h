@@ -52,6 +52,8 @@ typedef struct Ctx {
     LLVMValueRef offsets;     /* ptr to one i64 an access: its buffer's place in its area, so that equal nests share code */
     LLVMValueRef part[3];     /* the slice's number along each sliced axis */
     LLVMValueRef first_pass;  /* i1; NULL: the only one */
+    LLVMValueRef portion;     /* i64: number of the portion of a long sum that is added; NULL: no loop over them is open */
+    bool last_portion;        /* it completes the sum */
     int64_t slice_samples;    /* samples a slice of the stage holds; 0: slices are not of samples */
     AxisState axis[MAX_AXIS];
     int32_t pt[MAX_AXIS];

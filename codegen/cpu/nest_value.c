@@ -404,6 +404,8 @@ static void close_accumulator(Ctx *c, void *arg)
         LLVMValueRef v = emit_load(c->e, LLVMGetAllocatedType(slots[i]), slots[i], 4);
         if (g->lanes && va >= 0 && (x->axes >> va & 1))
             v = emit_reduce(c->e, x->op == EX_SUM ? EX_ADD : EX_MAX, v);
+        if (c->last_portion)
+            v = LLVMBuildFAdd(c->e->b, access_load(c, c->k->out[0].at, NULL), v, "");
         memo_put(c, g->expr[i], v);
     }
 }

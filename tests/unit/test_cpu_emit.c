@@ -130,6 +130,42 @@ static void test_programs(void **unused)
             }
 }
 
+static int portions;   /* nests of the last program whose sums go in portions */
+
+static void *load_and_count(Arena *a, Program *p, const EmitTarget *t, const char *net, const CnncModel **model)
+{
+    const Function *f = p->step ? p->step : p->infer;
+    portions = 0;
+    for (int s = 0; s < f->n_stages; s++)
+        for (int i = 0; i < f->stages[s].n_nests; i++)
+            portions += f->stages[s].nests[i]->portion_axis >= 0;
+    return load(a, p, t, net, model);
+}
+
+/* Sums too long for the weights of a tile to stay in L1: pointwise and not, behind activations, batch normalisation and a residual. */
+static void test_portions(void **unused)
+{
+    (void)unused;
+    static const struct { const char *net; int64_t c, h, w; int least; } nets[] = {
+        {"conv out=256 k=1; act ReLU; conv out=24 k=1; act SiLU; res{conv out=384 k=1; act ReLU; conv out=24 k=1; bn}{}; act ReLU", 8, 3, 29, 2},
+        {"conv out=40 k=1; act ReLU; conv out=32 k=5 s=2 p=2; act ReLU; conv out=192 k=1; conv out=20 k=1; maxpool k=2", 3, 7, 61, 1},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(nets) * 2; i++) {
+        Arena *a = arena_new();
+        EmitTarget m;
+        size_t n = i / 2;
+        Case c = {.net = nets[n].net, .input = shape_of(3, nets[n].c, nets[n].h, nets[n].w)};
+        if (machine(a, "x86-64-v3", &m)) {
+            m.load = load_and_count;
+            m.options.target.l1 = 16 << 10;
+            check_program(a, &c, &m, i % 2 ? 3 : 1);
+            if (portions < nets[n].least)
+                fail_msg("net %d: %d sums in portions", (int)n, portions);
+        }
+        arena_free(a);
+    }
+}
+
 /* Batches that fill the lanes, in nets whose values or weights are too large for image lanes: groups of images, strips of one,
  * weights read once for the batch. */
 static void test_large_values(void **unused)
@@ -285,6 +321,6 @@ static void test_dropout(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_wide_training), cmocka_unit_test(test_channel_training), cmocka_unit_test(test_programs), cmocka_unit_test(test_training), cmocka_unit_test(test_large_values), cmocka_unit_test(test_deep_slices), cmocka_unit_test(test_deep_training), cmocka_unit_test(test_strips), cmocka_unit_test(test_large_planes), cmocka_unit_test(test_inference), cmocka_unit_test(test_dropout)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_wide_training), cmocka_unit_test(test_channel_training), cmocka_unit_test(test_programs), cmocka_unit_test(test_portions), cmocka_unit_test(test_training), cmocka_unit_test(test_large_values), cmocka_unit_test(test_deep_slices), cmocka_unit_test(test_deep_training), cmocka_unit_test(test_strips), cmocka_unit_test(test_large_planes), cmocka_unit_test(test_inference), cmocka_unit_test(test_dropout)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
