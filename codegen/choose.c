@@ -294,6 +294,26 @@ static void rows_for_linear_dw(Chooser *c, Kernel *k)
         redirect(k, best, copy_as(c, best, layout_plain(2), k));
 }
 
+/* A pointwise data gradient adds up over the filters: as weights lie, a tile takes a few channels of each, in a cache line and half a page
+ * of its own. Used at many points of an image, they are turned first, so that a channel's filters lie side by side (Zen 3, 512 of 14x14, 8
+ * images: 15.7 to 11.0 ms). Not where its channels would then lie whole pages apart, in the same sets of L1 (1024 of 7x7: 19.6 to 34). */
+static void filters_side_by_side(Chooser *c, Kernel *k)
+{
+    enum { MANY_POINTS = 16, PAGE = 4096 };
+    for (int i = 0; i < k->n_access; i++) {
+        BufId w = k->access[i].buf;
+        const Buffer *b = &c->l->buffers.at[w];
+        if (kernel_writes(k, (AccessId)i) || b->kind != BUF_STATE || b->shape.rank != 4 || b->shape.dim[2] * b->shape.dim[3] > 1 ||
+            b->shape.dim[0] * (int64_t)dtype_size(b->dtype) % PAGE == 0 || k->macs < (double)MANY_POINTS * (double)buffer_elements(b))
+            continue;
+        for (int a = 0; a < k->n_axes; a++)
+            if (k->access[i].dim[0].coef[a] && k->axis[a].kind == AXIS_RED) {
+                redirect(k, w, copy_as(c, w, layout_innermost(4, 0), k));
+                return;
+            }
+    }
+}
+
 /* Blocks over the batch; the order of the dims stays. */
 static void block_images(Buffer *b, int lanes)
 {
@@ -331,6 +351,8 @@ static void choose_images(KernelList *l, const NestTarget *t, int64_t samples)
         }
         if (only_batch_contraction(l, &k, NULL))
             rows_for_linear_dw(&c, &k);
+        if (t->registers <= 16)
+            filters_side_by_side(&c, &k);
         vec_push(l->arena, &c.out, k);
     }
     finish(&c);

@@ -225,6 +225,31 @@ static int64_t slice_samples(int64_t batch, int64_t lanes)
     return lanes * ((blocks + MAX_SLICES - 1) / MAX_SLICES);
 }
 
+/* Bytes of the weights that are used once a sample (Linear). */
+static int64_t weights_used_once(const KernelList *l)
+{
+    int64_t bytes = 0;
+    for (uint32_t i = 0; i < l->kernels.len; i++) {
+        const Kernel *k = &l->kernels.at[i];
+        for (AccessId at = 0; at < k->n_access; at++) {
+            const Buffer *b = &l->buffers.at[k->access[at].buf];
+            int64_t elements = buffer_elements(b);
+            bytes += !b->batched && k->macs > 1 && (double)elements >= k->macs ? elements * (int64_t)dtype_size(b->dtype) : 0;
+        }
+    }
+    return bytes;
+}
+
+/* With images in the lanes: with few registers a tile is wider than one vector, and weights that fill the caches are read half as often
+ * when two vectors of images go together. */
+static int64_t image_samples(const KernelList *l, const NestTarget *t, int64_t batch)
+{
+    enum { FEWEST_SLICES = 2 };
+    int64_t samples = slice_samples(batch, t->lanes);
+    bool few = t->registers <= 16 && samples == t->lanes && batch >= 2 * t->lanes * FEWEST_SLICES;
+    return few && weights_used_once(l) > t->l2 / 4 ? 2 * samples : samples;
+}
+
 /* Of the forms allowed, at most; 0: every convolution directly. */
 static double winograd_error(const CompileOptions *o) { return o->no_winograd ? 0 : o->winograd_error > 0 ? o->winograd_error : WINOGRAD_ERROR; }
 
@@ -286,7 +311,7 @@ static Function *compile_function(Compiler *c, const char *name, const Graph *g,
     bool images = layouts == LAYOUT_IMAGES;
     if (images)
         fitted.tiles = 0;   /* they take channels in the lanes */
-    fitted.samples = images ? slice_samples(g->batch, t->lanes) : in_state ? slice_samples(g->batch, 1) : g->batch > 1;
+    fitted.samples = images ? image_samples(l, t, g->batch) : in_state ? slice_samples(g->batch, 1) : g->batch > 1;
     if (!c->o->no_winograd)
         c->o->winograd_layers = winograd(l, t, images, winograd_error(c->o), &c->o->choices);
     const NestTarget shallow = fitted;

@@ -210,7 +210,7 @@ void nest_print(const KernelList *l, const Nest *n, FILE *to)
         for (int i = 0; i < n->n_red; i++) {
             fprintf(to, " %s:%d%s", k->axis[n->red[i]].name, k->axis[n->red[i]].extent, n->unroll[n->red[i]] ? "(unrolled)" : "");
             if (n->red[i] == n->portion_axis)
-                fprintf(to, "[portions of %d inside %s]", n->portion, k->axis[n->par[n->portion_level - 1]].name);
+                fprintf(to, "[portions of %d at depth %d]", n->portion, n->portion_level);
             for (int s = n->n_inner - n->n_passes; s < n->n_inner; s++)
                 if (n->red[i] == n->inner_axis[s])
                     fprintf(to, "[passes of %d]", n->inner_size[s]);

@@ -148,6 +148,8 @@ static uint32_t only(const Sched *s, AccessId at, AccessId other)
 int64_t sched_units(const Sched *s, int a)
 {
     int64_t e = s->k->axis[a].extent;
+    if (s->k->axis[a].batch && a == s->n->vector_axis && s->t->samples > 0 && s->t->samples < e)
+        e = s->t->samples;
     for (int i = 0; i < s->k->n_strip; i++)
         if (s->k->strip_axis[i] == a && s->k->strip_size[i] < e)
             e = s->k->strip_size[i];
@@ -170,9 +172,15 @@ static bool tile_in_block(const Sched *s, int a, int64_t tile)
     return !block || block % tile == 0;
 }
 
+/* Samples that a tile may hold: all of the batch, or the vectors of a slice. */
+static bool samples_tileable(const Sched *s, int a)
+{
+    return s->n->over_batch || (s->n->apart && a == s->n->vector_axis && s->t->samples > s->n->lanes);
+}
+
 static bool tileable(const Sched *s, int a)
 {
-    if (a < 0 || (s->k->axis[a].batch && !s->n->over_batch) || sched_units(s, a) < 2 || s->n->tile[a] > 1)
+    if (a < 0 || (s->k->axis[a].batch && !samples_tileable(s, a)) || sched_units(s, a) < 2 || s->n->tile[a] > 1)
         return false;
     for (int r = 0; r < s->k->n_axes; r++)   /* its guard must clip a running loop: one point at a time */
         if ((s->reduced >> r & 1) && !s->n->unroll[r] && s->k->axis[a].kind == AXIS_PAR && guards_with(s, r, a) &&

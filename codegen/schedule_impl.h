@@ -35,7 +35,7 @@ void sched_pick_portion(Sched *s);
 void sched_place_portions(Sched *s);
 /* Terms that are added in one go, of the contraction's sum. */
 double sched_terms(const Sched *s);
-/* Points along axis a, in tiles of its lanes; of a slice where the axis is cut. */
+/* Points along axis a, vectors along the one in the lanes; of a slice where the axis is cut. */
 int64_t sched_units(const Sched *s, int a);
 /* With axis v in the lanes, are all outputs contiguous along them? */
 bool sched_stores_straight(const Sched *s, int v);

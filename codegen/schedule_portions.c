@@ -25,14 +25,15 @@ static bool is_cut(const Kernel *k, int a)
     return false;
 }
 
-/* One sum that is stored where it is computed, as float32, by a kernel that reads nothing else of that buffer. */
+/* One sum that is stored where it is computed, in whole vectors of float32, by a kernel that reads nothing else of that buffer. */
 static bool keeps_sum_in_output(const Sched *s)
 {
     const Kernel *k = s->k;
     if (k->n_out != 1 || !nest_sum(s->n) || s->n->over_batch || s->n->group || k->n_passes || s->pairs >= 0)
         return false;
     const Access *out = &k->access[k->out[0].at];
-    if (s->l->buffers.at[out->buf].dtype != DT_F32 || access_axes(k, k->out[0].at) != s->par)
+    if (s->l->buffers.at[out->buf].dtype != DT_F32 || access_axes(k, k->out[0].at) != s->par ||
+        access_lane_stride(&s->lin[k->out[0].at], s->n->vector_axis) != 1)
         return false;
     for (AccessId at = 0; at < k->n_access; at++)
         if (at != k->out[0].at && buffer_root(s->l, k->access[at].buf) == buffer_root(s->l, out->buf))
@@ -47,6 +48,14 @@ static int64_t block_of(const Sched *s, int a)
         if (s->lin[at].block[a])
             return s->lin[at].lanes;
     return 1;
+}
+
+/* Do the weights depend on what is in the lanes and, but for what is summed over, on nothing else, and the other operand on the rest? (Of
+ * Linear with images in the lanes, whose panel is the images', portions were no faster: its weights then come in short runs.) */
+static bool has_panel(const Sched *s)
+{
+    uint32_t lanes = 1u << s->n->vector_axis;
+    return (access_axes(s->k, s->b) & s->par) == lanes && !(access_axes(s->k, s->a) & lanes);
 }
 
 /* The most indices of axis a, whole blocks that divide its extent, of which a panel of so many vectors stays in L1; 0: all do. */
@@ -66,8 +75,7 @@ void sched_pick_portion(Sched *s)
 {
     Nest *n = s->n;
     int v = n->vector_axis, a = n->n_red ? n->red[0] : -1;
-    if (!n->apart || v < 0 || a < 0 || !(access_axes(s->k, s->b) >> v & 1) || (access_axes(s->k, s->a) >> v & 1) || (s->reduced >> v & 1) ||
-        s->k->axis[a].batch || is_cut(s->k, a) || n->unroll[a] || !keeps_sum_in_output(s))
+    if (!n->apart || v < 0 || a < 0 || !has_panel(s) || s->k->axis[a].batch || is_cut(s->k, a) || n->unroll[a] || !keeps_sum_in_output(s))
         return;
     n->portion = portion_of(s, a, PANEL_VECTORS);
     n->portion_axis = n->portion ? a : -1;
@@ -80,9 +88,12 @@ void sched_place_portions(Sched *s)
     double tiles = 1;
     if (n->portion_axis < 0)
         return;
-    while (n->par[level] != n->vector_axis)
+    if (sched_units(s, n->vector_axis) > n->tile[n->vector_axis]) {   /* else there is one panel, and its loop may be anywhere */
+        while (n->par[level] != n->vector_axis)
+            level++;
         level++;
-    for (int i = ++level; i < n->n_par; i++)
+    }
+    for (int i = level; i < n->n_par; i++)
         tiles *= (double)sched_units(s, n->par[i]) / n->tile[n->par[i]];
     int32_t portion = portion_of(s, n->portion_axis, n->tile[n->vector_axis]);
     n->portion = portion ? portion : n->portion;
