@@ -361,6 +361,15 @@ static void tile_reduction(Sched *s)
     s->n->tile[best] = (int32_t)(t > 1 ? t : e > 0 && e < 4 ? e : 1);
 }
 
+/* Of those that a reduction runs over; -1: all are unrolled. */
+static int innermost_loop(const Sched *s)
+{
+    for (int i = s->n->n_red; i-- > 0;)
+        if (!s->n->unroll[s->n->red[i]] && s->k->axis[s->n->red[i]].extent > 1)
+            return s->n->red[i];
+    return -1;
+}
+
 /* Do taps slide along the lanes? Their loads are unaligned, and at the borders masked. */
 static bool lanes_guarded(const Sched *s)
 {
@@ -612,8 +621,8 @@ static void tile_vectors(Sched *s)
     Nest *n = s->n;
     n->over_batch = shares_weights(s);
     n->apart = s->contraction && s->t->registers <= 16 && !s->t->products && !lanes_guarded(s);
-    n->blocks_unrolled = n->apart;
     pick_unrolled(s);
+    n->unrolled_blocks = n->apart ? innermost_loop(s) : -1;
     n->zero_tail = !s->contraction && s->k->part == WINOGRAD_NONE;   /* zeros in, zeros out: transforms are linear */
     if (s->contraction) {
         tile_filter_axis(s);
@@ -641,7 +650,7 @@ Nest *schedule_kernel(Arena *arena, const KernelList *l, const Kernel *k, const 
     n->k = k;
     n->slice_axis = n->weave_axis = n->transpose_axis = n->ahead_axis = -1;
     n->transposed = n->ahead = -1;
-    n->rows_axis = n->depth_axis = n->lines_axis = n->portion_axis = -1;
+    n->rows_axis = n->depth_axis = n->lines_axis = n->portion_axis = n->unrolled_blocks = -1;
     for (int a = 0; a < MAX_AXIS; a++)
         n->tile[a] = 1;
     s.lin = NEWN(arena, Linear, k->n_access);

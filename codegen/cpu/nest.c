@@ -277,15 +277,6 @@ static void split_loop(Split *s, LLVMValueRef from, LLVMValueRef to, int32_t poi
     axis_restore(s->c, s->a, &saved);
 }
 
-static bool unrolls_blocks(const Ctx *c, int a)
-{
-    const Nest *n = c->nest;
-    for (int i = n->n_red; i-- > 0;)
-        if (n->red[i] == a || !(n->unroll[n->red[i]] || c->k->axis[n->red[i]].extent == 1))
-            return n->blocks_unrolled && n->red[i] == a;
-    return false;
-}
-
 static void split_unrolled(Split *s)
 {
     for (int64_t i = 0; i < s->inside; i++) {
@@ -305,7 +296,7 @@ static void split_inside(Ctx *c, void *arg)
         to = min_max(c, LLVMIntSLT, to, LLVMBuildSub(e->b, s->limit, axis_index(c, s->a), ""));
         whole = emit_mul(e, LLVMBuildSDiv(e->b, to, emit_i64(e, s->tile), ""), s->tile);
     }
-    if (!s->limit && unrolls_blocks(c, s->a)) {
+    if (!s->limit && s->a == c->nest->unrolled_blocks) {
         split_unrolled(s);
         return;
     }
@@ -477,7 +468,7 @@ static uint32_t par_mask(const Ctx *c)
 }
 
 /* Axes of which several points are open. */
-static uint32_t open_points(const Ctx *c)
+uint32_t open_points(const Ctx *c)
 {
     uint32_t m = 0;
     for (int a = 0; a < c->k->n_axes; a++)
@@ -567,41 +558,11 @@ static void store_outputs(Ctx *c, void *unused)
     }
 }
 
-/* ---- long sums, a portion at a time ---- */
-/* The sum so far, into the output. */
-static void store_sum(Ctx *c, void *unused)
-{
-    (void)unused;
-    const Out *out = &c->k->out[0];
-    LLVMValueRef sum = eval(c, nest_sum(c->nest));
-    LLVMValueRef more = LLVMBuildFAdd(c->e->b, access_load(c, out->at, NULL), sum, "");
-    LLVMValueRef first = LLVMBuildICmp(c->e->b, LLVMIntEQ, c->portion, emit_i64(c->e, 0), "");
-    access_store(c, out->at, LLVMBuildSelect(c->e->b, first, sum, more, ""), NULL);
-}
-
-/* All portions but the last leave sums; the last one finds them and does the rest. */
-static void portions(Ctx *c, Body body, int *level)
-{
-    Emit *e = c->e;
-    int64_t last = c->k->axis[c->nest->portion_axis].extent / c->nest->portion - 1;
-    uint32_t mark = memo_mark(c);
-    Loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, last), 1, "portion");
-    c->portion = l.iv;
-    body(c, level);
-    emit_loop_end(e, &l);
-    memo_reset(c, mark);
-    c->portion = emit_i64(e, last);
-    c->last_portion = true;
-    body(c, level);
-    c->last_portion = false;
-    c->portion = NULL;
-}
-
 static void par_level(Ctx *c, void *arg)
 {
     int level = *(int *)arg;
     if (c->nest->portion_axis >= 0 && level == c->nest->portion_level && !c->portion) {
-        portions(c, par_level, &level);
+        portions_in_turn(c, par_level, &level);
         return;
     }
     if (level < c->nest->n_par) {
@@ -624,7 +585,7 @@ static void par_level(Ctx *c, void *arg)
     }
     eval_reductions(c);
     if (c->portion && !c->last_portion)
-        for_points(c, open_points(c), store_sum, NULL);
+        portion_store(c);
     else
         store_outputs(c, NULL);
 }

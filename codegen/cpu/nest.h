@@ -108,6 +108,7 @@ void memo_reset(Ctx *c, uint32_t mark);
 /* nest.c: the body of the function being built: (args, scratch, slice, table of places) */
 void emit_nest(Emit *e, const Function *f, const Stage *s, const Nest *nest);
 typedef void (*Body)(Ctx *c, void *arg);
+uint32_t open_points(const Ctx *c);                            /* axes of which several points are open (bit mask) */
 void for_axis(Ctx *c, int axis, int32_t tile, bool unroll, Body body, void *arg);
 /* for (i = 0; i < count; i++) with index i * unit; a constant where there is one. */
 void axis_blocks(Ctx *c, int axis, int64_t count, int32_t unit, Body body, void *arg);
@@ -124,4 +125,9 @@ void tiles_begin(Ctx *c);
 void tiles_end(Ctx *c);
 void tiles_for_rows(Ctx *c, Body body, void *arg, Body outputs);
 void tiles_contract(Ctx *c, Body outputs);
+
+/* nest_portions.c: sums that go in portions (Nest.portion) */
+void portions_in_turn(Ctx *c, Body body, void *arg);
+void portion_store(Ctx *c);                                    /* the sum of the tile's points, into the output */
+LLVMValueRef portion_sum_so_far(Ctx *c);                       /* at the current point */
 #endif

@@ -405,7 +405,7 @@ static void close_accumulator(Ctx *c, void *arg)
         if (g->lanes && va >= 0 && (x->axes >> va & 1))
             v = emit_reduce(c->e, x->op == EX_SUM ? EX_ADD : EX_MAX, v);
         if (c->last_portion)
-            v = LLVMBuildFAdd(c->e->b, access_load(c, c->k->out[0].at, NULL), v, "");
+            v = LLVMBuildFAdd(c->e->b, portion_sum_so_far(c), v, "");
         memo_put(c, g->expr[i], v);
     }
 }

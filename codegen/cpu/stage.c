@@ -55,7 +55,7 @@ static Key nest_key(Arena *a, const Function *f, const Stage *s, const Nest *n)
     int32_t numbers[] = {k->n_axes, k->n_access, k->n_expr, k->n_out, s->samples_per_slice, n->lanes, n->vector_axis, n->n_par, n->n_red,
                          n->slice_axis, n->slice_size, n->zero_tail, n->transposed, n->transpose_axis, n->weave_axis, n->ahead, n->ahead_axis, (int32_t)n->ahead_by,
                          n->n_inner, n->n_passes, n->own_passes, n->samples, n->group,
-                         n->portion_axis, n->portion, n->portion_level,
+                         n->unrolled_blocks, n->portion_axis, n->portion, n->portion_level,
                          n->rows_axis, n->depth_axis, n->depth, n->lines_axis, n->pitch, n->lines_a_step, n->lines_ahead,
                          n->n_inner > 0 ? n->inner_axis[0] : 0, n->n_inner > 0 ? n->inner_size[0] : 0,
                          n->n_inner > 1 ? n->inner_axis[1] : 0, n->n_inner > 1 ? n->inner_size[1] : 0};
@@ -64,7 +64,6 @@ static Key nest_key(Arena *a, const Function *f, const Stage *s, const Nest *n)
     KEY(&key, n->tile);
     KEY(&key, n->unroll);
     KEY(&key, n->apart);
-    KEY(&key, n->blocks_unrolled);
     key_add(&key, n->par, (size_t)n->n_par);
     key_add(&key, n->red, (size_t)n->n_red);
     for (int i = 0; i < k->n_axes; i++) {
