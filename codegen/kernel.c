@@ -419,6 +419,14 @@ ExprId expr_reduce(KernelList *l, Kernel *k, ExprOp op, ExprId a, ExprId b, uint
     return expr_add(l, k, (Expr){.op = op, .a = a, .b = b, .axes = axes});
 }
 
+bool kernel_cuts(const Kernel *k, int axis)
+{
+    for (int i = 0; i < k->n_strip; i++)
+        if (k->strip_axis[i] == axis)
+            return true;
+    return false;
+}
+
 double kernel_points(const Kernel *k, uint32_t axes)
 {
     double n = 1;

@@ -175,6 +175,7 @@ Kernel *kernel_copy(KernelList *l, BufId from, BufId to, const char *name, const
 /* One output, a load as it is. */
 bool kernel_is_copy(const Kernel *k);
 bool kernel_writes(const Kernel *k, AccessId at);                                                 /* is the access an output, or a tile's sums? */
+bool kernel_cuts(const Kernel *k, int axis);                                                   /* into strips? */
 double kernel_points(const Kernel *k, uint32_t axes);                                              /* product of the extents of a mask of axes */
 static inline bool expr_is_reduction(ExprOp op) { return op == EX_SUM || op == EX_MAX_OVER || op == EX_ARGMAX; }
 uint32_t expr_axes(const Kernel *k, ExprId e);                                                   /* mask of axes the value depends on */

@@ -120,19 +120,11 @@ static bool shares_weights(const Sched *s)
     return samples && uses < MANY_USES;
 }
 
-static bool is_cut(const Kernel *k, int a)
-{
-    for (int i = 0; i < k->n_strip; i++)
-        if (k->strip_axis[i] == a)
-            return true;
-    return false;
-}
-
 static int innermost_red(const Sched *s)
 {
     for (int i = s->n->n_red; i-- > 0;) {
         int a = s->n->red[i];
-        if (a != s->n->vector_axis && !s->k->axis[a].batch && !is_cut(s->k, a))
+        if (a != s->n->vector_axis && !s->k->axis[a].batch && !kernel_cuts(s->k, a))
             return a;
     }
     return -1;
@@ -389,7 +381,7 @@ static void pick_unrolled(Sched *s)
     bool short_window = true;
     for (int i = 0; i < n->n_red; i++) {
         window *= s->k->axis[n->red[i]].extent;
-        short_window = short_window && !s->k->axis[n->red[i]].batch && !is_cut(s->k, n->red[i]) && n->red[i] != n->vector_axis;
+        short_window = short_window && !s->k->axis[n->red[i]].batch && !kernel_cuts(s->k, n->red[i]) && n->red[i] != n->vector_axis;
     }
     if (short_window && window <= 9) {
         for (int i = 0; i < n->n_red; i++)
@@ -491,7 +483,7 @@ static void fetch_ahead(Sched *s)
         place++;
     for (int i = place + 1; i < n->n_par && n->ahead < 0; i++) {
         int a = n->par[i];
-        if (s->k->axis[a].extent < 2 || (access_axes(s->k, s->b) >> a & 1) || is_cut(s->k, a))
+        if (s->k->axis[a].extent < 2 || (access_axes(s->k, s->b) >> a & 1) || kernel_cuts(s->k, a))
             continue;
         n->ahead = s->b;
         n->ahead_axis = a;

@@ -17,14 +17,6 @@ double sched_terms(const Sched *s)
     return n->portion_axis < 0 ? terms : terms / s->k->axis[n->portion_axis].extent * n->portion;
 }
 
-static bool is_cut(const Kernel *k, int a)
-{
-    for (int i = 0; i < k->n_strip; i++)
-        if (k->strip_axis[i] == a)
-            return true;
-    return false;
-}
-
 /* One sum that is stored where it is computed, in whole vectors of float32, by a kernel that reads nothing else of that buffer. */
 static bool keeps_sum_in_output(const Sched *s)
 {
@@ -75,7 +67,7 @@ void sched_pick_portion(Sched *s)
 {
     Nest *n = s->n;
     int v = n->vector_axis, a = n->n_red ? n->red[0] : -1;
-    if (!n->apart || v < 0 || a < 0 || !has_panel(s) || s->k->axis[a].batch || is_cut(s->k, a) || n->unroll[a] || !keeps_sum_in_output(s))
+    if (!n->apart || v < 0 || a < 0 || !has_panel(s) || s->k->axis[a].batch || kernel_cuts(s->k, a) || n->unroll[a] || !keeps_sum_in_output(s))
         return;
     n->portion = portion_of(s, a, PANEL_VECTORS);
     n->portion_axis = n->portion ? a : -1;

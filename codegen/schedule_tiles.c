@@ -91,20 +91,12 @@ static int rows_of_step(int extent)
 
 static int rows_of_tile(int step) { return step > TILE_ROWS ? (step + 1) / 2 : step; }
 
-static bool is_cut(const Kernel *k, int a)
-{
-    for (int i = 0; i < k->n_strip; i++)
-        if (k->strip_axis[i] == a)
-            return true;
-    return false;
-}
-
 /* May axis i be in the rows? Only a depends on it, and it is walked with one stride. */
 static bool can_be_rows(const Tiles *t, int i)
 {
     uint32_t a = access_axes(t->k, t->a), b = access_axes(t->k, t->b);
     const Axis *x = &t->k->axis[i];
-    return x->kind == AXIS_PAR && (a >> i & 1) && !(b >> i & 1) && !(t->blocked >> i & 1) && i != t->columns && !is_cut(t->k, i) && !x->batch_div &&
+    return x->kind == AXIS_PAR && (a >> i & 1) && !(b >> i & 1) && !(t->blocked >> i & 1) && i != t->columns && !kernel_cuts(t->k, i) && !x->batch_div &&
            !x->batch_step;
 }
 
