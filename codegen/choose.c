@@ -294,23 +294,40 @@ static void rows_for_linear_dw(Chooser *c, Kernel *k)
         redirect(k, best, copy_as(c, best, layout_plain(2), k));
 }
 
-/* A pointwise data gradient adds up over the filters: as weights lie, a tile takes a few channels of each, in a cache line and half a page
- * of its own. Used at many points of an image, they are turned first, so that a channel's filters lie side by side (Zen 3, 512 of 14x14, 8
- * images: 15.7 to 11.0 ms). Not where its channels would then lie whole pages apart, in the same sets of L1 (1024 of 7x7: 19.6 to 34). */
-static void filters_side_by_side(Chooser *c, Kernel *k)
+/* The axis with coefficient 1 (a group axis beside it has another); -1: none, or several. */
+static int sole_axis(const Affine *f, int n_axes)
 {
-    enum { MANY_POINTS = 16, PAGE = 4096 };
+    int a = -1;
+    for (int i = 0; i < n_axes; i++)
+        if (f->coef[i] == 1) {
+            if (a >= 0)
+                return -1;
+            a = i;
+        }
+    return a;
+}
+
+/* How pointwise weights [filters][channels] are best read: what is summed over side by side, since a tile takes a few of the others, each in
+ * a line of its own. So a data gradient, which sums over the filters, has them turned first when they are used at many points of an image
+ * (Zen 3, 512 of 14x14, 8 images: 15.7 to 11.0 ms). But where that puts the others whole pages apart, into the same sets of L1, it is the
+ * other way round (1024 of 7x7: 19.6 ms with the filters apart, 34 side by side). */
+static void turn_pointwise_weights(Chooser *c, Kernel *k)
+{
+    enum { MANY_POINTS = 16, PAGE = 4096, SUMS_FILTERS = 0, SUMS_CHANNELS = 1 };
     for (int i = 0; i < k->n_access; i++) {
         BufId w = k->access[i].buf;
         const Buffer *b = &c->l->buffers.at[w];
         if (kernel_writes(k, (AccessId)i) || b->kind != BUF_STATE || b->shape.rank != 4 || b->shape.dim[2] * b->shape.dim[3] > 1 ||
-            b->shape.dim[0] * (int64_t)dtype_size(b->dtype) % PAGE == 0 || k->macs < (double)MANY_POINTS * (double)buffer_elements(b))
+            k->macs < (double)MANY_POINTS * (double)buffer_elements(b))
             continue;
-        for (int a = 0; a < k->n_axes; a++)
-            if (k->access[i].dim[0].coef[a] && k->axis[a].kind == AXIS_RED) {
+        for (int d = SUMS_FILTERS; d <= SUMS_CHANNELS; d++) {
+            int a = sole_axis(&k->access[i].dim[d], k->n_axes);
+            bool pages_apart = b->shape.dim[d] * (int64_t)dtype_size(b->dtype) % PAGE == 0;
+            if (a >= 0 && k->axis[a].kind == AXIS_RED && pages_apart == (d == SUMS_CHANNELS)) {
                 redirect(k, w, copy_as(c, w, layout_innermost(4, 0), k));
                 return;
             }
+        }
     }
 }
 
@@ -352,7 +369,7 @@ static void choose_images(KernelList *l, const NestTarget *t, int64_t samples)
         if (only_batch_contraction(l, &k, NULL))
             rows_for_linear_dw(&c, &k);
         if (t->registers <= 16)
-            filters_side_by_side(&c, &k);
+            turn_pointwise_weights(&c, &k);
         vec_push(l->arena, &c.out, k);
     }
     finish(&c);
@@ -360,19 +377,6 @@ static void choose_images(KernelList *l, const NestTarget *t, int64_t samples)
 
 /* ---- one or few images: channels or columns in the lanes ---- */
 typedef struct { AccessId x, w; int channel, column; } ConvShape;   /* channel, column: axes of the output's dims 1 and last; -1 */
-
-/* The axis with coefficient 1 (a group axis beside it has another); -1: none, or several. */
-static int sole_axis(const Affine *f, int n_axes)
-{
-    int a = -1;
-    for (int i = 0; i < n_axes; i++)
-        if (f->coef[i] == 1) {
-            if (a >= 0)
-                return -1;
-            a = i;
-        }
-    return a;
-}
 
 static bool is_weights(const KernelList *l, BufId b) { return l->buffers.at[b].kind == BUF_CONST || l->buffers.at[b].kind == BUF_STATE; }
 

@@ -34,7 +34,7 @@ count() {
     fi
     passed=$((passed + good)) failed=$((failed + bad))
     echo "$name: $good passed, $bad failed ($(($(date +%s) - began)) s)"
-    [ "$bad" -eq 0 ] || { grep -v '^ok ' "$log/out" | tail -n 60; }
+    [ "$bad" -eq 0 ] || { grep -v '^ok \|^1\.\.\|^# ok' "$log/out" | tail -n 60; }
     grep '^SKIPPED' "$log/out"
 }
 
