@@ -49,7 +49,7 @@ unit() {
         name=$(basename "$1")
         CMOCKA_MESSAGE_OUTPUT=TAP "$1" >"$2/$name.tap" 2>&1
         status=$?
-        sed -i "s/^\(not ok\|ok\) [0-9]* - /\1 $name: /" "$2/$name.tap"
+        sed -i "s/^\(not ok\|ok\) [0-9]* - /\1 $name: /; s/^not ok [0-9]* # SKIP /SKIPPED $name: /" "$2/$name.tap"   # cmocka: skipped is not ok
         [ $status -eq 0 ] || grep -q "^not ok " "$2/$name.tap" || echo "not ok $name: exit status $status" >>"$2/$name.tap"' sh @ "$log"
     cat "$log"/*.tap
     rm -f "$log"/*.tap
