@@ -50,6 +50,7 @@ for folder; do
             status=$?
             { echo "exit status $status"; cat "$got.err"; } >>"$got"
             rm -f "$got.err"
+            sed -i 's/"inference_bytes": [1-9][0-9]*/"inference_bytes": BYTES/' "$got"   # report takes no --cpu: the plan is for this one
             judge "$expect" 0 0
             ;;
         *) "$cnnc" check --dump "$folder" --cpu x86-64-v4 "$f" >"$got" 2>&1; judge "$expect" $? 0 ;;

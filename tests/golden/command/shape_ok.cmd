@@ -1,1 +1,1 @@
-report lenet.cnn --input-shape=1x28x28 --format csv
+report lenet.cnn --input-shape=1x28x28 --format json
