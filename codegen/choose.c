@@ -368,7 +368,7 @@ static void choose_images(KernelList *l, const NestTarget *t, int64_t samples)
         }
         if (only_batch_contraction(l, &k, NULL))
             rows_for_linear_dw(&c, &k);
-        if (t->registers <= 16)
+        if (few_registers(t))
             turn_pointwise_weights(&c, &k);
         vec_push(l->arena, &c.out, k);
     }

@@ -246,7 +246,7 @@ static int64_t image_samples(const KernelList *l, const NestTarget *t, int64_t b
 {
     enum { FEWEST_SLICES = 2 };
     int64_t samples = slice_samples(batch, t->lanes);
-    bool few = t->registers <= 16 && samples == t->lanes && batch >= 2 * t->lanes * FEWEST_SLICES;
+    bool few = few_registers(t) && samples == t->lanes && batch >= 2 * t->lanes * FEWEST_SLICES;
     return few && weights_used_once(l) > t->l2 / 4 ? 2 * samples : samples;
 }
 

@@ -55,6 +55,9 @@ typedef struct {
     int64_t weights;     /* bytes of the weights that a slice of samples may read; 0: any */
 } NestTarget;
 
+/* Sixteen: a tile's sums and operands take them all. */
+static inline bool few_registers(const NestTarget *t) { return t->registers <= 16; }
+
 /* Bytes of weights that stay near from one sample to the next, beside what is computed of them: tile registers wait for what comes from L3. */
 static inline int64_t weights_room(const NestTarget *t) { return t->tiles ? t->l2 / 4 * 3 : t->l3 / 2; }
 

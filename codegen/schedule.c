@@ -276,7 +276,7 @@ static bool fits(const Sched *s, int64_t ta, int64_t tb, Taps taps_a, Taps taps_
         hold = hold_a;
     if (taps_b.n > 1)
         hold = hold_b;
-    int64_t spare = s->t->products ? 4 : s->t->load_store || s->t->registers <= 16 ? 2 : 1;   /* LLVM loads a value or two before their turn */
+    int64_t spare = s->t->products ? 4 : s->t->load_store || few_registers(s->t) ? 2 : 1;   /* LLVM loads a value or two before their turn */
     return ta * tb + hold + spare <= s->t->registers;
 }
 
@@ -612,7 +612,7 @@ static void tile_vectors(Sched *s)
 {
     Nest *n = s->n;
     n->over_batch = shares_weights(s);
-    n->apart = s->contraction && s->t->registers <= 16 && !s->t->products && !lanes_guarded(s);
+    n->apart = s->contraction && few_registers(s->t) && !s->t->products && !lanes_guarded(s);
     pick_unrolled(s);
     n->unrolled_blocks = n->apart ? innermost_loop(s) : -1;
     n->zero_tail = !s->contraction && s->k->part == WINOGRAD_NONE;   /* zeros in, zeros out: transforms are linear */

@@ -246,13 +246,13 @@ void emit_prefetch(Emit *e, LLVMValueRef p)
     LLVMBuildCall2(e->b, LLVMIntrinsicGetType(e->cx, id, &t, 1), LLVMGetIntrinsicDeclaration(e->mod, id, &t, 1), args, 4, "");
 }
 
-void emit_fence(Emit *e)
+LLVMValueRef emit_asm(Emit *e, LLVMTypeRef type, const char *code, const char *constraints, LLVMValueRef *args, unsigned n)
 {
-    static const char memory[] = "~{memory}";
-    LLVMTypeRef type = LLVMFunctionType(e->void_, NULL, 0, false);
-    LLVMValueRef nothing = LLVMGetInlineAsm(type, "", 0, memory, strlen(memory), true, false, LLVMInlineAsmDialectATT, false);
-    LLVMBuildCall2(e->b, type, nothing, NULL, 0, "");
+    LLVMValueRef fn = LLVMGetInlineAsm(type, code, strlen(code), constraints, strlen(constraints), true, false, LLVMInlineAsmDialectATT, false);
+    return LLVMBuildCall2(e->b, type, fn, args, n, "");
 }
+
+void emit_fence(Emit *e) { emit_asm(e, LLVMFunctionType(e->void_, NULL, 0, false), "", "~{memory}", NULL, 0); }
 
 /* ---- arithmetic ---- */
 LLVMValueRef emit_fma(Emit *e, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c)
@@ -267,11 +267,9 @@ LLVMValueRef emit_fma(Emit *e, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c)
 
 LLVMValueRef emit_fma_onto(Emit *e, LLVMValueRef a, LLVMValueRef b, LLVMValueRef sum)
 {
-    static const char code[] = "vfmadd231ps $2, $1, $0", registers[] = "=x,x,x,0";
-    LLVMTypeRef t = LLVMTypeOf(sum), params[3] = {t, t, t}, type = LLVMFunctionType(t, params, 3, false);
-    LLVMValueRef fn = LLVMGetInlineAsm(type, code, strlen(code), registers, strlen(registers), true, false, LLVMInlineAsmDialectATT, false);
+    LLVMTypeRef t = LLVMTypeOf(sum), params[3] = {t, t, t};
     LLVMValueRef args[3] = {a, b, sum};
-    return LLVMBuildCall2(e->b, type, fn, args, 3, "");
+    return emit_asm(e, LLVMFunctionType(t, params, 3, false), "vfmadd231ps $2, $1, $0", "=x,x,x,0", args, 3);
 }
 
 LLVMValueRef emit_reduce(Emit *e, ExprOp op, LLVMValueRef v)

@@ -39,6 +39,8 @@ LLVMValueRef emit_alloca(Emit *e, LLVMTypeRef t, const char *name);      /* in t
 LLVMValueRef emit_gep(Emit *e, LLVMTypeRef elem, LLVMValueRef p, LLVMValueRef index);
 LLVMValueRef emit_load(Emit *e, LLVMTypeRef t, LLVMValueRef p, unsigned align);
 void emit_prefetch(Emit *e, LLVMValueRef p);                             /* for reading, into L2 */
+/* Inline assembly in AT&T's syntax, kept in its place; what it reads and writes is as LLVM's constraints say. */
+LLVMValueRef emit_asm(Emit *e, LLVMTypeRef type, const char *code, const char *constraints, LLVMValueRef *args, unsigned n);
 void emit_fence(Emit *e);                                                /* no load or store moves across; costs no instruction */
 LLVMValueRef emit_store(Emit *e, LLVMValueRef v, LLVMValueRef p, unsigned align);
 LLVMValueRef emit_masked_load(Emit *e, LLVMTypeRef t, LLVMValueRef p, LLVMValueRef mask, LLVMValueRef pass_through, unsigned align);

@@ -66,10 +66,8 @@ static LLVMValueRef ask_for_tiles(Emit *e)
 {
     static const char constraints[] = "={rax},{rax},{rdi},{rsi},~{rcx},~{r11},~{memory}";
     LLVMTypeRef params[3] = {e->i64, e->i64, e->i64}, type = LLVMFunctionType(e->i64, params, 3, false);
-    LLVMValueRef fn = LLVMGetInlineAsm(type, "syscall", strlen("syscall"), constraints, strlen(constraints), true, false,
-                                       LLVMInlineAsmDialectATT, false);
     LLVMValueRef args[3] = {emit_i64(e, 158), emit_i64(e, 0x1023), emit_i64(e, 18)};
-    return LLVMBuildCall2(e->b, type, fn, args, 3, "");
+    return emit_asm(e, type, "syscall", constraints, args, 3);
 }
 
 /* The number of slices that n samples need. */
