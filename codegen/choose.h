@@ -5,7 +5,7 @@
 #include "codegen/nest.h"
 
 typedef enum {
-    LAYOUT_IMAGES,     /* [n/L][c][h][w][L]: at least L images, and training of narrow nets */
+    LAYOUT_IMAGES,     /* [n/L][c][h][w][L]: at least L images that stay in L3 together, and training of narrow nets */
     LAYOUT_CHANNELS    /* per convolution: channel blocks [n][c/L][h][w][L] or planes with columns in the lanes */
 } LayoutPlan;
 

@@ -290,7 +290,10 @@ static void test_plan(void **state)
     static const struct { const char *net; int64_t c, h, batch; bool training; LayoutPlan want; } cases[] = {
         {"conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1", 16, 32, 32, false, LAYOUT_IMAGES},
         {"conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1", 16, 96, 32, false, LAYOUT_CHANNELS},
-        {"conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1", 16, 96, 32, true, LAYOUT_IMAGES},
+        {"conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1", 16, 32, 32, true, LAYOUT_IMAGES},
+        {"conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1", 16, 96, 32, true, LAYOUT_CHANNELS},
+        {"conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1", 16, 32, 8, true, LAYOUT_CHANNELS},
+        {"conv out=10 k=3 p=1; act ReLU; conv out=20 k=3 p=1", 16, 256, 32, true, LAYOUT_IMAGES},
         {"conv out=10 k=3 p=1; act ReLU; conv out=20 k=3 p=1", 16, 256, 32, false, LAYOUT_IMAGES},
         {"conv out=10 k=3 p=1; act ReLU; conv out=20 k=3 p=1", 16, 16, 15, false, LAYOUT_CHANNELS},
     };
@@ -304,8 +307,34 @@ static void test_plan(void **state)
     }
 }
 
+/* Weights copied for channels in the lanes lie block by block of them, also where these are the inputs' (data gradients). */
+static void test_copied_weights(void **state)
+{
+    (void)state;
+    Arena *a = arena_new();
+    Case c = {.net = "conv out=32 k=1; act ReLU; conv out=32 k=3 p=1; act ReLU; conv out=16 k=1", .train = "train batch=2 opt=sgd lr=0.05",
+              .input = shape_of(3, 16, 6, 6)};
+    Graph *g = graph_of(a, &c, MODE_STEP);
+    Fusion f = fuse(a, g);
+    KernelList *l = lower(a, g, &f, PARAMS_IN_STATE);
+    NestTarget t = {.lanes = 8, .registers = 16, .l1 = 32 << 10, .l2 = 512 << 10, .l3 = 32 << 20};
+    choose(l, LAYOUT_CHANNELS, &t, 1);
+    int by_inputs = 0, by_outputs = 0;
+    for (uint32_t b = 1; b < l->buffers.len; b++) {
+        const Buffer *w = &l->buffers.at[b];
+        if (w->kind != BUF_WORK || w->batched || w->layout.block_dim < 0)
+            continue;
+        assert_int_equal(w->layout.order[0], w->layout.block_dim);
+        *(w->layout.block_dim == 1 ? &by_inputs : &by_outputs) += 1;
+    }
+    assert_int_equal(by_inputs, 2);
+    assert_int_equal(by_outputs, 3);
+    arena_free(a);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_layouts), cmocka_unit_test(test_winograd), cmocka_unit_test(test_phases), cmocka_unit_test(test_where_winograd_pays), cmocka_unit_test(test_lanes), cmocka_unit_test(test_choices), cmocka_unit_test(test_plan)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_layouts), cmocka_unit_test(test_winograd), cmocka_unit_test(test_phases), cmocka_unit_test(test_where_winograd_pays), cmocka_unit_test(test_lanes), cmocka_unit_test(test_choices), cmocka_unit_test(test_plan),
+                                      cmocka_unit_test(test_copied_weights)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
