@@ -477,7 +477,7 @@ static void fetch_ahead(Sched *s)
 {
     Nest *n = s->n;
     int filters = n->vector_axis, place = 0;
-    if (filters < 0 || s->k->n_passes > 0 || n->portion_axis >= 0 || n->over_batch || !s->lin[s->b].block[filters] || operand_bytes(s, s->b) <= (double)s->t->l2 / 2)
+    if (filters < 0 || s->k->n_passes > 0 || n->over_batch || !s->lin[s->b].block[filters] || operand_bytes(s, s->b) <= (double)s->t->l2 / 2)
         return;
     while (place < n->n_par && n->par[place] != filters)
         place++;
