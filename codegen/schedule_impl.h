@@ -3,6 +3,7 @@
 #define CNNC_CODEGEN_SCHEDULE_IMPL_H
 #include "codegen/nest.h"
 
+enum { PAGE = 4096 };             /* bytes; rows so far apart meet in the same sets of L1, and no prefetcher goes from one to the next */
 #define PANEL_OF_L1 0.6           /* part of L1 that a panel of weights may fill and stay there */
 
 typedef struct {

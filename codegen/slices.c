@@ -13,6 +13,7 @@
 
 enum { OUTER_LOOPS = 4, MOST_PARTS = 64, MOST_SLICES = 64, MOST_THREADS = 16 };
 #define LEAST_RUN 1024           /* bytes of a row that a slice takes at least, if not all */
+#define LEAST_FAR_RUN 4096       /* ... of rows that come from memory once */
 #define SLICE_CYCLES 700.0      /* handing out a slice, entering its loops, filling the pipeline */
 #define EDGE_COST 1.5           /* vectors of a cut axis that fill no tile run one at a time: so much more than in a tile */
 
@@ -206,11 +207,21 @@ static int64_t bytes_in_rows(const KernelList *l, const Nest *n, int a)
     return bytes;
 }
 
+/* A product that goes through the rows of its weights, in order: those of a few samples (Nest.portion), or of their gradient. */
+static bool walks_rows(const Nest *n, int a)
+{
+    return n->k->macs > 0 && a == n->vector_axis && (n->par[n->n_par - 1] == a || (n->over_batch && n->portion_axis >= 0));
+}
+
 /* Units that a slice has at least: slices of what computes little take no bits of rows, whose lines would be fetched time and again. */
 static int32_t least_per(const Search *s, int a)
 {
-    int64_t bytes = s->n->k->macs > 0 ? 0 : bytes_in_rows(s->l, s->n, a) * axis_unit(s->n, a);
-    return bytes ? (int32_t)((LEAST_RUN + bytes - 1) / bytes) : 1;
+    int64_t run = LEAST_RUN, bytes = s->n->k->macs > 0 ? 0 : bytes_in_rows(s->l, s->n, a) * axis_unit(s->n, a);
+    if (walks_rows(s->n, a)) {
+        run = LEAST_FAR_RUN;
+        bytes = 4 * axis_unit(s->n, a);
+    }
+    return bytes ? (int32_t)((run + bytes - 1) / bytes) : 1;
 }
 
 /* Units per slice along axis a in the most parts; 0: it stays whole. */

@@ -294,6 +294,7 @@ static void test_plan(void **state)
         {"conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1", 16, 96, 32, true, LAYOUT_CHANNELS},
         {"conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1", 16, 32, 8, true, LAYOUT_CHANNELS},
         {"conv out=10 k=3 p=1; act ReLU; conv out=20 k=3 p=1", 16, 256, 32, true, LAYOUT_IMAGES},
+        {"conv out=64 k=3 p=1; flatten; linear out=128", 16, 32, 32, true, LAYOUT_CHANNELS},   /* 32 MB of weights */
         {"conv out=10 k=3 p=1; act ReLU; conv out=20 k=3 p=1", 16, 256, 32, false, LAYOUT_IMAGES},
         {"conv out=10 k=3 p=1; act ReLU; conv out=20 k=3 p=1", 16, 16, 15, false, LAYOUT_CHANNELS},
     };

@@ -166,6 +166,34 @@ static void test_portions(void **unused)
     }
 }
 
+/* Trained weights of a Linear layer beyond L2, read and written row by row: a portion of rows at a time for the data gradient, whatever number
+ * of them there is, more samples than are read without a copy. */
+static void test_rows_of_weights(void **unused)
+{
+    (void)unused;
+    static const struct { const char *net; int least; } nets[] = {
+        {"conv out=16 k=1; act ReLU; flatten; linear out=96; dropout p=0.3; act ReLU; linear out=5", 1},
+        {"conv out=16 k=1; bn; flatten; linear out=50; act SiLU; linear out=7", 1},
+        {"conv out=16 k=1; act ReLU; flatten; linear out=67; act ReLU; linear out=3", 0},
+    };
+    static const int64_t batches[] = {5, 19, 40};
+    for (size_t i = 0; i < ARRAY_LEN(nets) * ARRAY_LEN(batches); i++) {
+        Arena *a = arena_new();
+        EmitTarget m;
+        size_t n = i / ARRAY_LEN(batches);
+        Case c = {.net = nets[n].net, .train = "train opt=sgd lr=0.05 momentum=0.9", .input = shape_of(3, 3, 8, 9)};
+        if (machine(a, levels[1 + i % 2], &m)) {
+            m.load = load_and_count;
+            m.options.target.l2 = 64 << 10;
+            m.options.target.l3 = 128 << 10;
+            check_step(a, &c, &m, batches[i % ARRAY_LEN(batches)]);
+            if (portions < nets[n].least)
+                fail_msg("net %d: %d sums in portions", (int)n, portions);
+        }
+        arena_free(a);
+    }
+}
+
 /* Batches that fill the lanes, in nets whose values or weights are too large for image lanes: groups of images, strips of one,
  * weights read once for the batch. */
 static void test_large_values(void **unused)
@@ -321,6 +349,6 @@ static void test_dropout(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_wide_training), cmocka_unit_test(test_channel_training), cmocka_unit_test(test_programs), cmocka_unit_test(test_portions), cmocka_unit_test(test_training), cmocka_unit_test(test_large_values), cmocka_unit_test(test_deep_slices), cmocka_unit_test(test_deep_training), cmocka_unit_test(test_strips), cmocka_unit_test(test_large_planes), cmocka_unit_test(test_inference), cmocka_unit_test(test_dropout)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_wide_training), cmocka_unit_test(test_channel_training), cmocka_unit_test(test_programs), cmocka_unit_test(test_portions), cmocka_unit_test(test_rows_of_weights), cmocka_unit_test(test_training), cmocka_unit_test(test_large_values), cmocka_unit_test(test_deep_slices), cmocka_unit_test(test_deep_training), cmocka_unit_test(test_strips), cmocka_unit_test(test_large_planes), cmocka_unit_test(test_inference), cmocka_unit_test(test_dropout)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
