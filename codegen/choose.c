@@ -97,15 +97,16 @@ static bool whole_channels(const KernelList *l, const NestTarget *t)
     return w.whole > MIN_WHOLE * w.all;
 }
 
-/* A batch of images fills the lanes whatever the channels are, but moves as many images at a time as there are lanes: where that
- * does not stay in L3, and channels fill the lanes too, image after image is faster. Winograd over pairs of bf16 has channels in the
- * lanes alone, so with pairs it is faster sooner (CIFAR VGG at batch 32: 33 ms with images, 28 with channels), as it is where L3 is
- * slow (in float32, on Emerald Rapids: 28 and 23). It holds in training as well (Zen 3, a step of 8 images of 224x224: ResNet-18 in 610
- * instead of 817 ms, MobileNetV1 in 380 instead of 497). */
+/* A batch of images fills the lanes whatever the channels are, but moves as many images at a time as there are lanes: where that is far more
+ * than L2 holds, and channels fill the lanes too, image after image is faster (CIFAR VGG at batch 32: 36.3 ms with images, 34.2 with channels
+ * on Zen 3, 28 and 23 on Emerald Rapids; with a quarter of its channels 2.9 and 4.1). A step's sums over the batch are better off in the lanes
+ * as long as L3 holds them (CIFAR VGG, 64 images: 264 ms and 297; but 8 of 224x224 through ResNet-18 817 and 610, through MobileNetV1 497
+ * and 380), unless its images are all one slice, for one thread. */
 LayoutPlan choose_plan(const KernelList *l, const NestTarget *t, bool training)
 {
-    double most = !training && (t->pairs || t->far_l3) ? 4 * (double)t->l2 : (double)t->l3;
-    bool few = l->graph->batch < t->lanes, large = bytes_of_block(l, t) > most;
+    bool few = l->graph->batch < t->lanes, one_slice = l->graph->batch < 2 * t->lanes;
+    double most = training && !one_slice ? (double)t->l3 : 4 * (double)t->l2;
+    bool large = bytes_of_block(l, t) > most;
     if (training)
         return (few || large) && whole_channels(l, t) ? LAYOUT_CHANNELS : LAYOUT_IMAGES;
     if (t->tiles && tiles_share(l) >= MIN_TILED)

@@ -45,7 +45,6 @@ typedef struct Nest {
 typedef struct {
     int lanes, registers;
     int64_t l1, l2, l3, samples;
-    bool far_l3;         /* what leaves L2 is far away */
     bool pairs;          /* multiplies pairs of bf16 */
     bool slow_pairs;     /* ... but float32 faster, outside tile registers */
     int tiles;           /* multiply-adds of bf16 a cycle in tile registers; 0: none */

@@ -150,13 +150,13 @@ static int level_of_features(Arena *a, const char *features)
     return V1;
 }
 
-/* CPUs with AVX512-BF16, and those with tile registers for bf16 (AMX): additions to their level, used by --precision bf16 alone, but far_l3.
- * tiles: multiply-adds a cycle of one core; 16 x 16 sums of 32 products take 16 cycles. slow_pairs, far_l3: measured on Emerald Rapids,
- * and held to be so on the CPUs of its kind. */
-typedef struct { const char *name; bool slow_pairs, far_l3; int tiles; } LaterCpu;
+/* CPUs with AVX512-BF16, and those with tile registers for bf16 (AMX): additions to their level, used by --precision bf16 alone.
+ * tiles: multiply-adds a cycle of one core; 16 x 16 sums of 32 products take 16 cycles. slow_pairs: measured on Emerald Rapids, and held to
+ * be so on the CPUs of its kind. */
+typedef struct { const char *name; bool slow_pairs; int tiles; } LaterCpu;
 static const LaterCpu later_cpus[] = {
-    {"cooperlake", false, false, 0},    {"znver4", false, false, 0},         {"znver5", false, false, 0},           {"sapphirerapids", true, true, 512},
-    {"emeraldrapids", true, true, 512}, {"graniterapids", true, true, 512},  {"graniterapids-d", true, true, 512},
+    {"cooperlake", false, 0},      {"znver4", false, 0},          {"znver5", false, 0},           {"sapphirerapids", true, 512},
+    {"emeraldrapids", true, 512}, {"graniterapids", true, 512},  {"graniterapids-d", true, 512},
 };
 
 static void fill_later(CpuTarget *t, const char *name)
@@ -165,7 +165,6 @@ static void fill_later(CpuTarget *t, const char *name)
         if (strcmp(later_cpus[i].name, name) == 0) {
             t->bf16 = true;
             t->slow_pairs = later_cpus[i].slow_pairs;
-            t->far_l3 = later_cpus[i].far_l3;
             t->tiles = later_cpus[i].tiles;
         }
 }

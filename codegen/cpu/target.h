@@ -39,14 +39,13 @@ typedef struct {
                                             * CPU_TILE_FEATURES as well as `features` */
     const TileOps *software_tiles;         /* NULL: instructions */
     int64_t l1, l2, l3;                    /* bytes; l3: what one core can reach */
-    bool far_l3;                           /* L3 gives one core not much more than memory does */
     const char *tune;                      /* CPU to schedule for, as LLVM takes it */
 } CpuTarget;
 
 /* What schedules need to know of it. */
 static inline NestTarget target_nest(const CpuTarget *t)
 {
-    return (NestTarget){.lanes = t->lanes, .registers = t->registers, .l1 = t->l1, .l2 = t->l2, .l3 = t->l3, .far_l3 = t->far_l3, .pairs = t->bf16, .slow_pairs = t->slow_pairs, .tiles = t->tiles,
+    return (NestTarget){.lanes = t->lanes, .registers = t->registers, .l1 = t->l1, .l2 = t->l2, .l3 = t->l3, .pairs = t->bf16, .slow_pairs = t->slow_pairs, .tiles = t->tiles,
                         .load_store = t->load_store, .products = !t->fma};
 }
 #endif

@@ -283,14 +283,18 @@ static void test_choices(void **state)
     arena_free(a);
 }
 
-/* Image lanes for what stays in L3 or has few channels; channel lanes for the rest. */
+/* Image lanes for what is near L2 (of a step, in L3) or has few channels; channel lanes for the rest. */
 static void test_plan(void **state)
 {
     (void)state;
     static const struct { const char *net; int64_t c, h, batch; bool training; LayoutPlan want; } cases[] = {
-        {"conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1", 16, 32, 32, false, LAYOUT_IMAGES},
+        {"conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1", 16, 16, 32, false, LAYOUT_IMAGES},
+        {"conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1", 16, 32, 32, false, LAYOUT_CHANNELS},
+        {"conv out=10 k=3 p=1; act ReLU; conv out=20 k=3 p=1", 16, 32, 16, false, LAYOUT_IMAGES},
         {"conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1", 16, 96, 32, false, LAYOUT_CHANNELS},
         {"conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1", 16, 32, 32, true, LAYOUT_IMAGES},
+        {"conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1", 16, 32, 16, true, LAYOUT_CHANNELS},
+        {"conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1", 16, 16, 16, true, LAYOUT_IMAGES},
         {"conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1", 16, 96, 32, true, LAYOUT_CHANNELS},
         {"conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1", 16, 32, 8, true, LAYOUT_CHANNELS},
         {"conv out=10 k=3 p=1; act ReLU; conv out=20 k=3 p=1", 16, 256, 32, true, LAYOUT_IMAGES},
