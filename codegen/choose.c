@@ -1,14 +1,8 @@
 /* Layouts of buffers (see choose.h).
  * In: kernels over plain buffers. Out: the same with blocked layouts, and copy kernels where a reader needs another layout
  * than its producer wrote. Invariant left: caller's buffers (input, labels, output), state, scalars and results are plain.
- *
- * LAYOUT_IMAGES: every batched work buffer is blocked over the batch; sums over the batch are split into slices.
- * LAYOUT_CHANNELS: walks the kernels in order. A convolution compares vectors of output channels (weights loaded, inputs
- * broadcast) with vectors of output columns (inputs loaded, weights broadcast) by the number of multiply-add vectors; its
- * output gets the layout that its vectors write, and the kernels behind follow their input. */
-#include "codegen/choose.h"
-#include "codegen/flat.h"
-#include "codegen/split.h"
+ * Here: which plan is taken, and what both need (choose_images.c, choose_channels.c). */
+#include "codegen/choose_impl.h"
 #include "codegen/tiles.h"
 
 #include <string.h>
@@ -122,7 +116,7 @@ NestTarget choose_lanes(LayoutPlan plan, const NestTarget *t, int64_t batch)
     return narrowed;
 }
 
-static Layout blocked(const Buffer *b, int dim, int lanes)
+Layout choose_blocked(const Buffer *b, int dim, int lanes)
 {
     Layout y = layout_rows(b);
     if (lanes > 1) {
@@ -135,37 +129,7 @@ static Layout blocked(const Buffer *b, int dim, int lanes)
     return y;
 }
 
-/* Is it the layout of plain rows, whose storage can be seen with other shapes? */
-static bool is_rows(const Buffer *b)
-{
-    bool plain = b->layout.block_dim < 0 && !b->layout.paired;
-    for (int d = 0; d < b->shape.rank; d++)
-        plain = plain && b->layout.order[d] == d;
-    return plain;
-}
-
-/* An image with neighbouring channels side by side: in blocks, or all of them. */
-static bool channels_inside(const Buffer *b)
-{
-    return b->layout.block_dim == 1 || (b->layout.block_dim < 0 && b->shape.rank >= 3 && b->layout.order[b->shape.rank - 1] == 1);
-}
-
-/* With channels in the lanes: blocks of them, or all of them, where a tile's row is a point's channels. */
-static Layout channels_layout(const Buffer *b, const NestTarget *t)
-{
-    bool whole = t->tiles && b->dtype == DT_BF16 && b->shape.rank >= 3 && b->shape.dim[1] % 2 == 0;
-    return whole ? layout_innermost(b->shape.rank, 1) : blocked(b, 1, t->lanes);
-}
-
 /* ---- copies ---- */
-typedef struct { BufId from; Layout layout; BufId copy; } CopyOf;
-typedef struct {
-    KernelList *l;
-    const NestTarget *t;
-    Vec(Kernel) out;          /* kernels in their new order */
-    Vec(CopyOf) copies;
-} Chooser;
-
 /* The first images that a kernel reads of those made by others; 0: none. */
 static BufId images_read(const KernelList *l, const Kernel *k)
 {
@@ -209,7 +173,7 @@ static BufId first_images(const Chooser *c, const Kernel *for_)
 
 /* A buffer with the contents of `from` under another layout, made just before kernel for_; of weights not before there is what they
  * are used on: made as soon as they could be, the copies of all layers would lie in memory together. */
-static BufId copy_as(Chooser *c, BufId from, Layout layout, const Kernel *for_)
+BufId choose_copy_as(Chooser *c, BufId from, Layout layout, const Kernel *for_)
 {
     for (uint32_t i = 0; i < c->copies.len; i++)
         if (c->copies.at[i].from == from && !memcmp(&c->copies.at[i].layout, &layout, sizeof layout))
@@ -230,42 +194,36 @@ static BufId copy_as(Chooser *c, BufId from, Layout layout, const Kernel *for_)
 }
 
 /* The kernel reads `to` where it read `from`. */
-static void redirect(Kernel *k, BufId from, BufId to)
+void choose_redirect(Kernel *k, BufId from, BufId to)
 {
     for (AccessId i = 0; i < k->n_access; i++)
         if (k->access[i].buf == from && !kernel_writes(k, i))
             k->access[i].buf = to;
 }
 
-static void finish(Chooser *c)
+void choose_finish(Chooser *c)
 {
     c->l->kernels.at = c->out.at;
     c->l->kernels.len = c->out.len;
     c->l->kernels.cap = c->out.cap;
 }
 
-/* ---- images in the lanes ---- */
-/* A sum over nothing but the batch of a product (Linear's weight gradient): kept whole, cut over its outputs. */
-static bool only_batch_contraction(const KernelList *l, const Kernel *k, void *arg)
+/* The axis with coefficient 1 (a group axis beside it has another); -1: none, or several. */
+int choose_sole_axis(const Affine *f, int n_axes)
 {
-    (void)arg;
-    (void)l;
-    bool found = false;
-    for (ExprId e = 1; e < k->n_expr; e++) {
-        const Expr *x = &k->expr[e];
-        if (x->op != EX_SUM)
-            continue;
-        if (k->expr[x->a].op != EX_MUL || __builtin_popcount(x->axes) != 1 || !k->axis[__builtin_ctz(x->axes)].batch ||
-            __builtin_popcount(x->free_axes) < 2)
-            return false;
-        found = true;
-    }
-    return found;
+    int a = -1;
+    for (int i = 0; i < n_axes; i++)
+        if (f->coef[i] == 1) {
+            if (a >= 0)
+                return -1;
+            a = i;
+        }
+    return a;
 }
 
 /* A weight gradient with at least as many weights as its images have values is kept whole, cut over its outputs: partial sums would
  * cost more to add than they save. */
-static bool many_weights(const KernelList *l, const Kernel *k, void *arg)
+bool choose_many_weights(const KernelList *l, const Kernel *k, void *arg)
 {
     int64_t weights = 0, values = 0;
     (void)arg;
@@ -281,388 +239,6 @@ static bool many_weights(const KernelList *l, const Kernel *k, void *arg)
             weights = n > weights ? n : weights;
     }
     return k->macs > 0 && weights >= values;
-}
-
-/* With images in the lanes, a weight of every slice is a sum over lanes: where a slice has few points, that is most of the work. */
-static bool stays_whole(const KernelList *l, const Kernel *k, void *arg)
-{
-    return only_batch_contraction(l, k, arg) || many_weights(l, k, arg);
-}
-
-/* The operand with more columns is read with them in the lanes, so its rows must be plain. */
-static void rows_for_linear_dw(Chooser *c, Kernel *k)
-{
-    BufId best = 0;
-    int64_t columns = 0;
-    for (int i = 0; i < k->n_access; i++) {
-        const Buffer *b = &c->l->buffers.at[k->access[i].buf];
-        if (b->batched && b->layout.block_dim == 0 && b->shape.rank == 2 && b->shape.dim[1] > columns) {
-            columns = b->shape.dim[1];
-            best = k->access[i].buf;
-        }
-    }
-    if (best)
-        redirect(k, best, copy_as(c, best, layout_plain(2), k));
-}
-
-/* The axis with coefficient 1 (a group axis beside it has another); -1: none, or several. */
-static int sole_axis(const Affine *f, int n_axes)
-{
-    int a = -1;
-    for (int i = 0; i < n_axes; i++)
-        if (f->coef[i] == 1) {
-            if (a >= 0)
-                return -1;
-            a = i;
-        }
-    return a;
-}
-
-/* How pointwise weights [filters][channels] are best read: what is summed over side by side, since a tile takes a few of the others, each in
- * a line of its own. So a data gradient, which sums over the filters, has them turned first when they are used at many points of an image
- * (Zen 3, 512 of 14x14, 8 images: 15.7 to 11.0 ms). But where that puts the others whole pages apart, into the same sets of L1, it is the
- * other way round (1024 of 7x7: 19.6 ms with the filters apart, 34 side by side). */
-static void turn_pointwise_weights(Chooser *c, Kernel *k)
-{
-    enum { MANY_POINTS = 16, PAGE = 4096, SUMS_FILTERS = 0, SUMS_CHANNELS = 1 };
-    for (int i = 0; i < k->n_access; i++) {
-        BufId w = k->access[i].buf;
-        const Buffer *b = &c->l->buffers.at[w];
-        if (kernel_writes(k, (AccessId)i) || b->kind != BUF_STATE || b->shape.rank != 4 || b->shape.dim[2] * b->shape.dim[3] > 1 ||
-            k->macs < (double)MANY_POINTS * (double)buffer_elements(b))
-            continue;
-        for (int d = SUMS_FILTERS; d <= SUMS_CHANNELS; d++) {
-            int a = sole_axis(&k->access[i].dim[d], k->n_axes);
-            bool pages_apart = b->shape.dim[d] * (int64_t)dtype_size(b->dtype) % PAGE == 0;
-            if (a >= 0 && k->axis[a].kind == AXIS_RED && pages_apart == (d == SUMS_CHANNELS)) {
-                redirect(k, w, copy_as(c, w, layout_innermost(4, 0), k));
-                return;
-            }
-        }
-    }
-}
-
-/* Blocks over the batch; the order of the dims stays. */
-static void block_images(Buffer *b, int lanes)
-{
-    if (lanes < 2)
-        return;
-    b->layout.block_dim = 0;
-    b->layout.lanes = (uint8_t)lanes;
-}
-
-static void choose_images(KernelList *l, const NestTarget *t, int64_t samples)
-{
-    split_moments(l, samples);
-    split_batch_reductions(l, samples, stays_whole, NULL);
-    for (uint32_t b = 1; b < l->buffers.len; b++)
-        if (l->buffers.at[b].kind == BUF_WORK && l->buffers.at[b].batched)
-            block_images(&l->buffers.at[b], t->lanes);
-    Chooser c = {.l = l, .t = t};
-    for (uint32_t i = 0; i < l->kernels.len; i++) {
-        Kernel k = l->kernels.at[i];
-        for (int a = 0; a < k.n_access; a++) {
-            const Buffer *b = &l->buffers.at[k.access[a].buf];
-            BufId root = buffer_root(l, k.access[a].buf);
-            if (l->buffers.at[root].kind != BUF_INPUT || kernel_is_copy(&k))
-                continue;
-            Layout lanes = blocked(&l->buffers.at[root], 0, t->lanes);
-            BufId copy = copy_as(&c, root, lanes, &k);
-            if (root != k.access[a].buf) {   /* a reshaped view of the input: the same view of the copy */
-                Buffer view = *b;
-                view.kind = BUF_WORK;
-                view.alias_of = copy;
-                view.layout = blocked(&view, 0, t->lanes);
-                copy = kernels_add_buffer(l, &view);
-            }
-            k.access[a].buf = copy;
-        }
-        if (only_batch_contraction(l, &k, NULL))
-            rows_for_linear_dw(&c, &k);
-        if (few_registers(t))
-            turn_pointwise_weights(&c, &k);
-        vec_push(l->arena, &c.out, k);
-    }
-    finish(&c);
-}
-
-/* ---- one or few images: channels or columns in the lanes ---- */
-typedef struct { AccessId x, w; int channel, column; } ConvShape;   /* channel, column: axes of the output's dims 1 and last; -1 */
-
-static bool is_weights(const KernelList *l, BufId b) { return l->buffers.at[b].kind == BUF_CONST || l->buffers.at[b].kind == BUF_STATE; }
-
-/* A sum of weights times an image; or such products, added up as they are written. */
-static bool conv_shape(const KernelList *l, const Kernel *k, ConvShape *out)
-{
-    for (ExprId e = 1; e < k->n_expr; e++) {
-        const Expr *x = &k->expr[e], *m = x->op == EX_SUM ? &k->expr[x->a] : x;
-        if (m->op != EX_MUL || k->expr[m->a].op != EX_LOAD || k->expr[m->b].op != EX_LOAD)
-            continue;
-        AccessId a = k->expr[m->a].at, b = k->expr[m->b].at;
-        bool a_weights = is_weights(l, k->access[a].buf), b_weights = is_weights(l, k->access[b].buf);
-        if (a_weights == b_weights || (x == m && (k->access[a].rank < 3 || k->access[b].rank < 3)))
-            continue;
-        *out = (ConvShape){a_weights ? b : a, a_weights ? a : b, -1, -1};
-        const Access *y = &k->access[k->out[0].at];
-        if (y->rank >= 2)
-            out->channel = sole_axis(&y->dim[1], k->n_axes);
-        if (y->rank >= 3)
-            out->column = sole_axis(&y->dim[y->rank - 1], k->n_axes);
-        if (y->rank == 2 || (y->rank == 3 && l->buffers.at[k->access[out->w].buf].shape.rank == 2))
-            out->channel = sole_axis(&y->dim[y->rank - 1], k->n_axes);
-        return out->channel >= 0;
-    }
-    return false;
-}
-
-static int64_t vectors(int64_t extent, int lanes) { return (extent + lanes - 1) / lanes; }
-
-/* Are whole blocks of channels within one group? */
-static bool channels_fit(const Kernel *k, const Access *x, int dim, int axis, int lanes)
-{
-    for (int a = 0; a < k->n_axes; a++)
-        if (a != axis && x->dim[dim].coef[a] && (x->dim[dim].coef[a] % lanes || k->axis[axis].extent % lanes))
-            return false;
-    return x->dim[dim].offset % lanes == 0;
-}
-
-/* One image of a Linear layer whose weights come from beyond L2: is a good part of what it would read the padding of the last vector of
- * outputs? Then rows of inputs in the lanes read less. */
-static bool reads_padding(const Chooser *c, const Kernel *k, const ConvShape *s, int64_t outputs)
-{
-    bool streams = buffer_elements(&c->l->buffers.at[k->access[s->w].buf]) * 4 > c->t->l2;
-    return streams && (double)(vectors(outputs, c->t->lanes) * c->t->lanes) > 1.05 * (double)outputs;
-}
-
-/* Trained weights of a Linear layer that would be copied from beyond L2, for channels in the lanes, and are used a few times: rows of
- * inputs in the lanes read them as they are. Where the lanes run along the rows (data gradients) they need no copy anyway. (Zen 3, AlexNet's
- * first layer: 8 samples 10.8 ms, 26.5 with the copy; 64 samples 76 and 72.) */
-static bool stays_in_rows(const Chooser *c, const Kernel *k, const ConvShape *s)
-{
-    enum { FEW_SAMPLES = 32 };
-    const Access *w = &k->access[s->w];
-    const Buffer *b = &c->l->buffers.at[w->buf];
-    bool along_rows = w->dim[w->rank - 1].coef[s->channel] == 1;
-    return b->kind == BUF_STATE && buffer_elements(b) * 4 > c->t->l2 && (along_rows || c->l->graph->batch <= FEW_SAMPLES);
-}
-
-/* Will k run in tiles, if channels are in the lanes? */
-static bool in_tiles(const Chooser *c, const Kernel *k)
-{
-    Product p;
-    return c->t->tiles && tiles_fit(c->l, k, &p) && c->l->buffers.at[k->access[p.x].buf].dtype == DT_BF16 &&
-           c->l->buffers.at[k->access[p.w].buf].dtype == DT_BF16;
-}
-
-static bool prefer_channels(const Chooser *c, const Kernel *k, const ConvShape *s)
-{
-    int lanes = c->t->lanes;
-    const Access *y = &k->access[k->out[0].at];
-    if (!channels_fit(k, y, 1, s->channel, lanes) && y->rank >= 3)
-        return false;
-    if (in_tiles(c, k))
-        return true;
-    int64_t ch = k->axis[s->channel].extent;
-    if (s->column < 0)
-        return !reads_padding(c, k, s, ch) && !stays_in_rows(c, k, s);
-    int64_t q = k->axis[s->column].extent;
-    double by_channel = (double)vectors(ch, lanes) * (double)q, by_column = (double)ch * (double)vectors(q, lanes) * 1.15;
-    const Affine *f = &k->access[s->x].dim[k->access[s->x].rank - 1];
-    if (f->coef[s->column] != 1)
-        by_column *= 8;   /* a strided row is gathered */
-    if (channels_inside(&c->l->buffers.at[k->access[s->x].buf]))
-        by_column *= 1.3; /* and must be copied to planes first */
-    return by_channel <= by_column;
-}
-
-static void block_channels(Chooser *c, BufId b)
-{
-    Buffer *x = &c->l->buffers.at[b];
-    if (x->kind == BUF_WORK && !x->alias_of && x->batched && x->shape.rank >= 3 && !channels_inside(x))
-        x->layout = channels_layout(x, c->t);
-}
-
-/* Weights with the output channels, dim d, in the lanes: [K/L][C][R][S][L], whichever dim they are, so that what is summed over lies side
- * by side (of a data gradient of 1024 channels it would lie whole pages apart: 29 ms instead of 9); for tiles, whose rows are pairs of input
- * channels, with these inside the taps: [K/L][R][S][C/2][L][2]. */
-static Layout weights_layout(const Buffer *b, int d, const NestTarget *t)
-{
-    Layout y = blocked(b, d, t->lanes);
-    for (int i = d; i > 0; i--)
-        y.order[i] = y.order[i - 1];
-    y.order[0] = (int8_t)d;
-    if (t->tiles && b->dtype == DT_BF16 && y.paired)
-        memcpy(y.order, layout_innermost(b->shape.rank, layout_pair_dim(&y)).order, sizeof y.order);
-    return y;
-}
-
-/* A constant read by two kernels keeps the first's choice; weights that are trained are copied in every step. */
-static void block_weights(Chooser *c, Kernel *k, const ConvShape *s)
-{
-    const Access *w = &k->access[s->w];
-    for (int d = 0; d < w->rank; d++)
-        if (w->dim[d].coef[s->channel] == 1 && channels_fit(k, w, d, s->channel, c->t->lanes)) {
-            Buffer *b = &c->l->buffers.at[w->buf];
-            if (b->kind == BUF_CONST) {
-                b->layout = weights_layout(b, d, c->t);
-                flat_block_weights(c->l, w->buf);
-            } else {
-                redirect(k, w->buf, copy_as(c, w->buf, weights_layout(b, d, c->t), k));
-            }
-            return;
-        }
-}
-
-/* Is channel-blocked storage of the written box regular: whole blocks? */
-static bool writes_whole_blocks(const Chooser *c, const Kernel *k, int out)
-{
-    const Access *y = &k->access[k->out[out].at];
-    int a = y->rank >= 3 ? sole_axis(&y->dim[1], k->n_axes) : -1;
-    return a >= 0 && channels_fit(k, y, 1, a, c->t->lanes);
-}
-
-static bool reads_through_channel(const Kernel *k, const Access *x)
-{
-    const Access *y = &k->access[k->out[0].at];
-    int a = y->rank >= 3 ? sole_axis(&y->dim[1], k->n_axes) : -1;
-    return a >= 0 && x->rank >= 3 && x->dim[1].coef[a] == 1;
-}
-
-/* Kernels that are no convolution write the layout of the first image they read channel by channel. */
-static bool follows_channels(const Chooser *c, const Kernel *k)
-{
-    for (int i = 0; i < k->n_access; i++) {
-        const Buffer *b = &c->l->buffers.at[k->access[i].buf];
-        if (b->batched && channels_inside(b) && reads_through_channel(k, &k->access[i]))
-            return true;
-    }
-    return false;
-}
-
-/* Does the buffer get boxes from several kernels (concat)? Then all must agree: its channels are blocked only if every box is whole. */
-static bool boxes_agree(const Chooser *c, BufId b)
-{
-    for (uint32_t i = 0; i < c->l->kernels.len; i++) {
-        const Kernel *k = &c->l->kernels.at[i];
-        for (int o = 0; o < k->n_out; o++)
-            if (k->access[k->out[o].at].buf == b && !writes_whole_blocks(c, k, o))
-                return false;
-    }
-    return true;
-}
-
-static bool is_written_before(const Chooser *c, BufId b)
-{
-    for (uint32_t i = 0; i < c->out.len; i++)
-        for (int o = 0; o < c->out.at[i].n_out; o++)
-            if (c->out.at[i].access[c->out.at[i].out[o].at].buf == b)
-                return true;
-    return false;
-}
-
-/* A view with another shape of a channel-blocked buffer does not exist: the kernel reads a view of plain rows. */
-static BufId plain_view(Chooser *c, BufId b, const Kernel *k)
-{
-    BufId root = buffer_root(c->l, b);
-    if (root == b || c->l->buffers.at[root].kind == BUF_CONST || is_rows(&c->l->buffers.at[root]))
-        return b;
-    Buffer view = c->l->buffers.at[b];
-    view.alias_of = copy_as(c, root, layout_plain(c->l->buffers.at[root].shape.rank), k);
-    return kernels_add_buffer(c->l, &view);
-}
-
-/* A sum over images (a weight gradient, statistics) writes plain numbers and reads images as they are, those of the caller and
- * other plain ones apart: these are copied when they have whole vectors of channels. */
-static void block_operands(Chooser *c, Kernel *k)
-{
-    for (AccessId i = 0; i < k->n_access; i++) {
-        const Buffer *b = &c->l->buffers.at[k->access[i].buf];
-        if (b->batched && b->kind == BUF_WORK && !b->alias_of && b->shape.rank >= 3 && b->layout.block_dim < 0 && b->shape.dim[1] % c->t->lanes == 0)
-            redirect(k, k->access[i].buf, copy_as(c, k->access[i].buf, blocked(b, 1, c->t->lanes), k));
-    }
-}
-
-/* A product that fits tiles reads an image with the channels of a point side by side. */
-static void rows_of_tiles(Chooser *c, Kernel *k)
-{
-    Product p;
-    if (!tiles_fit(c->l, k, &p))
-        return;
-    BufId x = k->access[p.x].buf;
-    const Buffer *b = &c->l->buffers.at[x];
-    if (b->dtype == DT_BF16 && b->kind == BUF_WORK && !b->alias_of && b->shape.rank >= 3 && !channels_inside(b))
-        redirect(k, x, copy_as(c, x, channels_layout(b, c->t), k));
-}
-
-static void choose_channels_kernel(Chooser *c, Kernel *k)
-{
-    if (k->own_layouts)
-        return;
-    AccessId flat = flat_image(c->l, k);
-    for (AccessId i = 0; i < k->n_access; i++)
-        if (i != flat)
-            k->access[i].buf = plain_view(c, k->access[i].buf, k);
-    if (k->part == WINOGRAD_PRODUCT || k->part == WINOGRAD_WEIGHTS || k->part == WINOGRAD_TAPS || k->part == WINOGRAD_TURN)
-        return;   /* its layouts are its own */
-    if (k->part == WINOGRAD_NONE && !c->l->buffers.at[k->access[k->out[0].at].buf].batched) {
-        block_operands(c, k);
-        return;
-    }
-    if (k->part == WINOGRAD_DOWN) {
-        for (AccessId i = 0; i < k->n_access; i++) {
-            const Buffer *b = &c->l->buffers.at[k->access[i].buf];
-            if (!kernel_writes(k, i) && channels_inside(b))
-                redirect(k, k->access[i].buf, copy_as(c, k->access[i].buf, layout_rows(b), k));
-        }
-        return;
-    }
-    if (k->part == WINOGRAD_INPUT || k->part == WINOGRAD_GRADIENT) {
-        BufId x = k->access[0].buf;
-        if (!channels_inside(&c->l->buffers.at[x]))
-            redirect(k, x, copy_as(c, x, channels_layout(&c->l->buffers.at[x], c->t), k));
-        return;
-    }
-    ConvShape s = {0};
-    bool conv = conv_shape(c->l, k, &s), channels = k->part == WINOGRAD_OUTPUT || (conv ? prefer_channels(c, k, &s) : follows_channels(c, k));
-    if (conv && channels)
-        block_weights(c, k, &s);
-    if (conv && !channels && channels_inside(&c->l->buffers.at[k->access[s.x].buf])) {
-        BufId x = k->access[s.x].buf;
-        redirect(k, x, copy_as(c, x, layout_rows(&c->l->buffers.at[x]), k));
-    }
-    if (conv && channels && c->t->tiles)
-        rows_of_tiles(c, k);
-    for (int o = 0; o < k->n_out; o++) {
-        BufId y = k->access[k->out[o].at].buf;
-        if (channels && !is_written_before(c, y) && boxes_agree(c, y))
-            block_channels(c, y);
-    }
-    /* Other images read point by point get the layout of the output; what only copies reads any. */
-    bool inside = channels_inside(&c->l->buffers.at[k->access[k->out[0].at].buf]);
-    for (AccessId i = 0; i < k->n_access && !(c->t->tiles && kernel_is_copy(k)); i++) {
-        const Buffer *b = &c->l->buffers.at[k->access[i].buf];
-        if (kernel_writes(k, i) || !b->batched || b->alias_of || b->kind != BUF_WORK || channels_inside(b) == inside ||
-            !reads_through_channel(k, &k->access[i]) || b->shape.rank < 3)
-            continue;
-        BufId from = k->access[i].buf;
-        Layout y = inside ? channels_layout(b, c->t) : layout_rows(b);
-        redirect(k, from, copy_as(c, from, y, k));
-    }
-}
-
-static void choose_channels(KernelList *l, const NestTarget *t, int64_t samples)
-{
-    if (samples > 0) {
-        split_moments(l, samples);
-        split_batch_reductions(l, samples, many_weights, NULL);
-    }
-    Chooser c = {.l = l, .t = t};
-    for (uint32_t i = 0; i < l->kernels.len; i++) {
-        Kernel k = l->kernels.at[i];
-        choose_channels_kernel(&c, &k);
-        vec_push(l->arena, &c.out, k);
-    }
-    finish(&c);
 }
 
 /* Copies and parts may carry equal names; functions of a module must not. */

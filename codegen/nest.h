@@ -7,6 +7,7 @@
 #include "codegen/program.h"
 
 enum { MAX_WEAVE = 8 };   /* elements that are stored together */
+enum { PAGE = 4096 };     /* bytes; rows so far apart meet in the same sets of L1, and no prefetcher goes from one to the next */
 typedef struct Nest {
     const Kernel *k;
     int lanes;                     /* elements per vector; 1: scalar code */
