@@ -190,4 +190,11 @@ GpuBody body_parts(const KernelList *l, const Kernel *k, const Contract *c, cons
     return x;
 }
 
+bool body_is_cut(const GpuBody *x) { return (x->form == GPU_CONTRACT || x->form == GPU_PARTS) && x->contract->slices > 1; }
+
+bool body_touches(const GpuBody *x, AccessId at)
+{
+    return !body_is_cut(x) || (at == x->contract->a || at == x->contract->b) == (x->form == GPU_CONTRACT);
+}
+
 int32_t body_blocks(const GpuBody *x) { return x->grid[0] * x->grid[1] * x->grid[2]; }

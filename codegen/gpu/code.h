@@ -34,8 +34,8 @@ void cu_line(Code *c, const char *fmt, ...) __attribute__((format(printf, 2, 3))
 void cu_open(Code *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));    /* a line that ends in ` {` */
 void cu_block(Code *c);                                                                  /* a line `{` */
 void cu_close(Code *c);
-/* The kernel's formula as comments; in a slice also the layer it comes from. */
-void cu_comment(Code *c);
+/* The body's formula as comments; in a slice also the layer it comes from. */
+void cu_comment(Code *c, const GpuBody *x);
 
 /* parameters.c: names for a body's buffers after their parts in it, and a parameter for each. */
 void cu_name_buffers(Code *c, const GpuBody *x);

@@ -150,10 +150,17 @@ Contract *contract_as_product(Arena *a, const KernelList *l, const Kernel *k)
     return c->both.dynamic ? NULL : c;
 }
 
+/* A factor that does not depend on the depth may be read outside the sum, too: a part of a cut product reads it or does not. */
+static bool factors_have_depth(const Kernel *k, const Contract *c)
+{
+    const Expr *mul = &k->expr[k->expr[c->sum].a];
+    return k->expr[mul->a].free_axes & k->expr[c->sum].axes && k->expr[mul->b].free_axes & k->expr[c->sum].axes;
+}
+
 Contract *contract_find(Arena *a, const KernelList *l, const Kernel *k, const GpuTarget *t, Precision products)
 {
     Contract *c = contract_as_product(a, l, k);
-    if (!c || c->row.extent < LEAST_ROWS || c->col.extent < LEAST_COLS || c->depth.extent < LEAST_DEPTH)
+    if (!c || !factors_have_depth(k, c) || c->row.extent < LEAST_ROWS || c->col.extent < LEAST_COLS || c->depth.extent < LEAST_DEPTH)
         return NULL;
     if ((double)c->row.extent * (double)c->col.extent * (double)c->depth.extent * (double)c->both.extent < LEAST_MACS)
         return NULL;

@@ -41,7 +41,7 @@ static void emit_alone(Code *c, const GpuLaunch *x, const char *entry)
 {
     cu_begin(c, x->body[0].k);
     cu_name_buffers(c, x->body);
-    cu_comment(c);
+    cu_comment(c, x->body);
     cu_tables(c);
     open_kernel(c, x, entry);
     cu_line(c, "const int block = blockIdx.x;");
@@ -54,7 +54,7 @@ static void emit_device(Code *c, const GpuBody *x, int i, Parameters *all)
 {
     cu_begin(c, x->k);
     cu_name_buffers(c, x);
-    cu_comment(c);
+    cu_comment(c, x);
     cu_tables(c);
     cu_line(c, "static __device__ __forceinline__ void %s(int block,", c->entry);
     cu_parameters(c);
@@ -245,13 +245,10 @@ static double bytes_of(Arena *a, const Function *f, const GpuLaunch *x)
     double *elements = NEWN(a, double, l->buffers.len), n = 0;
     for (int i = 0; i < x->n_bodies; i++) {
         const GpuBody *b = &x->body[i];
-        bool cut = (b->form == GPU_CONTRACT || b->form == GPU_PARTS) && b->contract->slices > 1;
-        n += cut ? (double)buffer_elements(&l->buffers.at[b->contract->partial]) * sizeof(float) : 0;
-        for (int j = 0; j < b->k->n_access; j++) {
-            bool factor = cut && (j == b->contract->a || j == b->contract->b);
-            if (!cut || factor == (b->form == GPU_CONTRACT))
+        n += body_is_cut(b) ? (double)buffer_elements(&l->buffers.at[b->contract->partial]) * sizeof(float) : 0;
+        for (int j = 0; j < b->k->n_access; j++)
+            if (body_touches(b, (AccessId)j))
                 elements[b->k->access[j].buf] += elements_of(l, b, (AccessId)j);
-        }
     }
     for (uint32_t buf = 1; buf < l->buffers.len; buf++) {
         double all = (double)buffer_elements(&l->buffers.at[buf]);

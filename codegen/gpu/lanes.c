@@ -26,8 +26,9 @@ static Touched touched_by(Arena *a, const Function *f, const GpuLaunch *x)
     for (int i = 0; i < x->n_bodies; i++) {
         const GpuBody *b = &x->body[i];
         for (int at = 0; at < b->k->n_access; at++)
-            add_buffer(a, f, b->k->access[at].buf, kernel_writes(b->k, (AccessId)at), &t);
-        if ((b->form == GPU_CONTRACT || b->form == GPU_PARTS) && b->contract->slices > 1)
+            if (body_touches(b, (AccessId)at))
+                add_buffer(a, f, b->k->access[at].buf, kernel_writes(b->k, (AccessId)at), &t);
+        if (body_is_cut(b))
             add_buffer(a, f, b->contract->partial, b->form == GPU_CONTRACT, &t);
     }
     return t;

@@ -128,12 +128,14 @@ void cu_name_buffers(Code *c, const GpuBody *x)
     for (int at = 0; at < x->k->n_access; at++) {
         BufId b = x->k->access[at].buf;
         bool written = writes(c->l, x->k, buffer_root(c->l, b));
+        if (!body_touches(x, (AccessId)at))
+            continue;
         if (!c->buffer[b])
             c->buffer[b] = name_of_same(c, b);
         if (!c->buffer[b])
             add_parameter(c, b, role(c, b, written), written);
     }
-    if ((x->form == GPU_CONTRACT || x->form == GPU_PARTS) && x->contract->slices > 1)
+    if (body_is_cut(x))
         add_partial(c, x->contract, x->form == GPU_CONTRACT);
 }
 
@@ -203,23 +205,46 @@ void cu_pointers(Code *c)
 
 /* ---- comments ---- */
 
+/* A part of a cut product as a kernel of its own: SUM goes to slices, or comes from them. Their buffer is that of the new access. */
+static Kernel cut_kernel(Arena *a, const GpuBody *x)
+{
+    Kernel k = *x->k;
+    ExprId sum = x->contract->sum;
+    AccessId partial = (AccessId)k.n_access++;
+    k.access = NEWN(a, Access, k.n_access);
+    memcpy(k.access, x->k->access, sizeof *k.access * (size_t)partial);
+    k.access[partial] = (Access){.buf = x->contract->partial};
+    k.expr = NEWN(a, Expr, k.n_expr);
+    memcpy(k.expr, x->k->expr, sizeof *k.expr * (size_t)k.n_expr);
+    if (x->form == GPU_PARTS) {
+        k.expr[sum] = (Expr){.op = EX_LOAD, .at = partial};
+        return k;
+    }
+    k.n_expr = sum + 1;
+    k.n_out = 1;
+    k.out[0] = (Out){.at = partial, .value = sum};
+    return k;
+}
+
 /* The kernel with the names of the text. The copy of all buffers is gone afterwards: a program has hundreds of kernels. */
-static void print_renamed(Code *c, FILE *to)
+static void print_renamed(Code *c, const GpuBody *x, FILE *to)
 {
     ArenaMark mark = arena_mark(c->arena);
     KernelList l = *c->l;
-    Kernel k = *c->k;
+    Kernel k = body_is_cut(x) ? cut_kernel(c->arena, x) : *c->k;
     l.buffers.at = NEWN(c->arena, Buffer, l.buffers.len);
     memcpy(l.buffers.at, c->l->buffers.at, sizeof *l.buffers.at * l.buffers.len);
     for (uint32_t b = 1; b < l.buffers.len; b++)
         if (c->buffer[b])
             l.buffers.at[b].name = c->buffer[b];
+    if (body_is_cut(x))
+        l.buffers.at[x->contract->partial].name = x->form == GPU_PARTS ? "SUM(partial)" : "partial of a slice";
     k.name = cu_kernel_name(c->arena, c->l, c->k);
     kernel_print(&l, &k, to);
     arena_reset(c->arena, mark);
 }
 
-void cu_comment(Code *c)
+void cu_comment(Code *c, const GpuBody *x)
 {
     char *text = NULL;
     size_t size = 0;
@@ -229,7 +254,7 @@ void cu_comment(Code *c)
     if (c->in_slice)
         kernel_print(c->l, c->k, m);
     else
-        print_renamed(c, m);
+        print_renamed(c, x, m);
     fclose(m);
     const Graph *g = c->l->graph;
     if (c->in_slice && c->k->layer >= 0 && (uint32_t)c->k->layer < g->layers.len)

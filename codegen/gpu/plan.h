@@ -136,6 +136,10 @@ int64_t layouts_samples(const KernelList *l, const Kernel *k, const GpuPlan *p);
 GpuBody body_of(Arena *a, const KernelList *l, const Kernel *k, const GpuPlan *p);
 GpuBody body_parts(const KernelList *l, const Kernel *k, const Contract *c, const GpuTarget *t);
 int32_t body_blocks(const GpuBody *x);
+/* The body leaves sums of slices or adds them; what it then reads and writes of its kernel: a cut product its factors alone, what adds
+ * its slices all but them. */
+bool body_is_cut(const GpuBody *x);
+bool body_touches(const GpuBody *x, AccessId at);
 GpuBody body_in_slice(Arena *a, const KernelList *l, const Kernel *k, int64_t samples);
 enum { GPU_THREADS = 256, GPU_SLICE_THREADS = 512, GPU_WARP = 32, WIDE = 4 };
 /* slide.c: sets slide when x sums over small windows that overlap along an axis. */

@@ -163,7 +163,7 @@ static void emit_body(Code *c, const GpuLaunch *launch, const char *entry, const
 {
     c->entry = arena_printf(c->arena, "%s_%d", entry, (int)(x - launch->body));
     cu_begin(c, x->k);
-    cu_comment(c);
+    cu_comment(c, x);
     cu_block(c);
     cu_line(c, "const int thread = apart(threadIdx.x);");
     cu_pointers(c);
