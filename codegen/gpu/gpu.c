@@ -3,7 +3,7 @@
  * The text: what all kernels share (prelude.c), then function by function the kernels of its launches, in order of execution, each
  * under its layers and formula. Launches that differ in nothing but the places of their buffers and their grids share a kernel. */
 #include "codegen/gpu/gpu.h"
-#include "codegen/gpu/contract.h"
+#include "codegen/gpu/winograd.h"
 #include "codegen/nest.h"
 
 #include <stdlib.h>
@@ -304,6 +304,7 @@ const CnncGpu *gpu_emit(Arena *a, Program *p)
     fputs(gpu_prelude, to);
     if (any->gpu->precision != PRECISION_F32)
         fputs(mma_prelude, to);
+    winograd_functions(a, p, to);
     Texts t = {.a = a};
     find_texts(&t, p->infer);
     find_texts(&t, p->eval);

@@ -23,8 +23,11 @@ void winograd_exchange(Code *c, const Contract *x);
 void winograd_take(Code *c, const Contract *x);
 /* The partial sum of a slice at the point of the row and column. */
 const char *winograd_partial(Code *c, const Contract *x);
-/* Lines `OUT i] = ...` for i of n_out^2: R in[n_in][n_in] R', `in` being an array of the text. */
-void winograd_square_lines(Code *c, const WinogradForm *f, WinogradRow row, const char *in, int n_in, const char *out, int n_out);
+/* winograd_transform.c: both ways over a tile's inputs, sums, outputs of a gradient, sums of a gradient. A function of the text for each,
+ * `NAME(from, to, pitch)`; and all those that a program's launches call. */
+typedef enum { TRANSFORM_INPUTS, TRANSFORM_OUTPUTS, TRANSFORM_SPREAD, TRANSFORM_TAPS, TRANSFORMS } WinogradTransform;
+const char *winograd_function(Arena *a, const WinogradForm *f, WinogradTransform t);
+void winograd_functions(Arena *a, const Program *p, FILE *to);
 /* winograd_dw.c: the product of weight gradient k when it is best done by Winograd, or NULL. */
 const Contract *winograd_find_dw(Arena *a, KernelList *l, const GpuTarget *t, const Kernel *k, double error);
 /* Cycles: how much longer the quarter of a multiprocessor with the most of so many warps takes than all on average. */

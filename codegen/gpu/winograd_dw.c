@@ -140,12 +140,10 @@ static void emit_place(Code *c, const Contract *x)
     const WinogradForm *f = x->winograd->form;
     int32_t points = winograd_points(x);
     cu_open(c, "if (threadIdx.x < %d)", x->threads / 2);
-    cu_line(c, "float *to = v_next + %d * own_tile + own;", points * x->rows + 4);
-    winograd_square_lines(c, f, winograd_input_row, "inputs", f->a, arena_printf(c->arena, "to[%d *", x->rows), f->a);
+    cu_line(c, "%s(inputs, v_next + %d * own_tile + own, %d);", winograd_function(c->arena, f, TRANSFORM_INPUTS), points * x->rows + 4, x->rows);
     cu_close(c);
     cu_open(c, "else");
-    cu_line(c, "float *to = u_next + %d * own_tile + own;", points * x->cols + 4);
-    winograd_square_lines(c, f, winograd_spread_row, "inputs", f->m, arena_printf(c->arena, "to[%d *", x->cols), f->a);
+    cu_line(c, "%s(inputs, u_next + %d * own_tile + own, %d);", winograd_function(c->arena, f, TRANSFORM_SPREAD), points * x->cols + 4, x->cols);
     cu_close(c);
 }
 
@@ -160,9 +158,7 @@ static void emit_taps(Code *c, const Contract *x)
         cu_line(c, "if (%s >= %d || %s >= %lld) continue;", channel, w->channels, filter, (long long)x->col.extent);
     cu_line(c, "float taps[%d];", w->form->r * w->form->r);
     winograd_take(c, x);
-    cu_block(c);
-    winograd_square_lines(c, w->form, winograd_taps_row, "sums_of_pair", w->form->a, "taps[", w->form->r);
-    cu_close(c);
+    cu_line(c, "%s(sums_of_pair, taps, 1);", winograd_function(c->arena, w->form, TRANSFORM_TAPS));
     cu_line(c, "#pragma unroll");
     cu_open(c, "for (int tap = 0; tap < %d; tap++)", w->form->r * w->form->r);
     cu_line(c, "const int %s = tap / %d, %s = tap %% %d;", c->k->axis[w->r].name, w->form->r, c->k->axis[w->s].name, w->form->r);

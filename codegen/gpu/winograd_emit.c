@@ -23,30 +23,6 @@ static int32_t v_pitch(const Contract *x)
 static int32_t u_pitch(const Contract *x) { return points_of(x) * x->cols + (x->winograd->of_weights ? 4 : 0); }
 static const char *axis_name(const Code *c, int axis) { return c->k->axis[axis].name; }
 
-/* ---- transforms ---- */
-/* OUT i] = R in[n_in][n_in] R', i of n_out^2; `in` is an array of the text. */
-void winograd_square_lines(Code *c, const WinogradForm *f, WinogradRow row, const char *in, int n_in, const char *out, int n_out)
-{
-    KernelList *l = kernels_new(c->arena, c->l->graph);
-    Kernel *k = kernel_new(l, "transform", -1, (Span){0});
-    BufId b = kernels_add_buffer(l, &(Buffer){.name = in, .kind = BUF_WORK, .dtype = DT_F32, .shape = shape_of(1, n_in * n_in), .layout = layout_plain(1)});
-    ExprId from[MAX_A * MAX_A], to[MAX_A * MAX_A];
-    for (int i = 0; i < n_in * n_in; i++) {
-        AccessId at = kernel_access(l, k, b);
-        access_dim(k, at, 0)->offset = i;
-        from[i] = expr_load(l, k, at);
-    }
-    winograd_square(l, k, f, row, from, n_in, to, n_out);
-    for (int i = 0; i < n_out * n_out; i++)
-        kernel_out(k, 0, to[i]);
-    Code t = *c;
-    cu_begin(&t, k);
-    for (int i = 0; i < n_in * n_in; i++)
-        t.name[from[i]] = arena_printf(c->arena, "%s[%d]", in, i);
-    for (int i = 0; i < n_out * n_out; i++)
-        cu_line(&t, "%s %d] = %s;", out, i, cu_value(&t, to[i]));
-}
-
 /* ---- inputs and weights to shared memory ---- */
 static void emit_own_tile(Code *c, const Contract *x)
 {
@@ -116,8 +92,7 @@ static void emit_place(Code *c, const Contract *x)
 {
     const WinogradForm *f = x->winograd->form;
     cu_open(c, "if (own_channel < %d)", x->steps);
-    cu_line(c, "float *to = v_next + %d * own_channel + own_tile;", v_pitch(x));
-    winograd_square_lines(c, f, winograd_input_row, "inputs", f->a, arena_printf(c->arena, "to[%d *", x->rows), f->a);
+    cu_line(c, "%s(inputs, v_next + %d * own_channel + own_tile, %d);", winograd_function(c->arena, f, TRANSFORM_INPUTS), v_pitch(x), x->rows);
     cu_close(c);
 }
 
@@ -266,9 +241,7 @@ static void emit_outputs(Code *c, const Contract *x)
     cu_line(c, "const int %s = numbered / %d, down = numbered / %d %% %d, across = numbered %% %d;", axis_name(c, g->n), g->across * g->down, g->across, g->down, g->across);
     cu_line(c, "float outputs[%d];", f->m * f->m);
     winograd_take(c, x);
-    cu_block(c);
-    winograd_square_lines(c, f, winograd_output_row, "sums_of_pair", f->a, "outputs[", f->m);
-    cu_close(c);
+    cu_line(c, "%s(sums_of_pair, outputs, 1);", winograd_function(c->arena, f, TRANSFORM_OUTPUTS));
     c->name[x->sum] = "outputs[0]";
     for (int o = 0; o < c->k->n_out && x->slices == 1; o++)
         cu_hoist(c, c->k->out[o].value, 1u << g->p | 1u << g->q);
