@@ -71,20 +71,31 @@ void arena_free(Arena *a)
     free(a);
 }
 
+static char *first_free(const Arena *a) { return (char *)a->top + HEADER + a->top->used; }
+
+/* The next bytes of the top chunk, which has them, are handed out. */
+static void advance(Arena *a, size_t bytes)
+{
+    Chunk *c = a->top;
+    c->used += bytes;
+    c->touched = c->used > c->touched ? c->used : c->touched;
+    a->bytes += bytes;
+}
+
+static size_t aligned(size_t bytes) { return (bytes + ALIGN - 1) / ALIGN * ALIGN; }
+
 void *arena_alloc(Arena *a, size_t bytes)
 {
     if (bytes > (size_t)-1 / 2)
         out_of_memory(bytes);
-    size_t need = (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    size_t need = aligned(bytes);
     if (a->top->size - a->top->used < need)
         push_chunk(a, need);
-    char *p = (char *)a->top + HEADER + a->top->used;
-    Chunk *c = a->top;
+    char *p = first_free(a);
+    const Chunk *c = a->top;
     if (c->used < c->touched)   /* the rest is still as calloc gave it: pages that nobody writes cost nothing */
         memset(p, 0, c->touched - c->used < need ? c->touched - c->used : need);
-    c->used += need;
-    c->touched = c->used > c->touched ? c->used : c->touched;
-    a->bytes += need;
+    advance(a, need);
     return p;
 }
 
@@ -105,18 +116,24 @@ char *arena_strndup(Arena *a, const char *s, size_t n)
 
 char *arena_strdup(Arena *a, const char *s) { return arena_strndup(a, s, strlen(s)); }
 
+/* Nearly every text fits behind what is in use, and so is formatted once. */
 char *arena_vprintf(Arena *a, const char *fmt, va_list ap)
 {
-    char short_text[256];   /* most are: formatted once */
+    Chunk *c = a->top;
+    size_t room = c->size - c->used;
+    char *p = first_free(a);
     va_list again;
     va_copy(again, ap);
-    int n = vsnprintf(short_text, sizeof short_text, fmt, again);
+    int n = vsnprintf(p, room, fmt, again);
     va_end(again);
-    char *p = arena_alloc(a, (size_t)n + 1);
-    if ((size_t)n < sizeof short_text)
-        memcpy(p, short_text, (size_t)n);
-    else
-        vsnprintf(p, (size_t)n + 1, fmt, ap);
+    size_t need = aligned((size_t)n + 1);
+    if (need <= room) {
+        advance(a, need);
+        return p;
+    }
+    c->touched = c->size;
+    p = arena_alloc(a, (size_t)n + 1);
+    vsnprintf(p, (size_t)n + 1, fmt, ap);
     return p;
 }
 
