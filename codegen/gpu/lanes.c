@@ -100,7 +100,7 @@ void lanes_find(Arena *a, const Function *f)
     for (int32_t i = 0; i < n; i++) {
         l.before[i] = NEWN(a, bool, n);
         touched[i] = touched_by(a, f, &l.p->launches[i]);
-        for (int32_t j = 0; j < i; j++)
+        for (int32_t j = i - 1; j >= 0; j--)   /* what the latest ones wait for need not be looked at */
             if (!l.before[i][j] && meet(&touched[i], &touched[j]))
                 wait_for(&l, i, j);
         int32_t lane = lane_for(&l, i);

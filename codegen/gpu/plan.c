@@ -75,15 +75,24 @@ typedef struct {
     GpuBody *late; int n_late;   /* sums of split products that nothing waits for */
 } Planner;
 
-/* One of them writes what the other one reads or writes. */
-static bool touch_same(const KernelList *l, const Kernel *x, const Kernel *y)
+/* What a kernel's accesses lie in, by their numbers. */
+typedef struct { BufId root; bool written; } Touch;
+
+static const Touch *touched_by(Arena *a, const KernelList *l, const Kernel *k)
 {
-    for (int i = 0; i < x->n_access; i++) {
-        BufId root = buffer_root(l, x->access[i].buf);
-        for (int j = 0; j < y->n_access; j++)
-            if (buffer_root(l, y->access[j].buf) == root && (kernel_writes(x, (AccessId)i) || kernel_writes(y, (AccessId)j)))
+    Touch *t = NEWN(a, Touch, k->n_access);
+    for (int at = 0; at < k->n_access; at++)
+        t[at] = (Touch){buffer_root(l, k->access[at].buf), kernel_writes(k, (AccessId)at)};
+    return t;
+}
+
+/* One of them writes what the other one reads or writes. */
+static bool touch_same(const Touch *x, int n_x, const Touch *y, int n_y)
+{
+    for (int i = 0; i < n_x; i++)
+        for (int j = 0; j < n_y; j++)
+            if (x[i].root == y[j].root && (x[i].written || y[j].written))
                 return true;
-    }
     return false;
 }
 
@@ -96,21 +105,19 @@ static bool comes_first(const KernelList *l, const Kernel *earlier, const Kernel
     return false;
 }
 
-static bool depends(const KernelList *l, const Kernel *earlier, const Kernel *later)
-{
-    return comes_first(l, earlier, later) || touch_same(l, earlier, later);
-}
-
 static void find_waits(Planner *p)
 {
     uint32_t n = p->l->kernels.len;
     const Kernel *k = p->l->kernels.at;
     p->waits_for = NEWN(p->a, Numbers, n + 1);
     p->waited_for = NEWN(p->a, bool, n + 1);
+    const Touch **touched = NEWN(p->a, const Touch *, n + 1);
+    for (uint32_t i = 0; i < n; i++)
+        touched[i] = touched_by(p->a, p->l, &k[i]);
     for (uint32_t i = 0; i < n; i++) {
         bool empty = is_empty(&k[i]);
         for (uint32_t j = i + 1; j < n; j++) {
-            if (!depends(p->l, &k[i], &k[j]))
+            if (!comes_first(p->l, &k[i], &k[j]) && !touch_same(touched[i], k[i].n_access, touched[j], k[j].n_access))
                 continue;
             p->waited_for[i] = true;
             if (!empty)
@@ -134,14 +141,17 @@ static bool is_ready(const Planner *p, uint32_t j, int32_t launch, bool may_shar
 static GpuLaunch *new_launch(Planner *p, GpuArrangement how)
 {
     GpuLaunch *x = &p->p->launches[p->p->n_launches++];
-    *x = (GpuLaunch){.how = how, .first_layer = -1, .last_layer = -1, .body = NEWN(p->a, GpuBody, p->l->kernels.len + 1)};
+    *x = (GpuLaunch){.how = how, .first_layer = -1, .last_layer = -1};
     return x;
 }
 
-static void add_body(GpuLaunch *x, GpuBody b)
+static void add_body(Arena *a, GpuLaunch *x, GpuBody b)
 {
     LayerId layer = b.k->layer;
-    x->body[x->n_bodies++] = b;
+    int32_t n = x->n_bodies++;
+    if (!(n & (n - 1)))   /* full: 0, 1, 2, 4 ... */
+        x->body = arena_grow(a, x->body, sizeof b * (size_t)n, sizeof b * (size_t)(n ? 2 * n : 1));
+    x->body[n] = b;
     if (layer >= 0 && (x->first_layer < 0 || layer < x->first_layer))
         x->first_layer = layer;
     if (layer > x->last_layer)
@@ -186,7 +196,7 @@ static bool add_slices(Planner *p)
             continue;
         x = x ? x : new_launch(p, GPU_SLICES);
         p->launch_of[j] = launch;
-        add_body(x, body_in_slice(p->a, p->l, k, p->samples));
+        add_body(p->a, x, body_in_slice(p->a, p->l, k, p->samples));
     }
     if (x)
         finish_launch(p, x);
@@ -196,7 +206,7 @@ static bool add_slices(Planner *p)
 static void add_alone(Planner *p, GpuBody b)
 {
     GpuLaunch *x = new_launch(p, GPU_ALONE);
-    add_body(x, b);
+    add_body(p->a, x, b);
     finish_launch(p, x);
 }
 
@@ -257,7 +267,7 @@ static void add_beside(Planner *p, GpuLaunch *beside[SIZES], GpuBody b)
     if (!*to)
         *to = new_launch(p, GPU_BESIDE);
     b.flat = b.form == GPU_CONTRACT;
-    add_body(*to, b);
+    add_body(p->a, *to, b);
 }
 
 /* A product cut along its depth: sums of the slices, then their sum, which may come last when nothing waits for it. */
@@ -358,39 +368,46 @@ static void make_launches(Planner *p)
 
 /* ---- addresses ---- */
 
-static bool uses(const KernelList *l, const GpuBody *x, BufId root)
+/* First and last use of a root buffer, in launches and in bodies; first < 0: none. */
+typedef struct { int32_t first, last, first_body, last_body; } Use;
+
+static void note_use(Use *u, int32_t launch, int32_t body)
 {
-    bool found = x->form != GPU_MAP && x->contract && x->contract->partial == root;
-    for (int at = 0; at < x->k->n_access; at++)
-        found = found || buffer_root(l, x->k->access[at].buf) == root;
-    return found;
+    if (u->first < 0)
+        *u = (Use){launch, launch, body, body};
+    u->last = launch;
+    u->last_body = body;
 }
 
-/* First and last use: counted in bodies inside a launch of slices, where the buffer is in shared memory when it is used
- * nowhere else; in whole launches for all others. */
-static Life life_of(const KernelList *l, const GpuPlan *p, BufId root)
+/* By buffer. */
+static Use *find_uses(Arena *a, const KernelList *l, const GpuPlan *p)
 {
-    const Buffer *b = &l->buffers.at[root];
-    Life f = {.buf = root, .area = AREA_WORK, .first = -1, .stage = -1};
-    bool one = true;
-    int32_t body = 0, first_body = 0, last_body = 0;
+    Use *uses = NEWN(a, Use, l->buffers.len);
+    int32_t body = 0;
+    for (uint32_t b = 0; b < l->buffers.len; b++)
+        uses[b].first = -1;
     for (int i = 0; i < p->n_launches; i++)
         for (int j = 0; j < p->launches[i].n_bodies; j++, body++) {
-            if (!uses(l, &p->launches[i].body[j], root))
-                continue;
-            if (f.first < 0) {
-                f.first = i;
-                first_body = body;
-            }
-            one = one && f.first == i;
-            f.last = i;
-            last_body = body;
+            const GpuBody *x = &p->launches[i].body[j];
+            if (x->form != GPU_MAP && x->contract)
+                note_use(&uses[x->contract->partial], i, body);
+            for (int at = 0; at < x->k->n_access; at++)
+                note_use(&uses[buffer_root(l, x->k->access[at].buf)], i, body);
         }
+    return uses;
+}
+
+/* Counted in bodies inside a launch of slices, where the buffer is in shared memory when it is used nowhere else; in whole launches for
+ * all others. */
+static Life life_of(const KernelList *l, const GpuPlan *p, BufId root, const Use *u)
+{
+    const Buffer *b = &l->buffers.at[root];
+    Life f = {.buf = root, .area = AREA_WORK, .first = u->first, .last = u->last, .stage = -1};
     int64_t n = buffer_elements(b);
-    if (f.first >= 0 && one && p->launches[f.first].how == GPU_SLICES && b->kind == BUF_WORK) {
+    if (u->first == u->last && p->launches[u->first].how == GPU_SLICES && b->kind == BUF_WORK) {
         f.area = AREA_SCRATCH;
-        f.first = first_body;
-        f.last = last_body;
+        f.first = u->first_body;
+        f.last = u->last_body;
         n = b->batched ? n / b->shape.dim[0] * p->samples : n;
     }
     f.bytes = (n * (int64_t)dtype_size(b->dtype) + ALIGN - 1) / ALIGN * ALIGN;
@@ -400,16 +417,14 @@ static Life life_of(const KernelList *l, const GpuPlan *p, BufId root)
 static void place_buffers(Arena *a, const KernelList *l, const PlanInput *in, Function *f)
 {
     Life *life = NEWN(a, Life, l->buffers.len);
+    const Use *uses = find_uses(a, l, f->gpu);
     int n = 0;
     f->place = NEWN(a, Place, l->buffers.len);
     for (uint32_t b = 1; b < l->buffers.len; b++) {
-        if (buffer_root(l, (BufId)b) != (BufId)b)
-            continue;
-        Life x = life_of(l, f->gpu, (BufId)b);
-        if (x.first < 0)
+        if (uses[b].first < 0)
             continue;
         if (l->buffers.at[b].kind == BUF_WORK)
-            life[n++] = x;
+            life[n++] = life_of(l, f->gpu, (BufId)b, &uses[b]);
         else
             f->place[b] = plan_fixed_place(l, in, (BufId)b);
     }

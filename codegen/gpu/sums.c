@@ -42,14 +42,19 @@ static bool has_other_slices(const KernelList *l, const Kernel *k, void *arg)
     return sums_samples(l, k, x->plan) != x->samples;
 }
 
+/* The smallest slices that some kernel wants, of at least so many samples; the batch: none wants any. */
+static int64_t next_samples(const KernelList *l, const GpuPlan *p, int64_t least)
+{
+    int64_t next = l->graph->batch;
+    for (uint32_t i = 0; i < l->kernels.len; i++) {
+        int64_t samples = sums_samples(l, &l->kernels.at[i], p);
+        next = samples >= least && samples < next ? samples : next;
+    }
+    return next;
+}
+
 void sums_split(KernelList *l, const GpuPlan *p)
 {
-    for (int64_t samples = 1; samples < l->graph->batch; samples++) {
-        Asked x = {p, samples};
-        bool any = false;
-        for (uint32_t i = 0; i < l->kernels.len; i++)
-            any = any || !has_other_slices(l, &l->kernels.at[i], &x);
-        if (any)
-            split_batch_reductions(l, samples, has_other_slices, &x);
-    }
+    for (int64_t samples = 0; (samples = next_samples(l, p, samples + 1)) < l->graph->batch;)
+        split_batch_reductions(l, samples, has_other_slices, &(Asked){p, samples});
 }

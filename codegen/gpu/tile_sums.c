@@ -200,11 +200,12 @@ static Kernel *adding_kernel(Sums *s)
 /* The only kernel that writes the whole buffer, each of its dims by an axis of its own; -1: none. */
 static int maker_of(const KernelList *l, BufId b)
 {
+    const BufId root = buffer_root(l, b);
     int found = -1;
     for (uint32_t i = 0; i < l->kernels.len; i++)
         for (int at = 0; at < l->kernels.at[i].n_access; at++) {
             const Kernel *k = &l->kernels.at[i];
-            if (!kernel_writes(k, (AccessId)at) || buffer_root(l, k->access[at].buf) != buffer_root(l, b))
+            if (buffer_root(l, k->access[at].buf) != root || !kernel_writes(k, (AccessId)at))
                 continue;
             if (found >= 0 || k->access[at].buf != b)
                 return -1;
