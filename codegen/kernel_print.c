@@ -225,10 +225,10 @@ static void print_head(const Kernel *k, FILE *to)
 
 void kernel_print(const KernelList *l, const Kernel *k, FILE *to)
 {
-    Arena *a = arena_new();
-    uint8_t *named = NEWN(a, uint8_t, k->n_expr + 1);
+    ArenaMark mark = arena_mark(l->arena);
+    uint8_t *named = NEWN(l->arena, uint8_t, k->n_expr + 1);
     Print p = {l, k, to, named};
-    mark_named(k, named, NEWN(a, int, k->n_expr + 1));
+    mark_named(k, named, NEWN(l->arena, int, k->n_expr + 1));
     print_head(k, to);
     for (int i = 1; i < k->n_expr; i++) {
         if (!named[i])
@@ -251,7 +251,7 @@ void kernel_print(const KernelList *l, const Kernel *k, FILE *to)
         print_expr(&p, k->tile_sum[i].value, false);
         fputc('\n', to);
     }
-    arena_free(a);
+    arena_reset(l->arena, mark);
 }
 
 static const char *kind_text(BufKind k)

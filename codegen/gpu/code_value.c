@@ -34,6 +34,26 @@ const char *cu_load(Code *c, AccessId at)
     return arena_printf(c->arena, "(%s ? %s : %s)", guard, element, t != DT_F32 && t != DT_BF16 ? arena_printf(c->arena, "%d", (int)fill) : number(c, fill));
 }
 
+static bool is_place(const char *s) { return *s == '$' && s[1] >= '1' && s[1] <= '3'; }
+
+/* A spelling with $1, $2 and $3 replaced. */
+static const char *with_operands(Arena *a, const char *spelling, const char *const arg[3])
+{
+    size_t length[3] = {strlen(arg[0]), strlen(arg[1]), strlen(arg[2])}, size = 1;
+    for (const char *s = spelling; *s; s++)
+        size += is_place(s) ? length[*++s - '1'] : 1;
+    char *out = arena_alloc(a, size), *at = out;
+    for (const char *s = spelling; *s; s++)
+        if (is_place(s)) {
+            int i = *++s - '1';
+            memcpy(at, arg[i], length[i]);
+            at += length[i];
+        } else {
+            *at++ = *s;
+        }
+    return out;
+}
+
 /* The spelling of ir/scalars.def with its operands in place. */
 static const char *operation(Code *c, const Expr *e)
 {
@@ -43,13 +63,7 @@ static const char *operation(Code *c, const Expr *e)
 #undef SCALAR
     };
     const char *arg[3] = {e->a ? cu_value(c, e->a) : "", e->b ? cu_value(c, e->b) : "", e->c ? cu_value(c, e->c) : ""};
-    const char *out = "";
-    for (const char *s = spelling[e->op]; *s; s++)
-        if (*s == '$' && s[1] >= '1' && s[1] <= '3')
-            out = arena_printf(c->arena, "%s%s", out, arg[*++s - '1']);
-        else
-            out = arena_printf(c->arena, "%s%c", out, *s);
-    return out;
+    return with_operands(c->arena, spelling[e->op], arg);
 }
 
 static const char *formula(Code *c, const Expr *e)

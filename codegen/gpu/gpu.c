@@ -238,11 +238,11 @@ static double elements_of(const KernelList *l, const GpuBody *b, AccessId at)
 }
 
 /* Bytes in device memory that the launch touches, once. A product that is cut leaves partial sums, and what adds them does not read the
- * factors again. */
-static double bytes_of(Arena *a, const Function *f, const GpuLaunch *x)
+ * factors again. elements: by buffer, all 0 before and after. */
+static double bytes_of(double *elements, const Function *f, const GpuLaunch *x)
 {
     const KernelList *l = f->kernels;
-    double *elements = NEWN(a, double, l->buffers.len), n = 0;
+    double n = 0;
     for (int i = 0; i < x->n_bodies; i++) {
         const GpuBody *b = &x->body[i];
         n += body_is_cut(b) ? (double)buffer_elements(&l->buffers.at[b->contract->partial]) * sizeof(float) : 0;
@@ -250,11 +250,14 @@ static double bytes_of(Arena *a, const Function *f, const GpuLaunch *x)
             if (body_touches(b, (AccessId)j))
                 elements[b->k->access[j].buf] += elements_of(l, b, (AccessId)j);
     }
-    for (uint32_t buf = 1; buf < l->buffers.len; buf++) {
-        double all = (double)buffer_elements(&l->buffers.at[buf]);
-        if (f->place[buf].area != AREA_SCRATCH)
-            n += (elements[buf] < all ? elements[buf] : all) * (double)dtype_size(l->buffers.at[buf].dtype);
-    }
+    for (int i = 0; i < x->n_bodies; i++)
+        for (int j = 0; j < x->body[i].k->n_access; j++) {
+            BufId buf = x->body[i].k->access[j].buf;
+            double all = (double)buffer_elements(&l->buffers.at[buf]);
+            if (f->place[buf].area != AREA_SCRATCH)
+                n += (elements[buf] < all ? elements[buf] : all) * (double)dtype_size(l->buffers.at[buf].dtype);
+            elements[buf] = 0;
+        }
     return n;
 }
 
@@ -280,11 +283,12 @@ static CnncGpuFunction *launch_table(Arena *a, const Function *f)
     if (!f)
         return NULL;
     CnncGpuLaunch *t = NEWN(a, CnncGpuLaunch, f->gpu->n_launches + 1);
+    double *elements = NEWN(a, double, f->kernels->buffers.len);
     for (int i = 0; i < f->gpu->n_launches; i++) {
         const GpuLaunch *x = &f->gpu->launches[i];
         t[i] = (CnncGpuLaunch){.entry = x->entry, .name = x->name, .places = x->places, .n_places = x->n_places, .grid = {x->grid[0], x->grid[1], x->grid[2]}, .block = x->threads,
                                .lane = x->lane, .after = {x->after[0], x->after[1], x->after[2], x->after[3]}, .shared_bytes = x->shared_bytes, .sample_points = x->sample_points, .block_points = x->block_points,
-                               .first_layer = x->first_layer, .last_layer = x->last_layer, .flops = flops_of(f, x), .bytes = bytes_of(a, f, x),
+                               .first_layer = x->first_layer, .last_layer = x->last_layer, .flops = flops_of(f, x), .bytes = bytes_of(elements, f, x),
                                .cycles = cycles_of(x), .products = products_of(x)};
     }
     CnncGpuFunction *out = NEW(a, CnncGpuFunction);

@@ -226,22 +226,26 @@ static Kernel cut_kernel(Arena *a, const GpuBody *x)
     return k;
 }
 
-/* The kernel with the names of the text. The copy of all buffers is gone afterwards: a program has hundreds of kernels. */
+/* The kernel with the names of the text: each access reads a buffer of its own. */
 static void print_renamed(Code *c, const GpuBody *x, FILE *to)
 {
-    ArenaMark mark = arena_mark(c->arena);
     KernelList l = *c->l;
     Kernel k = body_is_cut(x) ? cut_kernel(c->arena, x) : *c->k;
-    l.buffers.at = NEWN(c->arena, Buffer, l.buffers.len);
-    memcpy(l.buffers.at, c->l->buffers.at, sizeof *l.buffers.at * l.buffers.len);
-    for (uint32_t b = 1; b < l.buffers.len; b++)
-        if (c->buffer[b])
-            l.buffers.at[b].name = c->buffer[b];
-    if (body_is_cut(x))
-        l.buffers.at[x->contract->partial].name = x->form == GPU_PARTS ? "SUM(partial)" : "partial of a slice";
+    Access *access = NEWN(c->arena, Access, k.n_access);
+    l.buffers.at = NEWN(c->arena, Buffer, k.n_access + 1);
+    for (int i = 0; i < k.n_access; i++) {
+        BufId b = k.access[i].buf;
+        l.buffers.at[i + 1] = c->l->buffers.at[b];
+        if (body_is_cut(x) && b == x->contract->partial)
+            l.buffers.at[i + 1].name = x->form == GPU_PARTS ? "SUM(partial)" : "partial of a slice";
+        else if (c->buffer[b])
+            l.buffers.at[i + 1].name = c->buffer[b];
+        access[i] = k.access[i];
+        access[i].buf = (BufId)(i + 1);
+    }
+    k.access = access;
     k.name = cu_kernel_name(c->arena, c->l, c->k);
     kernel_print(&l, &k, to);
-    arena_reset(c->arena, mark);
 }
 
 void cu_comment(Code *c, const GpuBody *x)
