@@ -15,15 +15,19 @@
 #include <unistd.h>
 
 typedef struct { char magic[8]; uint64_t key_size, n, checksum; } Head;   /* checksum: of all bytes behind the head */
-static const char magic[8] = "cnnc-k1";
+static const char magic[8] = "cnnc-k2";
 static const char ending[] = ".kernels";
 
-/* FNV-1a. */
+/* FNV-1a's step, over eight bytes at once and with its high half brought down: texts and images are a megabyte. */
 static uint64_t hash(const char *bytes, size_t n)
 {
-    uint64_t h = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ (unsigned char)bytes[i]) * 0x100000001b3u;
+    uint64_t h = 0xcbf29ce484222325u ^ n;
+    for (size_t i = 0; i < n; i += sizeof(uint64_t)) {
+        uint64_t word = 0;
+        memcpy(&word, bytes + i, n - i < sizeof word ? n - i : sizeof word);
+        h = (h ^ word) * 0x9e3779b97f4a7c15u;
+        h ^= h >> 32;
+    }
     return h;
 }
 
