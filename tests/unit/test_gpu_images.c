@@ -1,6 +1,7 @@
 /* What surrounds the text of a GPU program: names of GPUs, the compiler's log read, the cache on disk, rooflines. */
 #include "codegen/gpu/cache.h"
 #include "codegen/gpu/images.h"
+#include "codegen/gpu/nvrtc_known.h"
 #include "codegen/gpu/roofline.h"
 
 #include <dirent.h>
@@ -229,6 +230,35 @@ static void the_oldest_go_first(void **state)
     arena_free(a);
 }
 
+static void a_library_is_known_until_it_changes(void **state)
+{
+    (void)state;
+    Arena *a = arena_new();
+    const char *path = arena_printf(a, "%s/libnvrtc.so", home);
+    const NvrtcKnown known = {.name = "libnvrtc.so", .path = path, .version = "13.0", .sm = {80, 90}, .n_sm = 2};
+    NvrtcKnown k;
+    FILE *f = fopen(path, "w");
+    assert_true(f && fputs("code", f) >= 0 && fclose(f) == 0);
+    setenv("CNNC_NVRTC", "one", 1);
+    assert_false(nvrtc_recall(a, &k));
+    nvrtc_remember(a, &known);
+    assert_true(nvrtc_recall(a, &k) && k.n_sm == 2 && k.sm[1] == 90);
+    assert_string_equal(k.name, known.name);
+    assert_string_equal(k.path, known.path);
+    assert_string_equal(k.version, known.version);
+    setenv("CNNC_NVRTC", "other", 1);   /* another one is found */
+    assert_false(nvrtc_recall(a, &k));
+    nvrtc_remember(a, &(NvrtcKnown){.name = "libnvrtc.so", .path = "libnvrtc.so", .version = ""});
+    assert_false(nvrtc_recall(a, &k));
+    setenv("CNNC_NVRTC", "one", 1);
+    assert_true(nvrtc_recall(a, &k));
+    assert_int_equal(truncate(path, 3), 0);
+    assert_false(nvrtc_recall(a, &k));
+    assert_int_equal(unlink(path), 0);
+    unsetenv("CNNC_NVRTC");
+    arena_free(a);
+}
+
 /* What a process of its own says: true. */
 static pid_t start(bool (*test)(Arena *a))
 {
@@ -327,6 +357,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_of_gpus), cmocka_unit_test(mistakes_name_their_layer), cmocka_unit_test(texts_in_parts), cmocka_unit_test(resources_are_read),
         cmocka_unit_test(occupancy_and_bounds), cmocka_unit_test(entries_come_back_whole_or_not_at_all), cmocka_unit_test(the_oldest_go_first),
+        cmocka_unit_test(a_library_is_known_until_it_changes),
         cmocka_unit_test(writers_do_not_disturb_each_other), cmocka_unit_test(a_cache_that_cannot_be_written_does_no_harm),
     };
     return cmocka_run_group_tests(tests, make_home, remove_home);
