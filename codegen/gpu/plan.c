@@ -392,7 +392,8 @@ static Use *find_uses(Arena *a, const KernelList *l, const GpuPlan *p)
             if (x->form != GPU_MAP && x->contract)
                 note_use(&uses[x->contract->partial], i, body);
             for (int at = 0; at < x->k->n_access; at++)
-                note_use(&uses[buffer_root(l, x->k->access[at].buf)], i, body);
+                if (body_touches(x, (AccessId)at))
+                    note_use(&uses[buffer_root(l, x->k->access[at].buf)], i, body);
         }
     return uses;
 }
