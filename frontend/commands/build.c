@@ -373,7 +373,9 @@ static int make_gpu_program(Build *b)
         g->options.weights_checksum = c->options.weights_checksum;
         status = code_inference(g, false);
     } else {
-        status = code_weights(g);
+        /* Texts and cubins hold no weights: they are never read, unless results are compared. */
+        g->options.weights_later = b->cc->o->max_rel_err <= 0 && !b->cc->o->verbose;
+        status = g->options.weights_later ? code_open_weights(g) : code_weights(g);
         if (!status)
             status = code_inference(g, false);
     }
