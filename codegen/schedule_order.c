@@ -189,7 +189,8 @@ void sched_fetch_early(Sched *s)
     if (v < 0 || !(s->par >> v & 1) || s->k->axis[v].batch || kernel_points(s->k, s->k->expr[s->main].axes) < EARLY_TERMS)
         return;
     for (AccessId at = 0; at < s->k->n_access && at < 64; at++) {
-        bool far = at != s->a && at != s->b && s->lin[at].linear && access_lane_stride(&s->lin[at], v) == 1 && far_bytes(s, at) > (double)s->t->l2 / 2;
+        bool factor = at == s->a || at == s->b, along = s->lin[at].linear && access_lane_stride(&s->lin[at], v) == 1;
+        bool far = !factor && along && far_bytes(s, at) > (double)s->t->l2 / 2;
         for (int d = 0; d < s->k->access[at].rank; d++)
             far = far && !s->k->access[at].dim[d].guarded;
         if (far && !(access_axes(s->k, at) & ~s->par))

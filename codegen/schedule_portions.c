@@ -55,7 +55,8 @@ static bool has_panel(const Sched *s)
 static int32_t portion_of(const Sched *s, int a, int vectors)
 {
     int64_t extent = s->k->axis[a].extent, block = block_of(s, a);
-    double terms = kernel_points(s->k, s->k->expr[s->main].axes) / (double)extent, room = PANEL_OF_L1 * (double)s->t->l1 / (terms * vectors * s->n->lanes * 4);
+    double terms = kernel_points(s->k, s->k->expr[s->main].axes) / (double)extent;
+    double room = PANEL_OF_L1 * (double)s->t->l1 / (terms * vectors * s->n->lanes * 4);
     if ((double)extent <= room)
         return 0;
     int64_t most = (int64_t)room / block * block;
