@@ -11,7 +11,7 @@
 
 #include <stdlib.h>
 
-enum { OUTER_LOOPS = 4, MOST_PARTS = 64, MOST_SLICES = 64, MOST_THREADS = 16 };
+enum { OUTER_LOOPS = 4, MOST_PARTS = 64, MOST_SLICES = 64, MOST_THREADS = 16, MANY_TILES = 64 };
 #define LEAST_RUN 1024           /* bytes of a row that a slice takes at least, if not all */
 #define LEAST_FAR_RUN 4096       /* ... of rows that come from memory once */
 #define SLICE_CYCLES 700.0      /* handing out a slice, entering its loops, filling the pipeline */
@@ -154,12 +154,13 @@ static bool is_guarded(const Kernel *k, int a)
 }
 
 /* Loops over a cut axis are no longer static: tiles with edges or borders of their own would lose them, and lanes with a border would be
- * masked at run time. Lines that tiles go through would make partly filled tiles. */
+ * masked at run time. Of many tiles a part of one at the end does not matter. Lines that tiles go through would make partly filled tiles. */
 static bool may_cut(const Nest *n, int a)
 {
     if ((a == n->vector_axis && is_guarded(n->k, a)) || (a == n->lines_axis && n->lines_a_step != 1))
         return false;
-    bool whole_tiles = a == n->vector_axis || (n->k->axis[a].extent % n->tile[a] == 0 && !is_guarded(n->k, a));
+    bool no_rest = n->k->axis[a].extent % n->tile[a] == 0 || n->k->axis[a].extent >= MANY_TILES * n->tile[a];
+    bool whole_tiles = a == n->vector_axis || (no_rest && !is_guarded(n->k, a));
     return !n->k->axis[a].batch && axis_units(n, a) > 1 && (n->tile[a] == 1 || whole_tiles);
 }
 

@@ -1,6 +1,6 @@
 /* Cuts into slices: large kernels share evenly on two threads and on sixteen, small ones stay whole, vectors stay whole.
  * What schedules fetch early. */
-#include "tests/unit/nets.h"
+#include "tests/unit/train_cases.h"
 
 #include "codegen/choose.h"
 #include "codegen/lower.h"
@@ -108,6 +108,39 @@ static void rows_stay_whole(void **state)
     }
 }
 
+/* A large Linear layer of a step of a few samples: forward its rows of weights are cut although tiles do not divide them; slices of gradients
+ * have long pieces of these rows, and the weights' gradient goes through them innermost. */
+static void rows_of_weights_are_shared(void **state)
+{
+    (void)state;
+    static const NestTarget small = {.lanes = 8, .registers = 16, .l1 = 32 << 10, .l2 = 512 << 10, .l3 = 1 << 20};
+    Arena *a = arena_new();
+    const Case c = {.net = "conv out=16 k=1; flatten; linear out=4100; linear out=8", .train = "train opt=sgd lr=0.05"};
+    TrainSpec spec = case_spec(&c);
+    Diags d;
+    diags_init(&d, a, NULL);
+    Graph *g = simplify(a, train_step(a, simplify(a, net_build(a, c.net, 8, shape_of(3, 3, 16, 24))), &spec, &d));
+    Fusion f = fuse(a, g);
+    KernelList *l = lower(a, g, &f, PARAMS_IN_STATE);
+    choose(l, LAYOUT_CHANNELS, &small, 1);
+    int forward = 0, gradients = 0;
+    for (uint32_t i = 0; i < l->kernels.len; i++) {
+        const Kernel *k = &l->kernels.at[i];
+        if (k->macs < 4e6)   /* a sample: the other layers */
+            continue;
+        Nest *n = schedule_kernel(a, l, k, &small);
+        cut_nest(l, n, &small);
+        assert_true(nest_slices(n) > 1);
+        bool sums_along_rows = k->axis[n->vector_axis].kind == AXIS_RED;
+        int32_t piece = n->slice_axis == n->vector_axis ? n->slice_size : n->n_inner && n->inner_axis[0] == n->vector_axis ? n->inner_size[0] : PAGE / 4;
+        assert_true(sums_along_rows || piece * 4 >= PAGE);
+        *(sums_along_rows ? &forward : &gradients) += 1;
+    }
+    assert_int_equal(forward, 1);
+    assert_int_equal(gradients, 2);
+    arena_free(a);
+}
+
 /* A slice of the first stage of a Winograd convolution is a strip of rows of tiles: how many there are. */
 static int64_t strips(Arena *a, Shape input)
 {
@@ -154,6 +187,6 @@ static void far_results_are_fetched_early(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(threads_share_evenly), cmocka_unit_test(small_kernels_stay_whole), cmocka_unit_test(far_results_are_fetched_early),
-                                       cmocka_unit_test(strips_are_even), cmocka_unit_test(rows_stay_whole)};
+                                       cmocka_unit_test(strips_are_even), cmocka_unit_test(rows_stay_whole), cmocka_unit_test(rows_of_weights_are_shared)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
