@@ -7,6 +7,7 @@
 #include "codegen/program.h"
 
 enum { MAX_WEAVE = 8 };   /* elements that are stored together */
+#define COLUMNS_OF_L2 0.75 /* what a slice reads for every row of a gradient may fill so much of L2 */
 enum { PAGE = 4096 };     /* bytes; rows so far apart meet in the same sets of L1, and no prefetcher goes from one to the next */
 typedef struct Nest {
     const Kernel *k;

@@ -89,8 +89,8 @@ void sched_order_contraction(Sched *s)
     }
 }
 
-/* A weight gradient of a few samples writes more than it computes: row after row, each through all its columns, if the samples' stay in L2
- * meanwhile. Column by column every line would be of another page (Zen 3, 8 samples, 4096 rows of 9216: 60.8 ms, by rows 21). */
+/* A weight gradient of a few samples writes more than it computes: row after row, each through all columns of a slice, if the samples' stay
+ * in L2 meanwhile. Column by column every line would be of another page (Zen 3, 8 samples, 4096 rows of 9216: 60.8 ms, by rows 21). */
 void sched_write_rows(Sched *s)
 {
     const Linear *y = &s->lin[s->k->out[0].at];
@@ -101,9 +101,10 @@ void sched_write_rows(Sched *s)
     for (int a = 0; a < s->k->n_axes; a++)
         if ((s->reduced >> a & 1) && !s->k->axis[a].batch)
             return;
-    double columns = sched_operand_bytes(s, access_axes(s->k, s->a) >> v & 1 ? s->a : s->b);
+    AccessId of_columns = access_axes(s->k, s->a) >> v & 1 ? s->a : s->b;
+    double piece = sched_operand_bytes(s, of_columns) / s->k->axis[v].extent * PAGE / 4;   /* of a row, at least, that slices take */
     for (int i = 0; i < s->n->n_par; i++)
-        if (y->unit[s->n->par[i]] * 4 >= PAGE && columns <= 0.75 * (double)s->t->l2) {
+        if (y->unit[s->n->par[i]] * 4 >= PAGE && piece <= COLUMNS_OF_L2 * (double)s->t->l2) {
             sched_move_to(s->n, v, s->n->n_par - 1);
             return;
         }

@@ -98,6 +98,24 @@ static double reread_cycles(const KernelList *l, const Nest *n, const NestTarget
     return bytes / CNNC_BYTES_SHARED;
 }
 
+/* A gradient that is written row by row goes through its columns' operand for every tile of rows: where a slice's does not stay in L2, it
+ * comes from L3 each time. */
+static double resweep_cycles(const KernelList *l, const Nest *n, const NestTarget *t, const Cut *c)
+{
+    int v = n->vector_axis;
+    if (n->over_batch || v < 0 || n->par[n->n_par - 1] != v || n->k->macs <= 0 || n->k->axis[v].kind != AXIS_PAR)
+        return 0;
+    double cycles = 0, sweeps = 1;
+    for (int i = 0; i + 1 < n->n_par; i++)
+        sweeps *= axis_units(n, n->par[i]);
+    for (AccessId at = 0; at < n->k->n_access; at++) {
+        double slice = slice_bytes(l, n, c, at);
+        if (!kernel_writes(n->k, at) && access_axes(n->k, at) >> v & 1 && !(access_axes(n->k, at) >> n->par[0] & 1) && slice > COLUMNS_OF_L2 * (double)t->l2)
+            cycles += sweeps * slice_bytes(l, n, &(Cut){.axis = {-1, -1}}, at) / CNNC_BYTES_SHARED;
+    }
+    return cycles;
+}
+
 /* What is left of a vector axis beyond whole tiles. */
 static double edge_cycles(const Nest *n, const Cut *c, double cycles)
 {
@@ -177,7 +195,7 @@ static void keep_better(Search *s, Cut *c)
 {
     if (c->parts[0] * c->parts[1] > MOST_SLICES)
         return;
-    c->cycles = s->cycles + reread_cycles(s->l, s->n, s->t, c) + edge_cycles(s->n, c, s->cycles);
+    c->cycles = s->cycles + reread_cycles(s->l, s->n, s->t, c) + resweep_cycles(s->l, s->n, s->t, c) + edge_cycles(s->n, c, s->cycles);
     c->cost = cut_cost(s->n, c, s->cycles);
     if (c->cost < s->best.cost - 1e-9)
         s->best = *c;
@@ -268,7 +286,8 @@ void cut_nest(const KernelList *l, Nest *n, const NestTarget *t)
     Search s = {.l = l, .n = n, .t = t, .cycles = nest_cycles(l, n, t)};
     if (s.cycles < CNNC_SHARE_CYCLES)
         return;
-    s.best = (Cut){.axis = {-1, -1}, .per = {1, 1}, .parts = {1, 1}, .cycles = s.cycles};
+    s.best = (Cut){.axis = {-1, -1}, .per = {1, 1}, .parts = {1, 1}};
+    s.best.cycles = s.cycles + resweep_cycles(l, n, t, &s.best);
     s.best.cost = cut_cost(n, &s.best, s.cycles);
     try_cuts(&s);
     if (s.best.axis[0] < 0)
