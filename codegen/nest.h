@@ -19,6 +19,7 @@ typedef struct Nest {
     uint8_t block[MAX_AXIS];       /* PAR axis along a blocked dim outside the lanes: indices of a block, a multiple of the tile; 0 = none */
     bool unroll[MAX_AXIS];         /* RED: all iterations are unrolled */
     bool apart;                    /* a contraction with few registers: each step loads what it needs, just before; nothing waits for the next one */
+    bool by_rows;                  /* a gradient is written row after row: the loop over its columns, in the lanes, is the innermost one */
     int unrolled_blocks;           /* the RED axis whose indices inside a block, where it runs along a blocked dim, are unrolled: short loops cost their ends; -1 */
     int portion_axis; int32_t portion;   /* a long sum is added up so many indices of this RED axis at a time, over all that the loops from */
     int portion_level;             /*   par[portion_level] on go through, before the next; meanwhile it lies in the output. -1: all at once */

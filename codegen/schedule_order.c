@@ -104,10 +104,9 @@ void sched_write_rows(Sched *s)
     AccessId of_columns = access_axes(s->k, s->a) >> v & 1 ? s->a : s->b;
     double piece = sched_operand_bytes(s, of_columns) / s->k->axis[v].extent * PAGE / 4;   /* of a row, at least, that slices take */
     for (int i = 0; i < s->n->n_par; i++)
-        if (y->unit[s->n->par[i]] * 4 >= PAGE && piece <= COLUMNS_OF_L2 * (double)s->t->l2) {
-            sched_move_to(s->n, v, s->n->n_par - 1);
-            return;
-        }
+        s->n->by_rows = s->n->by_rows || (y->unit[s->n->par[i]] * 4 >= PAGE && piece <= COLUMNS_OF_L2 * (double)s->t->l2);
+    if (s->n->by_rows)
+        sched_move_to(s->n, v, s->n->n_par - 1);
 }
 
 /* Steps that read the same columns follow each other: innermost the rows', around them those of another axis of tiles of rows. */

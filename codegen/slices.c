@@ -102,16 +102,15 @@ static double reread_cycles(const KernelList *l, const Nest *n, const NestTarget
  * comes from L3 each time. */
 static double resweep_cycles(const KernelList *l, const Nest *n, const NestTarget *t, const Cut *c)
 {
-    int v = n->vector_axis;
-    if (n->over_batch || v < 0 || n->par[n->n_par - 1] != v || n->k->macs <= 0 || n->k->axis[v].kind != AXIS_PAR)
-        return 0;
+    static const Cut whole = {.axis = {-1, -1}};
     double cycles = 0, sweeps = 1;
     for (int i = 0; i + 1 < n->n_par; i++)
         sweeps *= axis_units(n, n->par[i]);
-    for (AccessId at = 0; at < n->k->n_access; at++) {
-        double slice = slice_bytes(l, n, c, at);
-        if (!kernel_writes(n->k, at) && access_axes(n->k, at) >> v & 1 && !(access_axes(n->k, at) >> n->par[0] & 1) && slice > COLUMNS_OF_L2 * (double)t->l2)
-            cycles += sweeps * slice_bytes(l, n, &(Cut){.axis = {-1, -1}}, at) / CNNC_BYTES_SHARED;
+    for (AccessId at = 0; at < n->k->n_access && n->by_rows; at++) {
+        uint32_t axes = access_axes(n->k, at);
+        bool columns = axes >> n->vector_axis & 1 && !(axes >> n->par[0] & 1) && !kernel_writes(n->k, at);
+        if (columns && slice_bytes(l, n, c, at) > COLUMNS_OF_L2 * (double)t->l2)
+            cycles += sweeps * slice_bytes(l, n, &whole, at) / CNNC_BYTES_SHARED;
     }
     return cycles;
 }
@@ -229,7 +228,7 @@ static int64_t bytes_in_rows(const KernelList *l, const Nest *n, int a)
 /* A product that goes through the rows of its weights, in order: those of a few samples (Nest.portion), or of their gradient. */
 static bool walks_rows(const Nest *n, int a)
 {
-    return n->k->macs > 0 && a == n->vector_axis && (n->par[n->n_par - 1] == a || (n->over_batch && n->portion_axis >= 0));
+    return a == n->vector_axis && (n->by_rows || (n->over_batch && n->portion_axis >= 0));
 }
 
 /* Units that a slice has at least: slices of what computes little take no bits of rows, whose lines would be fetched time and again. */
