@@ -171,12 +171,21 @@ static BufId first_images(const Chooser *c, const Kernel *for_)
     return before ? before : b;
 }
 
-/* A buffer with the contents of `from` under another layout, made just before kernel for_; of weights not before there is what they
- * are used on: made as soon as they could be, the copies of all layers would lie in memory together. */
+/* The copy serves kernel for_, too. Gradients have the net's input copied again, when there are the images it is used with: kept since the
+ * forward pass the copy would be memory for all samples. */
+static bool serves(const Chooser *c, const CopyOf *x, BufId from, const Layout *layout, const Kernel *for_)
+{
+    bool is_input = c->l->buffers.at[from].kind == BUF_INPUT, gradient = c->behind_loss && for_->part == WINOGRAD_NONE;
+    bool again = is_input && gradient && !x->behind_loss && images_read(c->l, for_);
+    return x->from == from && !memcmp(&x->layout, layout, sizeof *layout) && !again;
+}
+
+/* A buffer with the contents of `from` under another layout, made just before kernel for_; of weights, and of the input, not before there
+ * is what they are used on: made as soon as they could be, the copies of all layers would lie in memory together. */
 BufId choose_copy_as(Chooser *c, BufId from, Layout layout, const Kernel *for_)
 {
     for (uint32_t i = 0; i < c->copies.len; i++)
-        if (c->copies.at[i].from == from && !memcmp(&c->copies.at[i].layout, &layout, sizeof layout))
+        if (serves(c, &c->copies.at[i], from, &layout, for_))
             return c->copies.at[i].copy;
     Buffer b = c->l->buffers.at[from];
     b.kind = BUF_WORK;
@@ -188,8 +197,10 @@ BufId choose_copy_as(Chooser *c, BufId from, Layout layout, const Kernel *for_)
     Kernel *k = kernel_copy(c->l, from, to, name, for_);
     if (c->l->buffers.at[from].kind == BUF_STATE)
         k->after = first_images(c, for_);
+    else if (c->l->buffers.at[from].kind == BUF_INPUT)
+        k->after = images_read(c->l, for_);
     vec_push(c->l->arena, &c->out, *k);
-    vec_push(c->l->arena, &c->copies, (CopyOf){from, layout, to});
+    vec_push(c->l->arena, &c->copies, (CopyOf){from, layout, to, c->behind_loss});
     return to;
 }
 

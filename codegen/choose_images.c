@@ -76,6 +76,14 @@ static void block_images(Buffer *b, int lanes)
     b->layout.lanes = (uint8_t)lanes;
 }
 
+static bool reads_labels(const KernelList *l, const Kernel *k)
+{
+    for (AccessId at = 0; at < k->n_access; at++)
+        if (l->buffers.at[k->access[at].buf].kind == BUF_LABELS)
+            return true;
+    return false;
+}
+
 void choose_images(KernelList *l, const NestTarget *t, int64_t samples)
 {
     split_moments(l, samples);
@@ -106,6 +114,7 @@ void choose_images(KernelList *l, const NestTarget *t, int64_t samples)
             rows_for_linear_dw(&c, &k);
         if (few_registers(t))
             turn_pointwise_weights(&c, &k);
+        c.behind_loss = c.behind_loss || reads_labels(l, &k);
         vec_push(l->arena, &c.out, k);
     }
     choose_finish(&c);

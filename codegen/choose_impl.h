@@ -3,12 +3,13 @@
 #define CNNC_CODEGEN_CHOOSE_IMPL_H
 #include "codegen/choose.h"
 
-typedef struct { BufId from; Layout layout; BufId copy; } CopyOf;
+typedef struct { BufId from; Layout layout; BufId copy; bool behind_loss; } CopyOf;
 typedef struct {
     KernelList *l;
     const NestTarget *t;
     Vec(Kernel) out;          /* kernels in their new order */
     Vec(CopyOf) copies;
+    bool behind_loss;         /* the kernels now are of gradients */
 } Chooser;
 
 /* choose_images.c and choose_channels.c: the two plans. samples: as in choose. */
@@ -17,8 +18,8 @@ void choose_channels(KernelList *l, const NestTarget *t, int64_t samples);
 
 /* The layout of rows with dim `dim` in blocks of that many lanes. */
 Layout choose_blocked(const Buffer *b, int dim, int lanes);
-/* A buffer with the contents of `from` under another layout, made just before kernel for_; of weights not before there is what they
- * are used on. One that is there already is taken. */
+/* A buffer with the contents of `from` under another layout, made just before kernel for_; of weights and the input not before there
+ * is what they are used on. One that is there already is taken, but of the input for gradients. */
 BufId choose_copy_as(Chooser *c, BufId from, Layout layout, const Kernel *for_);
 /* The kernel reads `to` where it read `from`. */
 void choose_redirect(Kernel *k, BufId from, BufId to);
