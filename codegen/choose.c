@@ -25,23 +25,27 @@ BufId buffer_root(const KernelList *l, BufId b)
     }
 }
 
-static bool is_multiplied(const KernelList *l, BufId b)
+/* By buffer: some product reads it. */
+static const bool *find_multiplied(const KernelList *l)
 {
-    for (uint32_t i = 0; i < l->kernels.len; i++)
-        for (AccessId at = 0; at < l->kernels.at[i].n_access && l->kernels.at[i].macs > 0; at++)
-            if (l->kernels.at[i].access[at].buf == b && !kernel_writes(&l->kernels.at[i], at))
-                return true;
-    return false;
+    bool *read = NEWN(l->arena, bool, l->buffers.len);
+    for (uint32_t i = 0; i < l->kernels.len; i++) {
+        const Kernel *k = &l->kernels.at[i];
+        for (AccessId at = 0; at < k->n_access && k->macs > 0; at++)
+            read[k->access[at].buf] = read[k->access[at].buf] || !kernel_writes(k, at);
+    }
+    return read;
 }
 
 /* What a pass over as many images as there are lanes moves: a layer's input and output, and the weights. */
 static double bytes_of_block(const KernelList *l, const NestTarget *t)
 {
+    const bool *multiplied = find_multiplied(l);
     double largest = 0, weights = 0;
     for (uint32_t b = 1; b < l->buffers.len; b++) {
         const Buffer *x = &l->buffers.at[b];
         double bytes = 4 * (double)shape_elements(&x->shape);
-        if (x->kind == BUF_CONST || (x->kind == BUF_STATE && is_multiplied(l, (BufId)b)))
+        if (x->kind == BUF_CONST || (x->kind == BUF_STATE && multiplied[b]))
             weights += bytes;
         else if (x->kind == BUF_WORK && x->batched && bytes > largest)
             largest = bytes;
@@ -100,12 +104,12 @@ LayoutPlan choose_plan(const KernelList *l, const NestTarget *t, bool training)
 {
     bool few = l->graph->batch < t->lanes, one_slice = l->graph->batch < 2 * t->lanes;
     double most = training && !one_slice ? (double)t->l3 : 4 * (double)t->l2;
-    bool large = bytes_of_block(l, t) > most;
+    bool wide = few || bytes_of_block(l, t) > most;
     if (training)
-        return (few || large) && whole_channels(l, t) ? LAYOUT_CHANNELS : LAYOUT_IMAGES;
+        return wide && whole_channels(l, t) ? LAYOUT_CHANNELS : LAYOUT_IMAGES;
     if (t->tiles && tiles_share(l) >= MIN_TILED)
         return LAYOUT_CHANNELS;
-    return few || (large && channel_use(l, t) >= MIN_CHANNEL_USE) ? LAYOUT_CHANNELS : LAYOUT_IMAGES;
+    return few || (wide && channel_use(l, t) >= MIN_CHANNEL_USE) ? LAYOUT_CHANNELS : LAYOUT_IMAGES;
 }
 
 NestTarget choose_lanes(LayoutPlan plan, const NestTarget *t, int64_t batch)

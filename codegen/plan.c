@@ -259,7 +259,7 @@ static bool any_ready(const Plan *p, KernelKind kind, int32_t stage)
     return false;
 }
 
-/* A copy of weights that waited for what it is used on (choose_images.c, choose_channels.c), or their transform for strips that run in slices of samples: the
+/* A copy of weights that waited for what it is used on (choose_*.c), or their transform for strips that run in slices of samples: the
  * kernels on samples that need it share a stage with those before them when it is there first. */
 static bool copy_is_due(const Plan *p, int32_t stage)
 {

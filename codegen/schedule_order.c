@@ -103,8 +103,10 @@ void sched_write_rows(Sched *s)
             return;
     AccessId of_columns = access_axes(s->k, s->a) >> v & 1 ? s->a : s->b;
     double piece = sched_operand_bytes(s, of_columns) / s->k->axis[v].extent * PAGE / 4;   /* of a row, at least, that slices take */
+    bool apart = false;
     for (int i = 0; i < s->n->n_par; i++)
-        s->n->by_rows = s->n->by_rows || (y->unit[s->n->par[i]] * 4 >= PAGE && piece <= COLUMNS_OF_L2 * (double)s->t->l2);
+        apart = apart || y->unit[s->n->par[i]] * 4 >= PAGE;
+    s->n->by_rows = apart && piece <= COLUMNS_OF_L2 * (double)s->t->l2;
     if (s->n->by_rows)
         sched_move_to(s->n, v, s->n->n_par - 1);
 }

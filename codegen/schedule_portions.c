@@ -65,17 +65,13 @@ static int32_t portion_of(const Sched *s, int a, int vectors)
     return most > 0 && terms * (double)most >= FEW_TERMS ? (int32_t)most : 0;
 }
 
-/* Weights that are read once for all samples, a row of them for every index of axis a. */
-static bool rows_apart(const Sched *s, int a)
-{
-    const Linear *w = &s->lin[s->b];
-    return s->n->over_batch && w->linear && !w->block[a] && w->unit[a] * 4 >= PAGE && access_lane_stride(w, s->n->vector_axis) == 1;
-}
-
-/* Rows of a portion: they divide all of them; 0: no such number. */
+/* Of weights in rows that lie apart, one for every index of axis a: those of a portion, which divide all of them; 0: there are none. */
 static int32_t rows_of(const Sched *s, int a)
 {
+    const Linear *w = &s->lin[s->b];
     int32_t rows = MOST_ROWS;
+    if (!w->linear || w->block[a] || w->unit[a] * 4 < PAGE || access_lane_stride(w, s->n->vector_axis) != 1)
+        return 0;
     while (rows >= FEWEST_ROWS && s->k->axis[a].extent % rows)
         rows--;
     return rows >= FEWEST_ROWS && rows < s->k->axis[a].extent ? rows : 0;
@@ -87,10 +83,7 @@ void sched_pick_portion(Sched *s)
     int v = n->vector_axis, a = n->n_red ? n->red[0] : -1;
     if (v < 0 || a < 0 || !has_panel(s) || s->k->axis[a].batch || kernel_cuts(s->k, a) || n->unroll[a] || !keeps_sum_in_output(s))
         return;
-    if (rows_apart(s, a))
-        n->portion = rows_of(s, a);
-    else if (n->apart && !n->over_batch)
-        n->portion = portion_of(s, a, PANEL_VECTORS);
+    n->portion = n->over_batch ? rows_of(s, a) : n->apart ? portion_of(s, a, PANEL_VECTORS) : 0;
     n->portion_axis = n->portion ? a : -1;
 }
 
@@ -99,7 +92,7 @@ void sched_place_portions(Sched *s)
     Nest *n = s->n;
     int level = 0;
     double tiles = 1;
-    if (n->portion_axis < 0 || rows_apart(s, n->portion_axis))   /* rows: outside all loops */
+    if (n->portion_axis < 0 || n->over_batch)   /* rows: outside all loops */
         return;
     if (sched_units(s, n->vector_axis) > n->tile[n->vector_axis]) {   /* else there is one panel, and its loop may be anywhere */
         while (n->par[level] != n->vector_axis)

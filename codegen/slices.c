@@ -40,6 +40,7 @@ static double nest_cycles(const KernelList *l, const Nest *n, const NestTarget *
 
 /* A cut: units per slice along one axis, and along another that runs inside it (axis -1: not cut); the cycles of all its slices. */
 typedef struct { int axis[2]; int32_t per[2], parts[2]; double cycles, cost; } Cut;
+static const Cut whole = {.axis = {-1, -1}, .per = {1, 1}, .parts = {1, 1}};
 
 /* Indices that a slice has a multiple of: whole tiles, or blocks. */
 static int32_t axis_unit(const Nest *n, int a)
@@ -82,7 +83,6 @@ static int outermost(const Nest *n)
  * read by every slice: that costs where loops outside that axis would have kept a part of it in the cache. */
 static double reread_cycles(const KernelList *l, const Nest *n, const NestTarget *t, const Cut *c)
 {
-    static const Cut whole = {.axis = {-1, -1}};
     double bytes = 0;
     for (AccessId at = 0; at < n->k->n_access; at++) {
         uint32_t axes = access_axes(n->k, at);
@@ -102,17 +102,18 @@ static double reread_cycles(const KernelList *l, const Nest *n, const NestTarget
  * comes from L3 each time. */
 static double resweep_cycles(const KernelList *l, const Nest *n, const NestTarget *t, const Cut *c)
 {
-    static const Cut whole = {.axis = {-1, -1}};
-    double cycles = 0, sweeps = 1;
+    double bytes = 0, sweeps = 1;
+    if (!n->by_rows)
+        return 0;
     for (int i = 0; i + 1 < n->n_par; i++)
         sweeps *= axis_units(n, n->par[i]);
-    for (AccessId at = 0; at < n->k->n_access && n->by_rows; at++) {
+    for (AccessId at = 0; at < n->k->n_access; at++) {
         uint32_t axes = access_axes(n->k, at);
         bool columns = axes >> n->vector_axis & 1 && !(axes >> n->par[0] & 1) && !kernel_writes(n->k, at);
         if (columns && slice_bytes(l, n, c, at) > COLUMNS_OF_L2 * (double)t->l2)
-            cycles += sweeps * slice_bytes(l, n, &whole, at) / CNNC_BYTES_SHARED;
+            bytes += slice_bytes(l, n, &whole, at);
     }
-    return cycles;
+    return sweeps * bytes / CNNC_BYTES_SHARED;
 }
 
 /* What is left of a vector axis beyond whole tiles. */
@@ -285,7 +286,7 @@ void cut_nest(const KernelList *l, Nest *n, const NestTarget *t)
     Search s = {.l = l, .n = n, .t = t, .cycles = nest_cycles(l, n, t)};
     if (s.cycles < CNNC_SHARE_CYCLES)
         return;
-    s.best = (Cut){.axis = {-1, -1}, .per = {1, 1}, .parts = {1, 1}};
+    s.best = whole;
     s.best.cycles = s.cycles + resweep_cycles(l, n, t, &s.best);
     s.best.cost = cut_cost(n, &s.best, s.cycles);
     try_cuts(&s);

@@ -146,8 +146,8 @@ static bool read_code(Nvrtc *n, Arena *a, NvrtcProgram p, bool ptx, NvrtcCode *o
     return (ptx ? n->ptx : n->cubin)(p, bytes) == 0;
 }
 
-/* The library of what is known. */
-static bool is_open(Nvrtc *n)
+/* The library of what is known, unless it is open. */
+static bool open_known(Nvrtc *n)
 {
     pthread_mutex_lock(&n->opening);
     bool fine = n->library || open_one(n, n->known.path);
@@ -159,7 +159,7 @@ bool nvrtc_compile(Nvrtc *n, Arena *a, const char *text, int sm, bool ptx, Nvrtc
 {
     NvrtcProgram p = NULL;
     *out = (NvrtcCode){.log = arena_printf(a, "%s cannot be opened", n->known.path)};
-    if (!is_open(n))
+    if (!open_known(n))
         return false;
     *out = (NvrtcCode){.log = "NVRTC took no text"};
     if (n->create(&p, text, "cnnc.cu", 0, NULL, NULL) != 0)
