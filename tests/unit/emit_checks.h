@@ -173,10 +173,7 @@ static inline void check_steps_of(Arena *a, const Case *c, const TrainSpec *spec
 static inline void check_step(Arena *a, const Case *c, const EmitTarget *target, int64_t batch)
 {
     TrainSpec spec = case_spec(c);
-    Diags d;
-    diags_init(&d, a, NULL);
-    Graph *g = net_build(a, c->net, batch, c->input);
-    check_steps_of(a, c, &spec, simplify(a, train_step(a, simplify(a, g), &spec, &d)), target, 3);
+    check_steps_of(a, c, &spec, case_step(a, c, batch), target, 3);
 }
 
 /* Outputs of model->infer, loaded, beside the reference's, on one sample less than the batch of g. in_state: it reads its parameters there. */

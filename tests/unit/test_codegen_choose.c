@@ -114,12 +114,10 @@ static void check(Net *t)
 
 static Graph *graph_of(Arena *a, const Case *c, Mode mode)
 {
-    Graph *g = simplify(a, net_build(a, c->net, (int64_t)case_option(c, "batch", 1), c->input));
-    TrainSpec spec = case_spec(c);
-    Diags d;
-    diags_init(&d, a, NULL);
+    int64_t batch = (int64_t)case_option(c, "batch", 1);
     if (mode == MODE_STEP)
-        return simplify(a, train_step(a, g, &spec, &d));
+        return case_step(a, c, batch);
+    Graph *g = simplify(a, net_build(a, c->net, batch, c->input));
     return simplify(a, mode == MODE_EVAL ? eval_graph(a, g) : bn_fold(a, g));
 }
 

@@ -115,11 +115,8 @@ static void rows_of_weights_are_shared(void **state)
     (void)state;
     static const NestTarget small = {.lanes = 8, .registers = 16, .l1 = 32 << 10, .l2 = 512 << 10, .l3 = 1 << 20};
     Arena *a = arena_new();
-    const Case c = {.net = "conv out=16 k=1; flatten; linear out=4100; linear out=8", .train = "train opt=sgd lr=0.05"};
-    TrainSpec spec = case_spec(&c);
-    Diags d;
-    diags_init(&d, a, NULL);
-    Graph *g = simplify(a, train_step(a, simplify(a, net_build(a, c.net, 8, shape_of(3, 3, 16, 24))), &spec, &d));
+    const Case c = {.net = "conv out=16 k=1; flatten; linear out=4100; linear out=8", .train = "train opt=sgd lr=0.05", .input = shape_of(3, 3, 16, 24)};
+    Graph *g = case_step(a, &c, 8);
     Fusion f = fuse(a, g);
     KernelList *l = lower(a, g, &f, PARAMS_IN_STATE);
     choose(l, LAYOUT_CHANNELS, &small, 1);

@@ -104,10 +104,7 @@ static void check_recomputed(Arena *a, const Case *c, const Graph *g, RecomputeW
 static void check_case(Arena *a, const Case *c)
 {
     TrainSpec spec = case_spec(c);
-    Diags d;
-    diags_init(&d, a, NULL);
-    Graph *g = net_build(a, c->net, (int64_t)case_option(c, "batch", 1), c->input);
-    g = simplify(a, train_step(a, simplify(a, g), &spec, &d));
+    Graph *g = case_step(a, c, (int64_t)case_option(c, "batch", 1));
     Fusion fused = fuse(a, g), alone = fuse_none(a, g);
     double **state = state_start(a, g);
     for (int k = 0; k < 3; k++) {

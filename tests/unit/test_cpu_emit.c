@@ -349,6 +349,11 @@ static void test_dropout(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_wide_training), cmocka_unit_test(test_channel_training), cmocka_unit_test(test_programs), cmocka_unit_test(test_portions), cmocka_unit_test(test_rows_of_weights), cmocka_unit_test(test_training), cmocka_unit_test(test_large_values), cmocka_unit_test(test_deep_slices), cmocka_unit_test(test_deep_training), cmocka_unit_test(test_strips), cmocka_unit_test(test_large_planes), cmocka_unit_test(test_inference), cmocka_unit_test(test_dropout)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_wide_training), cmocka_unit_test(test_channel_training), cmocka_unit_test(test_programs),
+        cmocka_unit_test(test_portions), cmocka_unit_test(test_rows_of_weights), cmocka_unit_test(test_training), cmocka_unit_test(test_large_values),
+        cmocka_unit_test(test_deep_slices), cmocka_unit_test(test_deep_training), cmocka_unit_test(test_strips), cmocka_unit_test(test_large_planes),
+        cmocka_unit_test(test_inference), cmocka_unit_test(test_dropout),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

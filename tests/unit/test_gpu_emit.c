@@ -154,10 +154,7 @@ static void test_wide_copies(void **unused)
         EmitTarget t = gpu_emit_target_in(90, precisions[i]);
         Case c = {.net = "conv out=64 k=3 p=1; bn; act ReLU; conv out=128 k=3 p=1; bn; act ReLU; aavg; flatten; linear out=10", .train = "train opt=sgd lr=0.1",
                   .input = shape_of(3, 3, 32, 32)};
-        TrainSpec spec = case_spec(&c);
-        Diags d;
-        diags_init(&d, a, NULL);
-        Graph *g = simplify(a, train_step(a, simplify(a, net_build(a, c.net, 32, c.input)), &spec, &d));
+        Graph *g = case_step(a, &c, 32);
         Fusion f = fuse(a, g);
         const CnncGpu *gpu = gpu_emit(a, compile_graph(a, g, &f, &t.options));
         int products = 0, fetched = count(gpu->text, "bf16 a_fetched") + count(gpu->text, "bf16 b_fetched");
@@ -174,10 +171,7 @@ static int launches_of(Arena *a, const char *net, Shape input, int64_t batch)
 {
     EmitTarget t = gpu_emit_target(90);
     Case c = {.net = net, .train = "train opt=adam lr=0.001", .input = input};
-    TrainSpec spec = case_spec(&c);
-    Diags d;
-    diags_init(&d, a, NULL);
-    Graph *g = simplify(a, train_step(a, simplify(a, net_build(a, c.net, batch, c.input)), &spec, &d));
+    Graph *g = case_step(a, &c, batch);
     Fusion f = fuse(a, g);
     return gpu_emit(a, compile_graph(a, g, &f, &t.options))->step->n_launches;
 }

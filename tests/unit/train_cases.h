@@ -81,6 +81,15 @@ static inline TrainSpec case_spec(const Case *c)
     return s;
 }
 
+/* The step of a case's net, for so many samples. */
+static inline Graph *case_step(Arena *a, const Case *c, int64_t batch)
+{
+    TrainSpec spec = case_spec(c);
+    Diags d;
+    diags_init(&d, a, NULL);
+    return simplify(a, train_step(a, simplify(a, net_build(a, c->net, batch, c->input)), &spec, &d));
+}
+
 /* Storage for every state tensor of graph g with its starting values, by ValueId; NULL for other values. */
 static inline double **state_start(Arena *a, const Graph *g)
 {
