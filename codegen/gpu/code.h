@@ -73,6 +73,10 @@ void cu_store(Code *c, int o, const char *value);
 /* code_address.c */
 const char *cu_element(Code *c, AccessId at);     /* `x[28 * p + q]` */
 const char *cu_guard(Code *c, AccessId at);       /* a condition, or NULL: always in range */
+/* Without tables and divisions: what those axes, and the constant, add to the element's index; to a dimension's, which is then counted
+ * from the first that is in range. */
+const char *cu_index_part(Code *c, AccessId at, uint32_t axes, bool constant);
+const char *cu_dim_part(Code *c, const Affine *f, uint32_t axes, bool constant);
 /* Row-major position of an output element in its sample. */
 const char *cu_row_index(Code *c, AccessId at);
 /* The tables that accesses look indices up in, as constants in front of the function. */

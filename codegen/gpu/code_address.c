@@ -97,6 +97,31 @@ const char *cu_element(Code *c, AccessId at)
     return arena_printf(c->arena, "%s[%s%s]", c->buffer[s->buf], wide ? "0ll + " : "", sum ? sum : "0");
 }
 
+const char *cu_index_part(Code *c, AccessId at, uint32_t axes, bool constant)
+{
+    const Access *s = &c->k->access[at];
+    int64_t stride[MAX_RANK], offset = 0;
+    layout_strides(&c->l->buffers.at[s->buf], stride);
+    const char *sum = NULL;
+    for (int a = 0; a < c->k->n_axes; a++)
+        if (axes >> a & 1)
+            sum = plus(c, sum, access_step(c->l, c->k, at, a), c->k->axis[a].name);
+    for (int d = 0; d < s->rank; d++)
+        offset += stride[d] * s->dim[d].offset;
+    sum = plus(c, sum, constant ? offset : 0, NULL);
+    return sum ? sum : "0";
+}
+
+const char *cu_dim_part(Code *c, const Affine *f, uint32_t axes, bool constant)
+{
+    const char *sum = NULL;
+    for (int a = 0; a < c->k->n_axes; a++)
+        if (axes >> a & 1)
+            sum = plus(c, sum, f->coef[a], c->k->axis[a].name);
+    sum = plus(c, sum, constant ? f->offset - (f->guarded ? f->lo : 0) : 0, NULL);
+    return sum ? sum : "0";
+}
+
 static const char *dim_guard(Code *c, const Affine *f)
 {
     const char *raw = affine_sum(c, f, 1), *guard = NULL;

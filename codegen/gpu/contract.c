@@ -8,16 +8,64 @@
  *         tf32, bf16: each warp 64 x 32 (or fewer) sums by tensor cores (mma.c)
  *     the epilogue for each sum of the tile        (contract_epilogue.c)
  *
- * In float32 a thread's rows are groups of four, a quarter (or half) tile apart, so that a warp reads shared memory in whole lines. */
+ * In float32 tiles lie as their loads are widest. [depth][row]: a thread's rows are groups of four, a quarter (or half) tile apart, so
+ * that a warp reads shared memory in whole lines. [row][depth]: it reads four depths of a row at once.
+ *
+ * What the threads' places in tiles and the rows of their copies add to addresses is computed once, before the loop, and hidden from the
+ * compiler (`apart`): ptxas would compute it anew in each step, to spare registers, which took more time than the multiplying. */
 #include "codegen/gpu/winograd.h"
 
 /* ---- sums ---- */
 
-/* `count` floats of a tile's row: groups of four, `size` / groups apart, the thread's number times four from the start of each. */
-static void emit_fragment(Code *c, const Operand *o, int32_t count)
+/* A thread's rows (or columns). A tile [depth][row]: groups of four, so that it loads four at once; a tile [row][depth]: as far apart as
+ * there are threads, so that these read different banks. */
+static int32_t unit_of(const Contract *x, const Operand *o) { return o->load == &x->a_load ? x->unit_rows : x->unit_cols; }
+
+static const char *lane_place(Code *c, const Contract *x, const Operand *o, int32_t i)
 {
-    for (int32_t g = 0; g < count / 4; g++)
-        cu_line(c, "load4(%s + %d, &%s_now[depth * %d + 4 * thread_%s + %d]);", o->index, 4 * g, o->name, o->load->pitch, o->index, g * (o->size / (count / 4)));
+    int32_t unit = unit_of(x, o);
+    return o->load->depth_inside ? arena_printf(c->arena, "%d", o->size / unit * i * o->load->pitch) : arena_printf(c->arena, "%d", i * (o->size / (unit / 4)));
+}
+
+static void emit_lane(Code *c, const Contract *x, const Operand *o)
+{
+    if (o->load->depth_inside)
+        cu_line(c, "const float *const %s_lane = %s_tile + apart(thread_%s * %d);", o->name, o->name, o->index, o->load->pitch);
+    else
+        cu_line(c, "const float *const %s_lane = %s_tile + apart(4 * thread_%s);", o->name, o->name, o->index);
+    (void)x;
+}
+
+static void emit_now(Code *c, const Contract *x, const Operand *o)
+{
+    cu_line(c, "const float *%s_now = %s_lane + step %% %d * %d;", o->name, o->name, x->stages, contract_tile_elements(x, o->load, o->size));
+}
+
+/* All of a thread's rows at one depth. */
+static void emit_fragment(Code *c, const Contract *x, const Operand *o, const char *depth)
+{
+    int32_t unit = unit_of(x, o);
+    cu_line(c, "float %s[%d];", o->index, unit);
+    for (int32_t g = 0; g < unit / 4; g++)
+        cu_line(c, "load4(%s + %d, &%s_now[%s * %d + %s]);", o->index, 4 * g, o->name, depth, o->load->pitch, lane_place(c, x, o, g));
+}
+
+/* The same at four depths, [row][4]. */
+static void emit_fragment_of_four(Code *c, const Contract *x, const Operand *o)
+{
+    int32_t unit = unit_of(x, o);
+    cu_line(c, "float %s[%d][4];", o->index, unit);
+    for (int32_t i = 0; i < unit; i++)
+        cu_line(c, "load4(%s[%d], &%s_now[depth + %s]);", o->index, i, o->name, lane_place(c, x, o, i));
+}
+
+static void emit_product(Code *c, const Contract *x, const char *row, const char *col)
+{
+    cu_line(c, "#pragma unroll");
+    cu_line(c, "for (int i = 0; i < %d; i++)", x->unit_rows);
+    cu_line(c, "#pragma unroll");
+    cu_line(c, "    for (int j = 0; j < %d; j++)", x->unit_cols);
+    cu_line(c, "        sums[i][j] += %s * %s;", row, col);
 }
 
 /* Enough multiply-adds in the text to hide loads of fragments and the loop itself; more only take time to compile. */
@@ -28,21 +76,47 @@ static int32_t depths_at_once(const Contract *x)
     return n < 1 ? 1 : n < x->steps ? n : x->steps;
 }
 
+/* One of both, or both, [row][depth]: four depths at once. */
+static void emit_sums_of_four(Code *c, const Contract *x, const Operand *a, const Operand *b)
+{
+    const bool a_inside = a->load->depth_inside, b_inside = b->load->depth_inside;
+    cu_line(c, "#pragma unroll 1");
+    cu_open(c, "for (int depth = 0; depth < %d; depth += 4)", x->steps);
+    emit_fragment_of_four(c, x, a_inside ? a : b);
+    if (a_inside && b_inside) {
+        cu_line(c, "#pragma unroll");
+        cu_open(c, "for (int j = 0; j < %d; j++)", x->unit_cols);
+        cu_line(c, "float col[4];");
+        cu_line(c, "load4(col, &b_now[depth + j * %d]);", x->cols / x->unit_cols * b->load->pitch);
+        cu_line(c, "#pragma unroll");
+        cu_line(c, "for (int d = 0; d < 4; d++)");
+        cu_line(c, "#pragma unroll");
+        cu_line(c, "    for (int i = 0; i < %d; i++)", x->unit_rows);
+        cu_line(c, "        sums[i][j] += row[i][d] * col[d];");
+    } else {
+        cu_line(c, "#pragma unroll");
+        cu_open(c, "for (int d = 0; d < 4; d++)");
+        emit_fragment(c, x, a_inside ? b : a, "(depth + d)");
+        emit_product(c, x, a_inside ? "row[i][d]" : "row[i]", b_inside ? "col[j][d]" : "col[j]");
+    }
+    cu_close(c);
+    cu_close(c);
+}
+
 static void emit_sums(Code *c, const Contract *x)
 {
     const Operand a = contract_operand(x, false), b = contract_operand(x, true);
-    cu_line(c, "const float *a_now = a_tile + step %% %d * %d, *b_now = b_tile + step %% %d * %d;", x->stages, contract_tile_elements(x, &x->a_load, x->rows),
-            x->stages, contract_tile_elements(x, &x->b_load, x->cols));
+    emit_now(c, x, &a);
+    emit_now(c, x, &b);
+    if (a.load->depth_inside || b.load->depth_inside) {
+        emit_sums_of_four(c, x, &a, &b);
+        return;
+    }
     cu_line(c, "#pragma unroll %d", depths_at_once(x));
     cu_open(c, "for (int depth = 0; depth < %d; depth++)", x->steps);
-    cu_line(c, "float row[%d], col[%d];", x->unit_rows, x->unit_cols);
-    emit_fragment(c, &a, x->unit_rows);
-    emit_fragment(c, &b, x->unit_cols);
-    cu_line(c, "#pragma unroll");
-    cu_line(c, "for (int i = 0; i < %d; i++)", x->unit_rows);
-    cu_line(c, "#pragma unroll");
-    cu_line(c, "    for (int j = 0; j < %d; j++)", x->unit_cols);
-    cu_line(c, "        sums[i][j] += row[i] * col[j];");
+    emit_fragment(c, x, &a, "depth");
+    emit_fragment(c, x, &b, "depth");
+    emit_product(c, x, "row[i]", "col[j]");
     cu_close(c);
 }
 
@@ -125,6 +199,9 @@ void contract_emit(Code *c, const GpuBody *body)
     }
     if (x->products == PRECISION_F32) {
         cu_line(c, "const int thread_row = threadIdx.x %% %d, thread_col = threadIdx.x / %d;", across, across);
+        const Operand a = contract_operand(x, false), b = contract_operand(x, true);
+        emit_lane(c, x, &a);
+        emit_lane(c, x, &b);
         cu_line(c, "float sums[%d][%d] = {{0.0f}};", x->unit_rows, x->unit_cols);
     } else {
         mma_begin(c, x);

@@ -7,7 +7,7 @@
  *
  * Loads. A copy takes up to 16 bytes where elements lie side by side along the innermost axis of a group, nothing guards that axis,
  * and every other step through the buffer is a multiple of the copy. Which axis of a group is innermost is free, so the one is taken
- * that allows the widest copies. Float32 products keep tiles [depth][row] whatever the load, mma.c reads both ways. */
+ * that allows the widest copies. A tile lies as its copies do, so that each is one of neighbours. */
 #include "codegen/gpu/code.h"
 
 #include <math.h>
@@ -49,54 +49,74 @@ int32_t contract_shared_bytes(const Contract *c)
 }
 
 /* ---- loads ---- */
-static bool steps_by(const KernelList *l, const Kernel *k, AccessId at, int axis, int32_t vector)
+/* Which axes of the group, from the innermost on, are one row of neighbours in `at` that nothing guards; *length: its elements. (Of an
+ * axis of one point, a 1x1 window, any step is right.) */
+static uint32_t neighbours(const KernelList *l, const Kernel *k, AccessId at, const AxisGroup *g, int64_t *length)
+{
+    uint32_t axes = 0;
+    *length = 1;
+    for (int i = g->n - 1; i >= 0; i--) {
+        int axis = g->axis[i];
+        bool guarded = false;
+        for (int d = 0; d < k->access[at].rank; d++)
+            guarded = guarded || (k->access[at].dim[d].coef[axis] && k->access[at].dim[d].guarded);
+        if (k->axis[axis].batch || (k->axis[axis].extent > 1 && (guarded || access_step(l, k, at, axis) != *length)))
+            break;
+        *length *= k->axis[axis].extent;
+        axes |= 1u << axis;
+    }
+    return axes;
+}
+
+/* Every step but those along `axes` is a multiple of `vector` elements. */
+static bool steps_by(const KernelList *l, const Kernel *k, AccessId at, uint32_t axes, int32_t vector)
 {
     const Access *s = &k->access[at];
     int64_t stride[MAX_RANK], offset = 0;
     layout_strides(&l->buffers.at[s->buf], stride);
-    for (int d = 0; d < s->rank; d++) {
+    for (int d = 0; d < s->rank; d++)
         offset += stride[d] * s->dim[d].offset;
-        if (s->dim[d].coef[axis] && s->dim[d].guarded)
-            return false;
-    }
     for (int a = 0; a < k->n_axes; a++)
-        if (a != axis && access_step(l, k, at, a) % vector)
+        if (!(axes >> a & 1) && k->axis[a].extent > 1 && access_step(l, k, at, a) % vector)
             return false;
     return offset % vector == 0;
 }
 
-/* Elements of the widest copies of an operand along the group's innermost axis; 0: its elements must be rounded on the way. */
+/* Elements of the widest copies of an operand along the group's innermost axes; 0: its elements must be rounded on the way. */
 static int32_t vector_along(const Contract *c, const KernelList *l, const Kernel *k, AccessId at, const AxisGroup *g)
 {
     int32_t bytes = contract_element_bytes(c);
     bool narrow = l->buffers.at[k->access[at].buf].dtype == DT_BF16;
     if (narrow != (c->products == PRECISION_BF16))
         return 0;
-    int axis = g->n ? g->axis[g->n - 1] : -1;
-    bool together = axis >= 0 && !k->axis[axis].batch && access_step(l, k, at, axis) == 1;
-    for (int32_t v = COPY_BYTES / bytes; together && v > 1; v /= 2)
-        if (k->axis[axis].extent % v == 0 && steps_by(l, k, at, axis, v))
+    int64_t length;
+    uint32_t axes = neighbours(l, k, at, g, &length);
+    for (int32_t v = COPY_BYTES / bytes; v > 1; v /= 2)
+        if (length % v == 0 && steps_by(l, k, at, axes, v))
             return v;
     return narrow ? 0 : 1;   /* a copy has four bytes at least */
 }
 
-/* How many elements lie together when threads walk along the group's innermost axis. */
+/* How many elements lie together when threads walk along the group's innermost axes. */
 static double run_length(const KernelList *l, const Kernel *k, AccessId at, const AxisGroup *g)
 {
-    if (!g->n)
-        return 0;
-    int axis = g->axis[g->n - 1];
-    int64_t stride = access_stride(l, k, at, axis);
-    return stride ? (double)k->axis[axis].extent / (double)stride : 0;
+    int64_t run = 1;
+    for (int i = g->n - 1; i >= 0; i--) {
+        int64_t extent = k->axis[g->axis[i]].extent, stride = access_stride(l, k, at, g->axis[i]);
+        if (extent > 1 && stride != run)
+            return run > 1 || !stride ? (double)run : 1 / (double)stride;
+        run *= extent;
+    }
+    return (double)run;
 }
 
-/* The axis that lies side by side in `at` comes last. The batch stays first. */
+/* The axis that lies side by side in `at` comes last. The batch stays first. (Of a 1x1 window every step is 1.) */
 static AxisGroup turned(const KernelList *l, const Kernel *k, AccessId at, const AxisGroup *g)
 {
     AxisGroup out = *g;
     int n = 0, last = -1;
     for (int i = 0; i < g->n; i++)
-        if (!k->axis[g->axis[i]].batch && access_step(l, k, at, g->axis[i]) == 1)
+        if (!k->axis[g->axis[i]].batch && k->axis[g->axis[i]].extent > 1 && access_step(l, k, at, g->axis[i]) == 1)
             last = g->axis[i];
     for (int i = 0; i < g->n && last >= 0; i++)
         if (g->axis[i] != last)
@@ -111,14 +131,14 @@ static TileLoad best_load(const Contract *c, const KernelList *l, const Kernel *
 {
     AxisGroup other = turned(l, k, at, own);
     int32_t along = vector_along(c, l, k, at, depth), plain = vector_along(c, l, k, at, own), moved = vector_along(c, l, k, at, &other);
-    if (c->products == PRECISION_F32)
+    if (c->products == PRECISION_F32 && along < 4)
         along = 1;
     if (moved > plain && moved > along) {
         *own = other;
         plain = moved;
     }
     bool by_depth = along != plain ? along > plain : run_length(l, k, at, depth) > run_length(l, k, at, own);
-    return (TileLoad){.along_depth = by_depth, .depth_inside = by_depth && c->products != PRECISION_F32, .vector = by_depth ? along : plain};
+    return (TileLoad){.along_depth = by_depth, .depth_inside = by_depth && (c->products != PRECISION_F32 || along == 4), .vector = by_depth ? along : plain};
 }
 
 static void choose_loads(Contract *c, const KernelList *l, const Kernel *k)

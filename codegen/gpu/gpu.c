@@ -27,10 +27,12 @@ static bool loads_much(const GpuLaunch *x)
 /* Products and slices hold many sums: they may have all registers that one block leaves them, or two where copies are wide. */
 static void open_kernel(Code *c, const GpuLaunch *x, const char *entry)
 {
+    enum { MOST_SUMS = 64 };   /* of a thread that makes do with half of the registers */
     const Contract *p = NULL;
     for (int i = 0; i < x->n_bodies; i++)
         p = x->body[i].form == GPU_CONTRACT ? x->body[i].contract : p;
-    bool two = p && x->how == GPU_ALONE && p->products != PRECISION_F32 && contract_copy_bytes(p, &p->a_load) == 16 && contract_copy_bytes(p, &p->b_load) == 16;
+    bool two = p && x->how == GPU_ALONE && p->products != PRECISION_F32 && contract_copy_bytes(p, &p->a_load) == 16 && contract_copy_bytes(p, &p->b_load) == 16 &&
+               p->rows * p->cols <= MOST_SUMS * p->threads;
     const char *blocks = x->how == GPU_SLICES ? ", 1" : !p ? loads_much(x) ? ", 3" : "" : two ? ", 2" : ", 1";
     cu_line(c, "__global__ void __launch_bounds__(%d%s) %s(", x->threads, blocks, entry);
     cu_parameters(c);

@@ -64,51 +64,37 @@ const char mma_prelude[] =
     "}\n"
     "#endif\n"
     "\n"
-    "// Fragments of a tile at its corner: of a 16 rows, of b 16 columns (two fragments); 16 depths of bf16, 8 of tf32. A line of the\n"
-    "// tile runs along the depth, or (turned) along rows or columns.\n"
-    "static __device__ __forceinline__ void bf16_a(unsigned *to, const bf16 *tile, int pitch)\n"
+    "// Where a lane's part of a fragment starts in a tile: of a 16 rows, of b 16 columns (two fragments); 16 depths of bf16, 8 of tf32. A\n"
+    "// line of the tile runs along the depth, or (turned) along rows or columns.\n"
+    "static __device__ __forceinline__ int bf16_lane_a(int pitch) { return threadIdx.x % 16 * pitch + threadIdx.x / 16 % 2 * 8; }\n"
+    "static __device__ __forceinline__ int bf16_lane_b(int pitch) { return (threadIdx.x % 8 + threadIdx.x / 16 % 2 * 8) * pitch + threadIdx.x / 8 % 2 * 8; }\n"
+    "static __device__ __forceinline__ int bf16_lane_a_turned(int pitch) { return bf16_lane_b(pitch); }\n"
+    "static __device__ __forceinline__ int bf16_lane_b_turned(int pitch) { return bf16_lane_a(pitch); }\n"
+    "static __device__ __forceinline__ int tf32_lane(int pitch) { return threadIdx.x % 32 / 4 * pitch + threadIdx.x % 4; }\n"
+    "static __device__ __forceinline__ int tf32_lane_turned(int pitch) { return threadIdx.x % 4 * pitch + threadIdx.x % 32 / 4; }\n"
+    "static __device__ __forceinline__ void tf32_a(unsigned *to, const float *at, int pitch)\n"
     "{\n"
-    "    ldmatrix4(to, tile + threadIdx.x % 16 * pitch + threadIdx.x / 16 % 2 * 8);\n"
-    "}\n"
-    "static __device__ __forceinline__ void bf16_a_turned(unsigned *to, const bf16 *tile, int pitch)\n"
-    "{\n"
-    "    ldmatrix4_turned(to, tile + (threadIdx.x % 8 + threadIdx.x / 16 % 2 * 8) * pitch + threadIdx.x / 8 % 2 * 8);\n"
-    "}\n"
-    "static __device__ __forceinline__ void bf16_b(unsigned *to, const bf16 *tile, int pitch)\n"
-    "{\n"
-    "    ldmatrix4(to, tile + (threadIdx.x % 8 + threadIdx.x / 16 % 2 * 8) * pitch + threadIdx.x / 8 % 2 * 8);\n"
-    "}\n"
-    "static __device__ __forceinline__ void bf16_b_turned(unsigned *to, const bf16 *tile, int pitch)\n"
-    "{\n"
-    "    ldmatrix4_turned(to, tile + threadIdx.x % 16 * pitch + threadIdx.x / 16 % 2 * 8);\n"
-    "}\n"
-    "static __device__ __forceinline__ void tf32_a(unsigned *to, const float *tile, int pitch)\n"
-    "{\n"
-    "    const float *at = tile + threadIdx.x % 32 / 4 * pitch + threadIdx.x % 4;\n"
     "    to[0] = to_tf32(at[0]);\n"
     "    to[1] = to_tf32(at[8 * pitch]);\n"
     "    to[2] = to_tf32(at[4]);\n"
     "    to[3] = to_tf32(at[8 * pitch + 4]);\n"
     "}\n"
-    "static __device__ __forceinline__ void tf32_a_turned(unsigned *to, const float *tile, int pitch)\n"
+    "static __device__ __forceinline__ void tf32_a_turned(unsigned *to, const float *at, int pitch)\n"
     "{\n"
-    "    const float *at = tile + threadIdx.x % 4 * pitch + threadIdx.x % 32 / 4;\n"
     "    to[0] = to_tf32(at[0]);\n"
     "    to[1] = to_tf32(at[8]);\n"
     "    to[2] = to_tf32(at[4 * pitch]);\n"
     "    to[3] = to_tf32(at[4 * pitch + 8]);\n"
     "}\n"
-    "static __device__ __forceinline__ void tf32_b(unsigned *to, const float *tile, int pitch)\n"
+    "static __device__ __forceinline__ void tf32_b(unsigned *to, const float *at, int pitch)\n"
     "{\n"
-    "    const float *at = tile + threadIdx.x % 32 / 4 * pitch + threadIdx.x % 4;\n"
     "    to[0] = to_tf32(at[0]);\n"
     "    to[1] = to_tf32(at[4]);\n"
     "    to[2] = to_tf32(at[8 * pitch]);\n"
     "    to[3] = to_tf32(at[8 * pitch + 4]);\n"
     "}\n"
-    "static __device__ __forceinline__ void tf32_b_turned(unsigned *to, const float *tile, int pitch)\n"
+    "static __device__ __forceinline__ void tf32_b_turned(unsigned *to, const float *at, int pitch)\n"
     "{\n"
-    "    const float *at = tile + threadIdx.x % 4 * pitch + threadIdx.x % 32 / 4;\n"
     "    to[0] = to_tf32(at[0]);\n"
     "    to[1] = to_tf32(at[4 * pitch]);\n"
     "    to[2] = to_tf32(at[8]);\n"
@@ -117,28 +103,39 @@ const char mma_prelude[] =
 
 static int32_t depth_of_one(const Contract *x) { return x->products == PRECISION_BF16 ? 16 : 8; }
 
+/* A lane's start in a tile of the operand: "a_lane". */
+static void emit_lane(Code *c, const Contract *x, const Operand *o)
+{
+    bool inside = o->load->depth_inside, bf16 = x->products == PRECISION_BF16;
+    cu_line(c, "const %s *const %s_lane = %s_tile + apart(warp_%s%s + %s_lane%s%s(%d));", contract_element_type(x), o->name, o->name, o->index,
+            inside ? arena_printf(c->arena, " * %d", o->load->pitch) : "", bf16 ? "bf16" : "tf32", bf16 ? arena_printf(c->arena, "_%s", o->name) : "",
+            inside ? "" : "_turned", o->load->pitch);
+}
+
 void mma_begin(Code *c, const Contract *x)
 {
+    const Operand a = contract_operand(x, false), b = contract_operand(x, true);
     int32_t down = x->rows / x->unit_rows;
     cu_line(c, "const int warp_row = threadIdx.x / 32 %% %d * %d, warp_col = threadIdx.x / %d * %d;", down, x->unit_rows, 32 * down, x->unit_cols);
+    emit_lane(c, x, &a);
+    emit_lane(c, x, &b);
     cu_line(c, "float sums[%d][%d][4] = {{{0.0f}}};   // of a warp: fragments of 16 x 8", x->unit_rows / 16, x->unit_cols / 8);
 }
 
 /* `count` loads of 16 rows or columns each. */
 static void emit_fragments(Code *c, const Contract *x, const Operand *o, int32_t count)
 {
-    const char *kind = x->products == PRECISION_BF16 ? "bf16" : "tf32";
-    bool inside = o->load->depth_inside;
+    bool inside = o->load->depth_inside, bf16 = x->products == PRECISION_BF16;
+    const char *load = bf16 ? "ldmatrix4" : arena_printf(c->arena, "tf32_%s", o->name);
     cu_line(c, "#pragma unroll");
     cu_line(c, "for (int i = 0; i < %d; i++)", count);
-    cu_line(c, "    %s_%s%s(%s_part[i], %s_now + i * %d + depth%s, %d);", kind, o->name, inside ? "" : "_turned", o->name, o->name,
-            inside ? 16 * o->load->pitch : 16, inside ? "" : arena_printf(c->arena, " * %d", o->load->pitch), o->load->pitch);
+    cu_line(c, "    %s%s(%s_part[i], %s_now + i * %d + depth%s%s);", load, inside ? "" : "_turned", o->name, o->name, inside ? 16 * o->load->pitch : 16,
+            inside ? "" : arena_printf(c->arena, " * %d", o->load->pitch), bf16 ? "" : arena_printf(c->arena, ", %d", o->load->pitch));
 }
 
 static void emit_now(Code *c, const Contract *x, const Operand *o)
 {
-    cu_line(c, "const %s *%s_now = %s_tile + step %% %d * %d + warp_%s%s;", contract_element_type(x), o->name, o->name, x->stages,
-            contract_tile_elements(x, o->load, o->size), o->index, o->load->depth_inside ? arena_printf(c->arena, " * %d", o->load->pitch) : "");
+    cu_line(c, "const %s *%s_now = %s_lane + step %% %d * %d;", contract_element_type(x), o->name, o->name, x->stages, contract_tile_elements(x, o->load, o->size));
 }
 
 void mma_sums(Code *c, const Contract *x)

@@ -16,6 +16,13 @@ typedef enum {
 
 /* Axes taken together as one index of a matrix, outermost first. */
 typedef struct { int8_t axis[MAX_AXIS]; int n; int64_t extent; bool dynamic; } AxisGroup;   /* dynamic: the first one is the batch */
+static inline uint32_t group_axes(const AxisGroup *g)
+{
+    uint32_t mask = 0;
+    for (int i = 0; i < g->n; i++)
+        mask |= 1u << g->axis[i];
+    return mask;
+}
 /* How an operand's tile gets into shared memory and lies there. */
 typedef struct {
     bool along_depth;      /* neighbouring threads copy along the reduced axes, else along rows or columns */
