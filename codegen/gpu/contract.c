@@ -1,123 +1,137 @@
 /* The CONTRACT skeleton: a block a tile of a matrix product.
  * In: a launch with its Contract. Out: the kernel's body, or that of the kernel that adds the slices of a split one.
  *
- *     for each step along the depth:               a tile of a and of b in shared memory, `stages` of them: copies run ahead
- *         wait for its copies, barrier
+ *     start the copies of the first steps          a tile of a and of b in shared memory, `stages` of them: copies run ahead
+ *     for each step along the depth:
  *         start the copies of a later step         (contract_load.c)
  *         float32: each thread 8 x 8 (or fewer) sums from fragments of both
  *         tf32, bf16: each warp 64 x 32 (or fewer) sums by tensor cores (mma.c)
+ *         before the last of these, wait for the next step's copies, barrier
  *     the epilogue for each sum of the tile        (contract_epilogue.c)
  *
- * In float32 tiles lie as their loads are widest. [depth][row]: a thread's rows are groups of four, a quarter (or half) tile apart, so
- * that a warp reads shared memory in whole lines. [row][depth]: it reads four depths of a row at once.
+ * Few warps hold so many sums, and none may wait: the fragments of the next depth are loaded before the sums of this one, across steps,
+ * too.
+ *
+ * In float32 a thread's rows are groups of four, a quarter (or half) tile apart, so that a warp reads shared memory in whole lines.
  *
  * What the threads' places in tiles and the rows of their copies add to addresses is computed once, before the loop, and hidden from the
  * compiler (`apart`): ptxas would compute it anew in each step, to spare registers, which took more time than the multiplying. */
 #include "codegen/gpu/winograd.h"
 
-/* ---- sums ---- */
-
-/* A thread's rows (or columns). A tile [depth][row]: groups of four, so that it loads four at once; a tile [row][depth]: as far apart as
- * there are threads, so that these read different banks. */
-static int32_t unit_of(const Contract *x, const Operand *o) { return o->load == &x->a_load ? x->unit_rows : x->unit_cols; }
-
-static const char *lane_place(Code *c, const Contract *x, const Operand *o, int32_t i)
+/* ---- float32 sums ---- */
+/* Lanes of a warp along the rows: 8 x 4 of them read each fragment in one line of shared memory. */
+static int32_t lanes_across(const Contract *x)
 {
-    int32_t unit = unit_of(x, o);
-    return o->load->depth_inside ? arena_printf(c->arena, "%d", o->size / unit * i * o->load->pitch) : arena_printf(c->arena, "%d", i * (o->size / (unit / 4)));
+    int32_t down = x->cols / x->unit_cols;
+    return down >= 4 ? 8 : GPU_WARP / down;
 }
 
-static void emit_lane(Code *c, const Contract *x, const Operand *o)
+static void emit_threads(Code *c, const Contract *x)
 {
-    if (o->load->depth_inside)
-        cu_line(c, "const float *const %s_lane = %s_tile + apart(thread_%s * %d);", o->name, o->name, o->index, o->load->pitch);
-    else
-        cu_line(c, "const float *const %s_lane = %s_tile + apart(4 * thread_%s);", o->name, o->name, o->index);
-    (void)x;
+    int32_t lanes = lanes_across(x), warps = x->rows / x->unit_rows / lanes;
+    cu_line(c, "const int thread_row = threadIdx.x %% %d + threadIdx.x / 32 %% %d * %d, thread_col = threadIdx.x %% 32 / %d + threadIdx.x / %d * %d;", lanes, warps, lanes,
+            lanes, GPU_WARP * warps, GPU_WARP / lanes);
+    cu_line(c, "const float *const a_lane = a_tile + apart(4 * thread_row), *const b_lane = b_tile + apart(4 * thread_col);");
+    cu_line(c, "float sums[%d][%d] = {{0.0f}};", x->unit_rows, x->unit_cols);
 }
 
-static void emit_now(Code *c, const Contract *x, const Operand *o)
+/* A thread's rows or columns at `depth`: groups of four, `size` / groups apart. */
+static void emit_fragment(Code *c, const Operand *o, int32_t count, const char *depth)
 {
-    cu_line(c, "const float *%s_now = %s_lane + step %% %d * %d;", o->name, o->name, x->stages, contract_tile_elements(x, o->load, o->size));
+    for (int32_t g = 0; g < count / 4; g++)
+        cu_line(c, "load4(%s[%s %% 2] + %d, &%s_now[%s * %d + %d]);", o->index, depth, 4 * g, o->name, depth, o->load->pitch, g * (o->size / (count / 4)));
 }
 
-/* All of a thread's rows at one depth. */
-static void emit_fragment(Code *c, const Contract *x, const Operand *o, const char *depth)
+static void emit_fragments(Code *c, const Contract *x, const char *depth)
 {
-    int32_t unit = unit_of(x, o);
-    cu_line(c, "float %s[%d];", o->index, unit);
-    for (int32_t g = 0; g < unit / 4; g++)
-        cu_line(c, "load4(%s + %d, &%s_now[%s * %d + %s]);", o->index, 4 * g, o->name, depth, o->load->pitch, lane_place(c, x, o, g));
+    const Operand a = contract_operand(x, false), b = contract_operand(x, true);
+    emit_fragment(c, &a, x->unit_rows, depth);
+    emit_fragment(c, &b, x->unit_cols, depth);
 }
 
-/* The same at four depths, [row][4]. */
-static void emit_fragment_of_four(Code *c, const Contract *x, const Operand *o)
+/* Enough multiply-adds in the text to hide loads of fragments and the loop itself; more only take time to compile. Even: fragments take
+ * turns. */
+static int32_t depths_at_once(const Contract *x)
 {
-    int32_t unit = unit_of(x, o);
-    cu_line(c, "float %s[%d][4];", o->index, unit);
-    for (int32_t i = 0; i < unit; i++)
-        cu_line(c, "load4(%s[%d], &%s_now[depth + %s]);", o->index, i, o->name, lane_place(c, x, o, i));
+    enum { ENOUGH = 128 };
+    int32_t n = ENOUGH / (x->unit_rows * x->unit_cols);
+    return n < 2 ? 2 : n < x->steps ? n : x->steps;
 }
 
-static void emit_product(Code *c, const Contract *x, const char *row, const char *col)
+static void emit_product(Code *c, const Contract *x, const char *depth)
 {
     cu_line(c, "#pragma unroll");
     cu_line(c, "for (int i = 0; i < %d; i++)", x->unit_rows);
     cu_line(c, "#pragma unroll");
     cu_line(c, "    for (int j = 0; j < %d; j++)", x->unit_cols);
-    cu_line(c, "        sums[i][j] += %s * %s;", row, col);
+    cu_line(c, "        sums[i][j] += row[%s %% 2][i] * col[%s %% 2][j];", depth, depth);
 }
 
-/* Enough multiply-adds in the text to hide loads of fragments and the loop itself; more only take time to compile. */
-static int32_t depths_at_once(const Contract *x)
+static void emit_tiles_of(Code *c, const Contract *x, const char *step)
 {
-    enum { ENOUGH = 128 };
-    int32_t n = ENOUGH / (x->unit_rows * x->unit_cols);
-    return n < 1 ? 1 : n < x->steps ? n : x->steps;
+    cu_line(c, "a_now = a_lane + %s %% %d * %d;", step, x->stages, contract_tile_elements(x, &x->a_load, x->rows));
+    cu_line(c, "b_now = b_lane + %s %% %d * %d;", step, x->stages, contract_tile_elements(x, &x->b_load, x->cols));
 }
 
-/* One of both, or both, [row][depth]: four depths at once. */
-static void emit_sums_of_four(Code *c, const Contract *x, const Operand *a, const Operand *b)
+static void sums_begin(Code *c, const Contract *x)
 {
-    const bool a_inside = a->load->depth_inside, b_inside = b->load->depth_inside;
-    cu_line(c, "#pragma unroll 1");
-    cu_open(c, "for (int depth = 0; depth < %d; depth += 4)", x->steps);
-    emit_fragment_of_four(c, x, a_inside ? a : b);
-    if (a_inside && b_inside) {
-        cu_line(c, "#pragma unroll");
-        cu_open(c, "for (int j = 0; j < %d; j++)", x->unit_cols);
-        cu_line(c, "float col[4];");
-        cu_line(c, "load4(col, &b_now[depth + j * %d]);", x->cols / x->unit_cols * b->load->pitch);
-        cu_line(c, "#pragma unroll");
-        cu_line(c, "for (int d = 0; d < 4; d++)");
-        cu_line(c, "#pragma unroll");
-        cu_line(c, "    for (int i = 0; i < %d; i++)", x->unit_rows);
-        cu_line(c, "        sums[i][j] += row[i][d] * col[d];");
-    } else {
-        cu_line(c, "#pragma unroll");
-        cu_open(c, "for (int d = 0; d < 4; d++)");
-        emit_fragment(c, x, a_inside ? b : a, "(depth + d)");
-        emit_product(c, x, a_inside ? "row[i][d]" : "row[i]", b_inside ? "col[j][d]" : "col[j]");
-    }
-    cu_close(c);
-    cu_close(c);
+    cu_line(c, "const float *a_now = a_lane, *b_now = b_lane;");
+    cu_line(c, "float row[2][%d], col[2][%d];   // at one depth, and at the next", x->unit_rows, x->unit_cols);
+    emit_fragments(c, x, "0");
 }
 
 static void emit_sums(Code *c, const Contract *x)
 {
-    const Operand a = contract_operand(x, false), b = contract_operand(x, true);
-    emit_now(c, x, &a);
-    emit_now(c, x, &b);
-    if (a.load->depth_inside || b.load->depth_inside) {
-        emit_sums_of_four(c, x, &a, &b);
-        return;
-    }
+    const char *last = arena_printf(c->arena, "%d", x->steps - 1), *before = arena_printf(c->arena, "%d", x->steps - 2);
+    contract_copies(c, x);
     cu_line(c, "#pragma unroll %d", depths_at_once(x));
-    cu_open(c, "for (int depth = 0; depth < %d; depth++)", x->steps);
-    emit_fragment(c, x, &a, "depth");
-    emit_fragment(c, x, &b, "depth");
-    emit_product(c, x, "row[i]", "col[j]");
+    cu_open(c, "for (int depth = 0; depth < %s; depth++)", before);
+    emit_fragments(c, x, "(depth + 1)");
+    emit_product(c, x, "depth");
     cu_close(c);
+    emit_fragments(c, x, last);
+    emit_product(c, x, before);
+    contract_wait(c, x);
+    emit_tiles_of(c, x, "(step + 1)");
+    emit_fragments(c, x, "0");
+    emit_product(c, x, last);
+}
+
+/* ---- steps ---- */
+static void emit_copies(Code *c, const Contract *x)
+{
+    const Operand a = contract_operand(x, false), b = contract_operand(x, true);
+    cu_line(c, "const int from = first_depth + next * %d;", x->steps);
+    contract_declare_fetched(c, x, &a);
+    contract_declare_fetched(c, x, &b);
+    contract_copy(c, x, &a);
+    contract_copy(c, x, &b);
+    cu_line(c, "CP_ASYNC_COMMIT();");
+}
+
+static bool is_resident(const Contract *x) { return contract_steps(x) <= x->stages; }
+
+void contract_copies(Code *c, const Contract *x)
+{
+    if (is_resident(x))
+        return;
+    cu_line(c, "const int next = step + %d;   // past the last step: 0, which nothing reads", x->stages - 1);
+    emit_copies(c, x);
+}
+
+void contract_wait(Code *c, const Contract *x)
+{
+    if (is_resident(x))
+        return;
+    cu_line(c, "CP_ASYNC_WAIT(%d);", x->stages - 2);
+    cu_line(c, "__syncthreads();   // the next step's tiles are there, this step's are read");
+}
+
+static void emit_places(Code *c, const Contract *x)
+{
+    const Operand a = contract_operand(x, false), b = contract_operand(x, true);
+    contract_place(c, x, &a);
+    contract_place(c, x, &b);
 }
 
 static void emit_depth_loop(Code *c, const Contract *x)
@@ -125,31 +139,19 @@ static void emit_depth_loop(Code *c, const Contract *x)
     const Operand a = contract_operand(x, false), b = contract_operand(x, true);
     contract_copy_begin(c, x, &a);
     contract_copy_begin(c, x, &b);
-    cu_open(c, "for (int step = %d; step < steps; step++)", 1 - x->stages);
-    cu_open(c, "if (step >= 0)");
-    cu_line(c, "CP_ASYNC_WAIT(%d);", x->stages - 2);
-    cu_line(c, "__syncthreads();   // this step's tiles are there, the last step's are read");
+    cu_line(c, "#pragma unroll 1");
+    cu_open(c, "for (int next = 0; next < %d; next++)", is_resident(x) ? x->stages : x->stages - 1);
+    emit_copies(c, x);
+    emit_places(c, x);
     cu_close(c);
-    cu_line(c, "const int next = step + %d, from = first_depth + next * %d;", x->stages - 1, x->steps);
-    contract_declare_fetched(c, x, &a);
-    contract_declare_fetched(c, x, &b);
-    cu_open(c, "if (next < steps)");
-    contract_copy(c, x, &a);
-    contract_copy(c, x, &b);
-    cu_close(c);
-    cu_line(c, "CP_ASYNC_COMMIT();");
-    cu_open(c, "if (step >= 0)");
-    if (x->products == PRECISION_F32)
-        emit_sums(c, x);
-    else
-        mma_sums(c, x);
-    cu_close(c);
-    if (!x->a_load.vector || !x->b_load.vector) {
-        cu_open(c, "if (next < steps)");
-        contract_place(c, x, &a);
-        contract_place(c, x, &b);
-        cu_close(c);
-    }
+    cu_line(c, "CP_ASYNC_WAIT(%d);", is_resident(x) ? 0 : x->stages - 2);
+    cu_line(c, "__syncthreads();");
+    (x->products == PRECISION_F32 ? sums_begin : mma_sums_begin)(c, x);
+    cu_line(c, "#pragma unroll 1");
+    cu_open(c, "for (int step = 0; step < steps; step++)");
+    (x->products == PRECISION_F32 ? emit_sums : mma_sums)(c, x);
+    if (!is_resident(x))
+        emit_places(c, x);
     cu_close(c);
 }
 
@@ -160,7 +162,7 @@ static void emit_tiles(Code *c, const Contract *x)
 {
     const char *type = contract_element_type(x);
     int32_t a = contract_tile_elements(x, &x->a_load, x->rows), b = contract_tile_elements(x, &x->b_load, x->cols);
-    cu_line(c, "extern __shared__ __align__(16) float shared[];");
+    cu_line(c, "extern __shared__ __align__(128) float shared[];");
     cu_line(c, "%s *a_tile = (%s *)shared, *b_tile = (%s *)shared + %d;   // %d times [%d][%d] and [%d][%d]", type, type, type, x->stages * a, x->stages,
             a / x->a_load.pitch, x->a_load.pitch, b / x->b_load.pitch, x->b_load.pitch);
 }
@@ -184,7 +186,6 @@ void contract_emit(Code *c, const GpuBody *body)
         (x->winograd->of_weights ? winograd_emit_dw : winograd_emit)(c, body);
         return;
     }
-    int32_t across = x->rows / x->unit_rows;
     c->flat = body->flat;
     if (body->flat) {
         cu_line(c, "const int block_y = block / %d %% %d, block_z = block / %d;", body->grid[0], body->grid[1], body->grid[0] * body->grid[1]);
@@ -197,15 +198,7 @@ void contract_emit(Code *c, const GpuBody *body)
         cu_line(c, "const int both = %s / %d;", contract_block(c, 'z'), x->slices);
         cu_split(c, "both", x->both.axis, x->both.n);
     }
-    if (x->products == PRECISION_F32) {
-        cu_line(c, "const int thread_row = threadIdx.x %% %d, thread_col = threadIdx.x / %d;", across, across);
-        const Operand a = contract_operand(x, false), b = contract_operand(x, true);
-        emit_lane(c, x, &a);
-        emit_lane(c, x, &b);
-        cu_line(c, "float sums[%d][%d] = {{0.0f}};", x->unit_rows, x->unit_cols);
-    } else {
-        mma_begin(c, x);
-    }
+    (x->products == PRECISION_F32 ? emit_threads : mma_begin)(c, x);
     emit_depth_loop(c, x);
     contract_epilogue(c, x);
 }

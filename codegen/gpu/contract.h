@@ -42,8 +42,14 @@ void contract_sums_square(Code *c);
 void contract_sums_of_row(Code *c, const Contract *x);
 void contract_sums_of_rows(Code *c, const Contract *x);
 
-/* mma.c: the lines before the loop over the depth; the sums of one step; all sums to shared[column][row], columns `pitch` floats apart. */
+/* contract.c, in a step: starts the copies of a later one; waits for those of the next. */
+void contract_copies(Code *c, const Contract *x);
+void contract_wait(Code *c, const Contract *x);
+
+/* mma.c: the lines before the copies; the first step's first fragments; all of a step; all sums to shared[column][row], columns `pitch`
+ * floats apart. */
 void mma_begin(Code *c, const Contract *x);
+void mma_sums_begin(Code *c, const Contract *x);
 void mma_sums(Code *c, const Contract *x);
 void mma_put_sums(Code *c, const Contract *x, int32_t pitch);
 /* The functions that these lines call, as text; and those of values in bf16. */

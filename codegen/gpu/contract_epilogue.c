@@ -20,26 +20,16 @@ int32_t contract_epilogue_bytes(const Contract *x)
 }
 
 /* ---- to shared memory ---- */
-/* contract.c deals rows and columns to threads in fours, or one by one. */
-static const char *col_of_sum(Code *c, const Contract *x)
-{
-    return x->b_load.depth_inside ? arena_printf(c->arena, "thread_col + %d * j", x->cols / x->unit_cols)
-                                  : arena_printf(c->arena, "4 * thread_col + j %% 4 + j / 4 * %d", x->cols / (x->unit_cols / 4));
-}
-
 static void put_sums_of_threads(Code *c, const Contract *x)
 {
-    const char *col = col_of_sum(c, x);
+    int32_t row_groups = x->unit_rows / 4, col_groups = x->unit_cols / 4;
     cu_line(c, "#pragma unroll");
-    cu_line(c, x->a_load.depth_inside ? "for (int i = 0; i < %d; i++)" : "for (int i = 0; i < %d; i += 4)", x->unit_rows);
+    cu_line(c, "for (int i = 0; i < %d; i += 4)", x->unit_rows);
     cu_line(c, "#pragma unroll");
     cu_open(c, "    for (int j = 0; j < %d; j++)", x->unit_cols);
-    if (x->a_load.depth_inside) {
-        cu_line(c, "shared[(%s) * %d + thread_row + %d * i] = sums[i][j];", col, contract_pitch(x), x->rows / x->unit_rows);
-    } else {
-        cu_line(c, "const float four[4] = {sums[i][j], sums[i + 1][j], sums[i + 2][j], sums[i + 3][j]};");
-        cu_line(c, "store4(&shared[(%s) * %d + 4 * thread_row + i / 4 * %d], four);", col, contract_pitch(x), x->rows / (x->unit_rows / 4));
-    }
+    cu_line(c, "const float four[4] = {sums[i][j], sums[i + 1][j], sums[i + 2][j], sums[i + 3][j]};");
+    cu_line(c, "store4(&shared[(4 * thread_col + j %% 4 + j / 4 * %d) * %d + 4 * thread_row + i / 4 * %d], four);", x->cols / col_groups, contract_pitch(x),
+            x->rows / row_groups);
     cu_close(c);
 }
 

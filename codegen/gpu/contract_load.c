@@ -68,33 +68,54 @@ static const char *place_along(Code *c, const Contract *x, const Operand *o, boo
     return depth == o->load->along_depth ? place_in_line(c, x, o) : line_number(c, x, o);
 }
 
-/* Elements between a thread's copies in a tile, when it has one place in its lines. */
+/* Of its first copy. */
+static const char *line_of_thread(Code *c, const Contract *x, const Operand *o)
+{
+    const Copies n = copies_of(x, o);
+    return x->threads > n.line ? arena_printf(c->arena, "threadIdx.x / %d", n.line) : "0";
+}
+
+/* Of tensor cores' tiles along the depth, whose pieces of 16 bytes are permuted: line L has its piece p at p ^ turn(L). */
+static bool is_permuted(const Contract *x, const Operand *o) { return x->products != PRECISION_F32 && o->load->depth_inside; }
+
+/* The offset of the element at a place of a line. */
+static const char *offset_in_tile(Code *c, const Contract *x, const Operand *o, const char *line, const char *place)
+{
+    int32_t piece = 16 / contract_element_bytes(x), pieces = x->steps / piece;
+    if (!is_permuted(x, o))
+        return arena_printf(c->arena, "(%s) * %d + %s", line, o->load->pitch, place);
+    return arena_printf(c->arena, "(%s) * %d + ((%s) / %d ^ (%s) / %d %% %d) * %d + (%s) %% %d", line, o->load->pitch, place, piece, line, 8 / pieces, pieces, piece, place,
+                        piece);
+}
+
+/* A thread's copies lie the same way in their lines, so many elements apart; 0: they do not. */
 static int32_t copies_apart(const Contract *x, const Operand *o)
 {
     const Copies n = copies_of(x, o);
     int32_t lines = x->threads / n.line;
+    if (!n.fixed || (is_permuted(x, o) && lines % 8))
+        return 0;
     return o->load->depth_inside == o->load->along_depth ? lines * o->load->pitch : lines;
 }
 
 /* Its first copy's place in a tile. */
 static const char *place_of_thread(Code *c, const Contract *x, const Operand *o)
 {
-    const Copies n = copies_of(x, o);
-    const char *line = arena_printf(c->arena, "threadIdx.x / %d", n.line), *at = place_in_line(c, x, o);
+    const char *line = line_of_thread(c, x, o), *at = place_in_line(c, x, o);
     bool lies = o->load->depth_inside == o->load->along_depth;
-    return lies ? arena_printf(c->arena, "%s * %d + %s", line, o->load->pitch, at) : arena_printf(c->arena, "(%s) * %d + %s", at, o->load->pitch, line);
+    return offset_in_tile(c, x, o, lies ? line : at, lies ? at : line);
 }
 
-/* The element's address in the tile of step `next`. */
+/* Where the element goes in the tile of step `next`: for a copy an address, else a pointer. */
 static const char *tile_place(Code *c, const Contract *x, const Operand *o)
 {
-    int32_t size = contract_tile_elements(x, o->load, o->size);
-    if (copies_of(x, o).fixed)
-        return arena_printf(c->arena, "%s_to + next %% %d * %d + %d * i", o->name, x->stages, size, copies_apart(x, o));
+    int32_t size = contract_tile_elements(x, o->load, o->size), bytes = o->load->vector ? contract_element_bytes(x) : 1;
+    if (copies_apart(x, o))
+        return arena_printf(c->arena, "%s_to + next %% %d * %d + %d * i", o->name, x->stages, bytes * size, bytes * copies_apart(x, o));
     bool inside = o->load->depth_inside;
-    const char *line = place_along(c, x, o, !inside);
-    return arena_printf(c->arena, strchr(line, '+') ? "%s_tile + next %% %d * %d + (%s) * %d + %s" : "%s_tile + next %% %d * %d + %s * %d + %s", o->name, x->stages,
-                        size, line, o->load->pitch, place_along(c, x, o, inside));
+    const char *offset = offset_in_tile(c, x, o, place_along(c, x, o, !inside), place_along(c, x, o, inside));
+    const char *place = arena_printf(c->arena, "%s_tile + next %% %d * %d + %s", o->name, x->stages, size, offset);
+    return o->load->vector ? arena_printf(c->arena, "shared_at_of(%s)", place) : place;
 }
 
 /* The axes of the depth, or of the rows or columns, at the copy. */
@@ -109,7 +130,13 @@ static void emit_index(Code *c, const Contract *x, const Operand *o, bool depth)
 }
 
 /* ---- what a copy's row or column knows before the loop over steps ---- */
-static uint32_t own_axes(const Contract *x, const Operand *o) { return group_axes(o->group) | group_axes(&x->both); }
+static uint32_t last_axis(const Contract *x) { return 1u << x->depth.axis[x->depth.n - 1]; }
+
+/* The row's or column's axes, and the place along the depth's innermost axis where the thread's copies are of all steps. */
+static uint32_t own_axes(const Code *c, const Contract *x, const Operand *o)
+{
+    return group_axes(o->group) | group_axes(&x->both) | (contract_is_uniform(x, c->k) ? last_axis(x) : 0);
+}
 
 static uint32_t dim_axes(const Code *c, const Affine *f)
 {
@@ -119,10 +146,11 @@ static uint32_t dim_axes(const Code *c, const Affine *f)
     return mask;
 }
 
+/* An index that must be in range and that both move. */
 static bool meets(const Code *c, const Contract *x, const Operand *o, const Affine *f)
 {
     uint32_t axes = dim_axes(c, f);
-    return f->guarded && axes & own_axes(x, o) && axes & group_axes(&x->depth);
+    return f->guarded && axes & own_axes(c, x, o) && axes & group_axes(&x->depth);
 }
 
 /* Guards that need only those axes, each with && before it. */
@@ -138,12 +166,19 @@ static const char *guards_of(Code *c, const Operand *o, uint32_t axes, bool of_c
     return all;
 }
 
+/* Some rows of some tiles are not there. */
+static bool has_end(Code *c, const Contract *x, const Operand *o)
+{
+    return o->group->dynamic || o->group->extent % o->size != 0 || *guards_of(c, o, own_axes(c, x, o) & ~group_axes(&x->depth), true);
+}
+
 /* Variables NAME_at (in the address), NAME_end (of the depths that count), NAME_in0 ... (in guarded indices that the depth moves). */
 static void emit_own_part(Code *c, const Contract *x, const Operand *o, const char *which)
 {
-    uint32_t own = own_axes(x, o);
+    uint32_t own = own_axes(c, x, o), fixed = own & ~group_axes(&x->depth);
     cu_line(c, "%s_at%s = apart(%s);", o->name, which, cu_index_part(c, o->at, own, true));
-    cu_line(c, "%s_end%s = apart(%s < %s%s ? last_depth : 0);", o->name, which, o->index, contract_limit(c, o->group), guards_of(c, o, own, true));
+    if (has_end(c, x, o))
+        cu_line(c, "%s_end%s = apart(%s < %s%s ? last_depth : 0);", o->name, which, o->index, contract_limit(c, o->group), guards_of(c, o, fixed, true));
     for (int d = 0; d < c->k->access[o->at].rank; d++)
         if (meets(c, x, o, &c->k->access[o->at].dim[d]))
             cu_line(c, "%s_in%d%s = apart(%s);", o->name, d, which, cu_dim_part(c, &c->k->access[o->at].dim[d], own, true));
@@ -151,11 +186,11 @@ static void emit_own_part(Code *c, const Contract *x, const Operand *o, const ch
 
 static void declare_own_part(Code *c, const Contract *x, const Operand *o, const char *size)
 {
-    const char *more = "";
+    const char *more = has_end(c, x, o) ? arena_printf(c->arena, ", %s_end%s", o->name, size) : "";
     for (int d = 0; d < c->k->access[o->at].rank; d++)
         if (meets(c, x, o, &c->k->access[o->at].dim[d]))
             more = arena_printf(c->arena, "%s, %s_in%d%s", more, o->name, d, size);
-    cu_line(c, "int %s_at%s, %s_end%s%s;", o->name, size, o->name, size, more);
+    cu_line(c, "int %s_at%s%s;", o->name, size, more);
 }
 
 void contract_copy_begin(Code *c, const Contract *x, const Operand *o)
@@ -172,9 +207,16 @@ void contract_copy_begin(Code *c, const Contract *x, const Operand *o)
         cu_block(c);
     }
     emit_index(c, x, o, false);
+    if (contract_is_uniform(x, c->k))
+        cu_line(c, "const int %s = %s;", c->k->axis[x->depth.axis[x->depth.n - 1]].name, o->load->along_depth ? place_in_line(c, x, o) : line_of_thread(c, x, o));
     emit_own_part(c, x, o, o->load->along_depth ? "[i]" : "");
     cu_close(c);
-    cu_line(c, "%s *const %s_to = %s_tile + apart(%s);", contract_element_type(x), o->name, o->name, place_of_thread(c, x, o));
+    if (!copies_apart(x, o))
+        return;
+    if (o->load->vector)
+        cu_line(c, "const shared_at %s_to = fixed_at(%s_tile + %s);", o->name, o->name, place_of_thread(c, x, o));
+    else
+        cu_line(c, "%s *const %s_to = %s_tile + apart(%s);", contract_element_type(x), o->name, o->name, place_of_thread(c, x, o));
 }
 
 /* ---- copies ---- */
@@ -184,52 +226,100 @@ static const char *rounded(Code *c, AccessId at, const char *element)
     return narrow ? element : arena_printf(c->arena, "to_bf16(%s)", element);
 }
 
+static const char *meeting_guards(Code *c, const Contract *x, const Operand *o, const char *which)
+{
+    const char *all = "";
+    for (int d = 0; d < c->k->access[o->at].rank; d++) {
+        const Affine *f = &c->k->access[o->at].dim[d];
+        if (meets(c, x, o, f))
+            all = arena_printf(c->arena, "%s && (unsigned)(%s_in%d%s + %s) < %du", all, o->name, d, which, cu_dim_part(c, f, group_axes(&x->depth), false),
+                               f->hi - f->lo);
+    }
+    return all;
+}
+
+/* The step's axes of the depth for all of a thread's copies: where the step is uniform all but the thread's own place. */
+static void open_depth(Code *c, const Contract *x, const Operand *o)
+{
+    const int last = x->depth.n - 1;
+    cu_block(c);
+    if (contract_is_uniform(x, c->k)) {
+        const Axis *inner = &c->k->axis[x->depth.axis[last]];
+        cu_line(c, "const int %s = (int)((unsigned)from %% %d), others = (int)((unsigned)from / %d);", o->load->along_depth ? inner->name : "first", inner->extent,
+                inner->extent);
+        cu_split(c, "others", x->depth.axis, last);
+    } else if (o->load->along_depth) {
+        emit_index(c, x, o, true);
+    }
+}
+
+static void emit_depth_of_copy(Code *c, const Contract *x, const Operand *o)
+{
+    if (contract_is_uniform(x, c->k))
+        cu_line(c, "const int %s = first + %d * i;", c->k->axis[x->depth.axis[x->depth.n - 1]].name, x->threads / copies_of(x, o).line);
+    else
+        emit_index(c, x, o, true);
+}
+
+/* Windows slide: elements come again, in neighbouring rows and later steps. */
+static bool overlaps(const Code *c, const Contract *x, const Operand *o)
+{
+    for (int d = 0; d < c->k->access[o->at].rank; d++) {
+        uint32_t axes = dim_axes(c, &c->k->access[o->at].dim[d]);
+        if (axes & group_axes(o->group) && axes & group_axes(&x->depth))
+            return true;
+    }
+    return false;
+}
+
+static void emit_copy(Code *c, const Contract *x, const Operand *o, const char *element, const char *inside)
+{
+    int32_t bytes = contract_copy_bytes(x, o->load);
+    cu_line(c, "cp_async%d%s(%s, &%s, %s);", bytes, bytes == 16 && overlaps(c, x, o) ? "_near" : "", tile_place(c, x, o), element, inside);
+}
+
 /* Of an operand whose threads have one place in their lines: what changes from step to step. */
 static void copy_fixed(Code *c, const Contract *x, const Operand *o)
 {
     bool along = o->load->along_depth;
-    const char *which = along ? "[i]" : "", *guards = guards_of(c, o, group_axes(&x->depth), false);
-    for (int d = 0; d < c->k->access[o->at].rank; d++) {
-        const Affine *f = &c->k->access[o->at].dim[d];
-        if (meets(c, x, o, f))
-            guards = arena_printf(c->arena, "%s && (unsigned)(%s_in%d%s + %s) < %du", guards, o->name, d, which, cu_dim_part(c, f, group_axes(&x->depth), false),
-                                  f->hi - f->lo);
-    }
-    if (along) {
-        cu_block(c);
-        emit_index(c, x, o, true);
-    }
+    uint32_t moving = group_axes(&x->depth), alone = contract_is_uniform(x, c->k) ? moving & ~last_axis(x) : moving;
+    const char *which = along ? "[i]" : "", *guards = guards_of(c, o, alone, false);
+    open_depth(c, x, o);
     open_elements(c, x, o);
     if (!along)
-        emit_index(c, x, o, true);
-    const char *element = arena_printf(c->arena, "%s[%s_at%s + %s]", c->buffer[c->k->access[o->at].buf], o->name, which,
-                                       cu_index_part(c, o->at, group_axes(&x->depth), false));
-    const char *inside = arena_printf(c->arena, "depth < %s_end%s%s", o->name, which, guards);
+        emit_depth_of_copy(c, x, o);
+    const char *element = arena_printf(c->arena, "%s[%s_at%s + %s]", c->buffer[c->k->access[o->at].buf], o->name, which, cu_index_part(c, o->at, moving, false));
+    const char *end = has_end(c, x, o) ? arena_printf(c->arena, "%s_end%s", o->name, which) : "last_depth";
+    const char *inside = arena_printf(c->arena, "%s < %s%s%s", contract_is_uniform(x, c->k) ? "from" : "depth", end, meeting_guards(c, x, o, which), guards);
     if (o->load->vector)
-        cu_line(c, "cp_async%d(%s, &%s, %s);", contract_copy_bytes(x, o->load), tile_place(c, x, o), element, inside);
+        emit_copy(c, x, o, element, inside);
     else
         cu_line(c, "%s_fetched[i] = %s ? %s : 0;", o->name, inside, rounded(c, o->at, element));
     cu_close(c);
-    if (along)
-        cu_close(c);
+    cu_close(c);
 }
 
-void contract_copy(Code *c, const Contract *x, const Operand *o)
+static void copy_loose(Code *c, const Contract *x, const Operand *o)
 {
-    if (copies_of(x, o).fixed) {
-        copy_fixed(c, x, o);
-        return;
-    }
     const char *guard = cu_guard(c, o->at);
     open_elements(c, x, o);
     emit_index(c, x, o, true);
     emit_index(c, x, o, false);
     cu_line(c, "const int inside = %s < %s && depth < last_depth%s%s;", o->index, contract_limit(c, o->group), guard ? " && " : "", guard ? guard : "");
     if (o->load->vector)
-        cu_line(c, "cp_async%d(%s, &%s, inside);", contract_copy_bytes(x, o->load), tile_place(c, x, o), cu_element(c, o->at));
+        emit_copy(c, x, o, cu_element(c, o->at), "inside");
     else
         cu_line(c, "%s_fetched[i] = inside ? %s : 0;", o->name, rounded(c, o->at, cu_element(c, o->at)));
     cu_close(c);
+}
+
+void contract_copy(Code *c, const Contract *x, const Operand *o)
+{
+    if (!o->load->vector)   /* these take long */
+        cu_open(c, "if (next < steps)");
+    (copies_of(x, o).fixed ? copy_fixed : copy_loose)(c, x, o);
+    if (!o->load->vector)
+        cu_close(c);
 }
 
 void contract_declare_fetched(Code *c, const Contract *x, const Operand *o)
@@ -242,7 +332,9 @@ void contract_place(Code *c, const Contract *x, const Operand *o)
 {
     if (o->load->vector)
         return;
+    cu_open(c, "if (next < steps)");
     open_elements(c, x, o);
     cu_line(c, "*(%s) = %s_fetched[i];", tile_place(c, x, o), o->name);
+    cu_close(c);
     cu_close(c);
 }

@@ -101,14 +101,15 @@ static AxisGroup group_by_stride(const KernelList *l, const Kernel *k, uint32_t 
     return group_of(k, list, n);
 }
 
-/* Reduced axes in their own order, which is that of the weights and of the images alike. */
+/* Reduced axes in their own order, which is that of the weights and of the images alike; behind the batch those of one point, which may
+ * stand anywhere. */
 static AxisGroup group_in_order(const Kernel *k, uint32_t axes)
 {
     int8_t list[MAX_AXIS];
     int n = 0;
-    for (int pass = 0; pass < 2; pass++)
+    for (int pass = 0; pass < 3; pass++)
         for (int a = 0; a < k->n_axes; a++)
-            if ((axes >> a & 1) && k->axis[a].batch == (pass == 0))
+            if ((axes >> a & 1) && (k->axis[a].batch ? 0 : k->axis[a].extent == 1 ? 1 : 2) == pass)
                 list[n++] = (int8_t)a;
     return group_of(k, list, n);
 }

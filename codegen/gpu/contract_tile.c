@@ -7,21 +7,29 @@
  *
  * Loads. A copy takes up to 16 bytes where elements lie side by side along the innermost axis of a group, nothing guards that axis,
  * and every other step through the buffer is a multiple of the copy. Which axis of a group is innermost is free, so the one is taken
- * that allows the widest copies. A tile lies as its copies do, so that each is one of neighbours. */
+ * that allows the widest copies. Float32 products keep tiles [depth][row] whatever the load, mma.c reads both ways. */
 #include "codegen/gpu/code.h"
 
 #include <math.h>
 
-enum { STEPS_F32 = 8, STAGES = 4, LEAST_SLICE = 64, MOST_SLICES = 128, COPY_BYTES = 16, STEP_BYTES = 64 };
-/* Cycles of a thread: issuing four floats from shared memory, one asynchronous copy with its address; of a launch; per byte of
+enum { STEPS_F32 = 8, STAGES = 4, STAGES_LONG = 3, LEAST_SLICE = 64, MOST_SLICES = 128, COPY_BYTES = 16, STEP_BYTES = 64, STEP_BYTES_LONG = 128 };
+/* Float32, cycles of a thread: issuing four floats from shared memory, one asynchronous copy with its address. Of a launch; per byte of
  * partial sums for a multiprocessor. */
 #define COST_SHARED 4.0
-#define COST_COPY 18.0
+#define COST_COPY 10.0
 #define COST_LAUNCH 4000.0
 #define COST_BYTE 0.06
 /* Of a multiprocessor: threads that hide latencies, bytes a cycle from shared memory. */
 enum { BUSY_THREADS = 256, SHARED_BYTES = 128 };
-#define TENSOR_SHARE 0.6    /* of the tensor cores' peak, that mma.sync reaches */
+/* Tensor cores, measured on an H100: the share of their peak that mma.sync reaches; cycles that the warps of a block wait in a step for
+ * each other and for fragments; of a block until the first tiles are there; instructions of a warp in a step besides copies, loads and
+ * products, of a copy whose axes the whole block has in common and of another, of an element that is rounded on the way, and of a point of
+ * the epilogue. */
+#define TENSOR_SHARE 0.65
+#define STEP_WAIT 150.0
+#define BLOCK_START 2500.0
+enum { STEP_INSTRUCTIONS = 30, COPY_INSTRUCTIONS = 8, APART_INSTRUCTIONS = 16, ROUNDED_INSTRUCTIONS = 20, POINT_INSTRUCTIONS = 15 };
+enum { SCHEDULERS = 4, REGISTERS = 65536, OTHER_REGISTERS = 110 };   /* of a multiprocessor; of a thread besides sums */
 
 typedef struct { int32_t rows, cols, unit_rows, unit_cols; } TileShape;
 static const TileShape thread_shapes[] = {
@@ -29,9 +37,16 @@ static const TileShape thread_shapes[] = {
     {128, 16, 4, 4}, {64, 32, 4, 4}, {32, 64, 4, 4}, {32, 128, 4, 8}, {64, 16, 4, 4}, {32, 32, 4, 4}, {128, 8, 4, 4}, {64, 8, 4, 4},
 };
 static const TileShape warp_shapes[] = {
-    {128, 128, 64, 32}, {128, 64, 32, 32}, {64, 128, 32, 32}, {64, 64, 32, 32}, {64, 64, 32, 16}, {128, 32, 32, 32}, {32, 128, 32, 32},
+    {128, 128, 64, 32}, {128, 128, 64, 64}, {128, 256, 64, 64}, {256, 128, 64, 64}, {64, 256, 64, 64}, {128, 64, 64, 32}, {64, 128, 32, 64},
+    {64, 128, 64, 32}, {128, 64, 32, 32}, {64, 128, 32, 32}, {64, 64, 32, 32}, {64, 64, 32, 16}, {128, 32, 32, 32}, {32, 128, 32, 32},
     {64, 32, 32, 16}, {32, 64, 16, 32}, {32, 32, 16, 16}, {128, 16, 32, 16}, {64, 16, 16, 16}, {16, 64, 16, 16},
 };
+
+bool contract_is_uniform(const Contract *c, const Kernel *k)
+{
+    const Axis *last = c->depth.n > 0 ? &k->axis[c->depth.axis[c->depth.n - 1]] : NULL;
+    return last && !last->batch && last->extent % c->steps == 0;
+}
 
 int32_t contract_element_bytes(const Contract *c) { return c->products == PRECISION_BF16 ? 2 : 4; }
 
@@ -131,14 +146,14 @@ static TileLoad best_load(const Contract *c, const KernelList *l, const Kernel *
 {
     AxisGroup other = turned(l, k, at, own);
     int32_t along = vector_along(c, l, k, at, depth), plain = vector_along(c, l, k, at, own), moved = vector_along(c, l, k, at, &other);
-    if (c->products == PRECISION_F32 && along < 4)
+    if (c->products == PRECISION_F32)
         along = 1;
     if (moved > plain && moved > along) {
         *own = other;
         plain = moved;
     }
     bool by_depth = along != plain ? along > plain : run_length(l, k, at, depth) > run_length(l, k, at, own);
-    return (TileLoad){.along_depth = by_depth, .depth_inside = by_depth && (c->products != PRECISION_F32 || along == 4), .vector = by_depth ? along : plain};
+    return (TileLoad){.along_depth = by_depth, .depth_inside = by_depth && c->products != PRECISION_F32, .vector = by_depth ? along : plain};
 }
 
 static void choose_loads(Contract *c, const KernelList *l, const Kernel *k)
@@ -156,12 +171,14 @@ static void choose_loads(Contract *c, const KernelList *l, const Kernel *k)
     *c = best;
 }
 
-/* Float32: threads write and read neighbours. Fragments of bf16: eight lines of 16 bytes, which an odd number of them apart lie in all
- * banks; of tf32: four lines of eight floats 8 or 24 apart, or eight lines of four floats 4 or 20 apart, modulo 32. */
+/* Float32: threads write and read neighbours. Tensor cores' lines along the depth are permuted instead (mma.c). Lines along rows: of bf16
+ * eight of 16 bytes, which an odd number of them apart lie in all banks; of tf32 four lines of eight floats 8 or 24 apart, modulo 32. */
 static void set_pitch(const Contract *c, TileLoad *x, int32_t size)
 {
-    int32_t pad = c->products == PRECISION_BF16 ? 8 : c->products == PRECISION_TF32 && !x->depth_inside ? 8 : 4;
-    x->pitch = (x->depth_inside ? c->steps : size) + pad;
+    if (x->depth_inside)
+        x->pitch = c->steps;
+    else
+        x->pitch = size + (c->products == PRECISION_F32 ? 4 : 8);
 }
 
 /* ---- tiles ---- */
@@ -174,63 +191,121 @@ static int32_t shape_threads(const Contract *c, const TileShape *s)
 
 static double copies(const TileLoad *x, double elements) { return elements / (x->vector ? x->vector : 1); }
 
-/* Cycles of a multiprocessor's threads for one step of a block. */
-static double step_cycles(const Contract *c, const TileShape *s, const GpuTarget *t)
+/* Cycles of a multiprocessor's threads for one step of a block, in float32. */
+static double step_cycles_f32(const Contract *c, const TileShape *s)
 {
     double loads = COST_COPY * (copies(&c->a_load, s->rows) + copies(&c->b_load, s->cols)) * c->steps;
-    if (c->products == PRECISION_F32)
-        return ((s->rows * s->cols + COST_SHARED * s->rows * s->cols / 4 * (1.0 / s->unit_rows + 1.0 / s->unit_cols)) * c->steps + loads) / CONTRACT_LANES;
-    double macs = (double)s->rows * s->cols * c->steps / (TENSOR_SHARE * t->macs[c->products]);
-    double reads = (double)s->rows * s->cols * (1.0 / s->unit_rows + 1.0 / s->unit_cols) * c->steps * contract_element_bytes(c) / SHARED_BYTES;
-    return (macs > reads ? macs : reads) + loads / CONTRACT_LANES;
+    return ((s->rows * s->cols + COST_SHARED * s->rows * s->cols / 4 * (1.0 / s->unit_rows + 1.0 / s->unit_cols)) * c->steps + loads) / CONTRACT_LANES;
+}
+
+static double cycles_f32(const Contract *c, const TileShape *s, double per_processor, double steps)
+{
+    double busy = per_processor * shape_threads(c, s);
+    return per_processor * steps * step_cycles_f32(c, s) * (busy < BUSY_THREADS ? BUSY_THREADS / busy : 1);
+}
+
+/* Instructions of all threads for a step's copies of one operand. */
+static double copy_instructions(const Contract *c, const Kernel *k, const TileLoad *x, double elements)
+{
+    if (!x->vector)
+        return elements * ROUNDED_INSTRUCTIONS;
+    return elements / x->vector * (contract_is_uniform(c, k) ? COPY_INSTRUCTIONS : APART_INSTRUCTIONS);
+}
+
+/* What a step of a block takes of a multiprocessor when others hide its waits: tensor cores, instructions, shared memory. */
+static double step_cycles(const Contract *c, const Kernel *k, const TileShape *s, const GpuTarget *t)
+{
+    double macs = (double)s->rows * s->cols * c->steps, element = contract_element_bytes(c), warps = shape_threads(c, s) / (double)GPU_WARP;
+    double tensor = macs / (TENSOR_SHARE * t->macs[c->products]);
+    double fragments = macs * (1.0 / s->unit_rows + 1.0 / s->unit_cols) * element, tiles = (s->rows + s->cols) * c->steps * element;
+    double copied = copy_instructions(c, k, &c->a_load, s->rows * c->steps) + copy_instructions(c, k, &c->b_load, s->cols * c->steps);
+    double instructions = macs / (c->products == PRECISION_BF16 ? 2048 : 1024) + fragments / 512 + copied / GPU_WARP + warps * STEP_INSTRUCTIONS;
+    return fmax(tensor, fmax(instructions / SCHEDULERS, (fragments + tiles) / SHARED_BYTES));
+}
+
+/* Blocks that run on a multiprocessor at a time. */
+static double at_a_time(const Contract *c, const TileShape *s, const GpuTarget *t)
+{
+    double threads = shape_threads(c, s), registers = threads * (s->rows * s->cols / threads + OTHER_REGISTERS);
+    double tiles = c->stages * (s->rows + s->cols) * (double)c->steps * contract_element_bytes(c), sums = (s->rows + 4.0) * s->cols * sizeof(float);
+    return fmax(1, floor(fmin(REGISTERS / registers, t->shared_bytes / fmax(tiles, sums))));
+}
+
+static double cycles_tensor(const Contract *c, const Kernel *k, const TileShape *s, const GpuTarget *t, double per_processor, double steps)
+{
+    double together = fmin(per_processor, at_a_time(c, s, t)), rounds = ceil(per_processor / together), alone = step_cycles(c, k, s, t);
+    double epilogue = (double)s->rows * s->cols * POINT_INSTRUCTIONS / CONTRACT_LANES;
+    return rounds * (BLOCK_START + steps * fmax(together * alone, alone + STEP_WAIT)) + per_processor * epilogue;
 }
 
 double contract_parts_cycles(double sums, int slices, const GpuTarget *t) { return COST_LAUNCH + COST_BYTE * 8 * sums * slices / t->multiprocessors; }
 
 /* Estimated cycles on t with `slices` slices. */
-static double cost(const Contract *c, const TileShape *s, int slices, const GpuTarget *t)
+static double cost(const Contract *c, const Kernel *k, const TileShape *s, int slices, const GpuTarget *t)
 {
-    double threads = shape_threads(c, s);
     double blocks = up((double)c->row.extent, s->rows) / s->rows * up((double)c->col.extent, s->cols) / s->cols * (double)c->both.extent * slices;
-    double steps = up(ceil((double)c->depth.extent / slices), c->steps) / c->steps;
-    double per_processor = ceil(blocks / t->multiprocessors), busy = per_processor * threads;
-    double cycles = per_processor * steps * step_cycles(c, s, t) * (busy < BUSY_THREADS ? BUSY_THREADS / busy : 1);
+    double steps = up(ceil((double)c->depth.extent / slices), c->steps) / c->steps, per_processor = ceil(blocks / t->multiprocessors);
+    double cycles = c->products == PRECISION_F32 ? cycles_f32(c, s, per_processor, steps) : cycles_tensor(c, k, s, t, per_processor, steps);
     double sums = (double)c->row.extent * (double)c->col.extent * (double)c->both.extent;
     return cycles + (slices > 1 ? contract_parts_cycles(sums, slices, t) : 0);
 }
 
-static const TileShape *choose_shape(Contract *c, const GpuTarget *t)
+static void take_shape(Contract *c, const TileShape *s)
 {
-    bool by_threads = c->products == PRECISION_F32;
-    const TileShape *shapes = by_threads ? thread_shapes : warp_shapes, *found = NULL;
-    size_t n = by_threads ? ARRAY_LEN(thread_shapes) : ARRAY_LEN(warp_shapes);
-    double best = INFINITY;
-    for (size_t i = 0; i < n; i++)
-        for (int slices = 1; slices <= MOST_SLICES; slices *= 2) {
-            double now = cost(c, &shapes[i], slices, t);
-            if (now >= best || (slices > 1 && c->depth.extent / slices < LEAST_SLICE))
-                continue;
-            best = now;
-            found = &shapes[i];
-            c->slices = slices;
-        }
-    c->cycles = best;
-    return found;
-}
-
-void contract_choose_tile(Contract *c, const KernelList *l, const Kernel *k, const GpuTarget *t)
-{
-    c->stages = STAGES;
-    c->steps = c->products == PRECISION_F32 ? STEPS_F32 : STEP_BYTES / contract_element_bytes(c);
-    choose_loads(c, l, k);
-    const TileShape *s = choose_shape(c, t);
     c->rows = s->rows;
     c->cols = s->cols;
     c->unit_rows = s->unit_rows;
     c->unit_cols = s->unit_cols;
     c->threads = shape_threads(c, s);
+}
+
+/* The best shape and number of slices at c's steps, if it is better than c->cycles. */
+static bool choose_shape(Contract *c, const Kernel *k, const GpuTarget *t)
+{
+    bool by_threads = c->products == PRECISION_F32, found = false;
+    const TileShape *shapes = by_threads ? thread_shapes : warp_shapes;
+    size_t n = by_threads ? ARRAY_LEN(thread_shapes) : ARRAY_LEN(warp_shapes);
+    for (size_t i = 0; i < n; i++)
+        for (int slices = 1; slices <= MOST_SLICES; slices *= 2) {
+            double now = cost(c, k, &shapes[i], slices, t);
+            if (now >= c->cycles || (slices > 1 && c->depth.extent / slices < LEAST_SLICE))
+                continue;
+            c->cycles = now;
+            take_shape(c, &shapes[i]);
+            c->slices = slices;
+            found = true;
+        }
+    return found;
+}
+
+/* Long steps wait less often, and take more shared memory. */
+static void choose_steps(Contract *c, const KernelList *l, const Kernel *k, const GpuTarget *t)
+{
+    Contract longer = *c;
+    c->stages = STAGES;
+    c->steps = c->products == PRECISION_F32 ? STEPS_F32 : STEP_BYTES / contract_element_bytes(c);
+    c->cycles = INFINITY;
+    choose_loads(c, l, k);
+    choose_shape(c, k, t);
+    if (c->products == PRECISION_F32)
+        return;
+    longer.stages = STAGES_LONG;
+    longer.steps = STEP_BYTES_LONG / contract_element_bytes(c);
+    longer.cycles = c->cycles;
+    choose_loads(&longer, l, k);
+    if (choose_shape(&longer, k, t))
+        *c = longer;
+}
+
+int64_t contract_steps(const Contract *c) { return c->depth.dynamic ? INT64_MAX : (c->slice_depth + c->steps - 1) / c->steps; }
+
+void contract_choose_tile(Contract *c, const KernelList *l, const Kernel *k, const GpuTarget *t)
+{
+    choose_steps(c, l, k, t);
     set_pitch(c, &c->a_load, c->rows);
     set_pitch(c, &c->b_load, c->cols);
     c->slice_depth = ((c->depth.extent + c->slices - 1) / c->slices + c->steps - 1) / c->steps * c->steps;
     c->slices = (int32_t)((c->depth.extent + c->slice_depth - 1) / c->slice_depth);
+    if (contract_steps(c) < c->stages)
+        c->stages = (int32_t)contract_steps(c);
 }

@@ -121,6 +121,10 @@ int32_t contract_shared_bytes(const Contract *c);
 int32_t contract_epilogue_bytes(const Contract *c);                 /* contract_epilogue.c: its part when all sums are done */
 int32_t contract_copy_bytes(const Contract *c, const TileLoad *x);   /* of one copy; 0: there are none */
 int32_t contract_tile_elements(const Contract *c, const TileLoad *x, int32_t size);
+/* A step lies within one row of the depth's innermost axis: the other axes are the same for all of a block's copies. */
+bool contract_is_uniform(const Contract *c, const Kernel *k);
+/* Steps of a slice; INT64_MAX: known at run time. No more than c->stages: all copies are made before the loop. */
+int64_t contract_steps(const Contract *c);
 /* Cycles of adding what `slices` slices leave. */
 double contract_parts_cycles(double sums, int slices, const GpuTarget *t);
 enum { CONTRACT_LANES = 128 };   /* float32 lanes of a multiprocessor */

@@ -78,7 +78,7 @@ static void emit_weights(Code *c, const Contract *x)
     if (inside)
         cu_line(c, "const int there = %s;", inside);
     const char *from = arena_printf(c->arena, "&%s[%lld * (%d * from + line) + first_filter + copy_filter]", name, filters, points);
-    cu_line(c, "cp_async16(u_next + %d * line + copy_filter, %s, %s);", x->cols, from, inside ? "there" : "1");
+    cu_line(c, "cp_async16(shared_at_of(u_next + %d * line + copy_filter), %s, %s);", x->cols, from, inside ? "there" : "1");
     cu_close(c);
 }
 

@@ -33,17 +33,21 @@ float host_shuffle_xor(float value, int lane_mask, int line);
 void host_copy(void *to, const void *from, int bytes, int inside);
 void host_copy_commit(void);
 void host_copy_wait(int groups);
-#define cp_async4(to, from, inside) host_copy(to, from, 4, inside)
-#define cp_async8(to, from, inside) host_copy(to, from, 8, inside)
-#define cp_async16(to, from, inside) host_copy(to, from, 16, inside)
+typedef unsigned long shared_at;
+#define shared_at_of(pointer) ((shared_at)(pointer))
+#define fixed_at(pointer) ((shared_at)(pointer))
+#define cp_async4(to, from, inside) host_copy((void *)(to), from, 4, inside)
+#define cp_async8(to, from, inside) host_copy((void *)(to), from, 8, inside)
+#define cp_async16(to, from, inside) host_copy((void *)(to), from, 16, inside)
+#define cp_async16_near(to, from, inside) host_copy((void *)(to), from, 16, inside)
 #define CP_ASYNC_COMMIT() host_copy_commit()
 #define CP_ASYNC_WAIT(groups) host_copy_wait(groups)
 
 /* Tensor cores: operations of a warp, as PTX describes them. Sums are added in the order of the depth. */
 void host_ldmatrix(unsigned *to, const unsigned short *line, int turned, int line_of_text);
 void host_mma(float *sums, const unsigned *a, const unsigned *b, int bf16, int line_of_text);
-#define ldmatrix4(to, line) host_ldmatrix(to, line, 0, __LINE__)
-#define ldmatrix4_turned(to, line) host_ldmatrix(to, line, 1, __LINE__)
+#define ldmatrix4(to, line) host_ldmatrix(to, (const unsigned short *)(line), 0, __LINE__)
+#define ldmatrix4_turned(to, line) host_ldmatrix(to, (const unsigned short *)(line), 1, __LINE__)
 #define mma_bf16(sums, a, b) host_mma(sums, a, b, 1, __LINE__)
 #define mma_tf32(sums, a, b) host_mma(sums, a, b, 0, __LINE__)
 
