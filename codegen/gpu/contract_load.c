@@ -24,14 +24,15 @@ Operand contract_operand(const Contract *x, bool b)
 
 const char *contract_element_type(const Contract *x) { return x->products == PRECISION_BF16 ? "bf16" : "float"; }
 
-/* Which copies of a tile a thread has: `line` copies make a line of the tile, `total` all of it. A thread that has one place in every
- * line it copies (`fixed`) knows one of its two indices outside of the loop over its copies. */
-typedef struct { int32_t line, total, vector; bool fixed; } Copies;
+/* Which copies of a tile a thread has: `line` copies make a line of the tile, `total` all of it. A thread that has the same `places` (one
+ * or, in a long line, a few) in every line it copies (`fixed`) knows one of its two indices outside of the loop over its copies. */
+typedef struct { int32_t line, total, vector, places; bool fixed; } Copies;
 
 static Copies copies_of(const Contract *x, const Operand *o)
 {
     int32_t vector = o->load->vector ? o->load->vector : 1, line = (o->load->along_depth ? x->steps : o->size) / vector;
-    return (Copies){line, o->size * x->steps / vector, vector, x->threads % line == 0};
+    int32_t places = !o->load->along_depth && line > x->threads && line % x->threads == 0 ? line / x->threads : 1;
+    return (Copies){line, o->size * x->steps / vector, vector, places, places > 1 || x->threads % line == 0};
 }
 
 static void open_elements(Code *c, const Contract *x, const Operand *o)
@@ -50,6 +51,8 @@ static const char *place_in_line(Code *c, const Contract *x, const Operand *o)
 {
     const Copies n = copies_of(x, o);
     const char *of = n.fixed ? "threadIdx.x" : "element", *at = n.fixed && n.line == x->threads ? of : arena_printf(c->arena, "%s %% %d", of, n.line);
+    if (n.places > 1)
+        at = arena_printf(c->arena, n.vector > 1 ? "(threadIdx.x + i %% %d * %d)" : "threadIdx.x + i %% %d * %d", n.places, x->threads);
     return n.vector > 1 ? arena_printf(c->arena, "%s * %d", at, n.vector) : at;
 }
 
@@ -58,6 +61,8 @@ static const char *line_number(Code *c, const Contract *x, const Operand *o)
     const Copies n = copies_of(x, o);
     if (!n.fixed)
         return arena_printf(c->arena, "element / %d", n.line);
+    if (n.places > 1)
+        return arena_printf(c->arena, "i / %d", n.places);
     int32_t lines = x->threads / n.line;
     const char *first = lines > 1 ? arena_printf(c->arena, "threadIdx.x / %d + ", n.line) : "";
     return arena_printf(c->arena, lines > 1 ? "%s%d * i" : "%si", first, lines);
@@ -93,7 +98,7 @@ static int32_t copies_apart(const Contract *x, const Operand *o)
 {
     const Copies n = copies_of(x, o);
     int32_t lines = x->threads / n.line;
-    if (!n.fixed || (is_permuted(x, o) && lines % 8))
+    if (!n.fixed || n.places > 1 || (is_permuted(x, o) && lines % 8))
         return 0;
     return o->load->depth_inside == o->load->along_depth ? lines * o->load->pitch : lines;
 }
@@ -193,23 +198,30 @@ static void declare_own_part(Code *c, const Contract *x, const Operand *o, const
     cu_line(c, "int %s_at%s%s;", o->name, size, more);
 }
 
-void contract_copy_begin(Code *c, const Contract *x, const Operand *o)
+/* How many own parts a thread has: one for each line along the depth, else for each of its places in a line. */
+static int32_t own_parts(const Contract *x, const Operand *o)
 {
     const Copies n = copies_of(x, o);
-    if (!n.fixed)
+    return o->load->along_depth ? (n.total + x->threads - 1) / x->threads : n.places;
+}
+
+void contract_copy_begin(Code *c, const Contract *x, const Operand *o)
+{
+    int32_t parts = own_parts(x, o);
+    bool several = o->load->along_depth || parts > 1;
+    if (!copies_of(x, o).fixed)
         return;
-    int32_t lines = (n.total + x->threads - 1) / x->threads;
-    declare_own_part(c, x, o, o->load->along_depth ? arena_printf(c->arena, "[%d]", lines) : "");
-    if (o->load->along_depth) {
+    declare_own_part(c, x, o, several ? arena_printf(c->arena, "[%d]", parts) : "");
+    if (several) {
         cu_line(c, "#pragma unroll");
-        cu_open(c, "for (int i = 0; i < %d; i++)", lines);
+        cu_open(c, "for (int i = 0; i < %d; i++)", parts);
     } else {
         cu_block(c);
     }
     emit_index(c, x, o, false);
     if (contract_is_uniform(x, c->k))
         cu_line(c, "const int %s = %s;", c->k->axis[x->depth.axis[x->depth.n - 1]].name, o->load->along_depth ? place_in_line(c, x, o) : line_of_thread(c, x, o));
-    emit_own_part(c, x, o, o->load->along_depth ? "[i]" : "");
+    emit_own_part(c, x, o, several ? "[i]" : "");
     cu_close(c);
     if (!copies_apart(x, o))
         return;
@@ -255,8 +267,10 @@ static void open_depth(Code *c, const Contract *x, const Operand *o)
 
 static void emit_depth_of_copy(Code *c, const Contract *x, const Operand *o)
 {
+    const Copies n = copies_of(x, o);
+    const char *name = c->k->axis[x->depth.axis[x->depth.n - 1]].name;
     if (contract_is_uniform(x, c->k))
-        cu_line(c, "const int %s = first + %d * i;", c->k->axis[x->depth.axis[x->depth.n - 1]].name, x->threads / copies_of(x, o).line);
+        cu_line(c, n.places > 1 ? "const int %s = first + i / %d;" : "const int %s = first + %d * i;", name, n.places > 1 ? n.places : x->threads / n.line);
     else
         emit_index(c, x, o, true);
 }
@@ -283,7 +297,8 @@ static void copy_fixed(Code *c, const Contract *x, const Operand *o)
 {
     bool along = o->load->along_depth;
     uint32_t moving = group_axes(&x->depth), alone = contract_is_uniform(x, c->k) ? moving & ~last_axis(x) : moving;
-    const char *which = along ? "[i]" : "", *guards = guards_of(c, o, alone, false);
+    int32_t places = copies_of(x, o).places;
+    const char *which = along ? "[i]" : places > 1 ? arena_printf(c->arena, "[i %% %d]", places) : "", *guards = guards_of(c, o, alone, false);
     open_depth(c, x, o);
     open_elements(c, x, o);
     if (!along)
@@ -313,14 +328,7 @@ static void copy_loose(Code *c, const Contract *x, const Operand *o)
     cu_close(c);
 }
 
-void contract_copy(Code *c, const Contract *x, const Operand *o)
-{
-    if (!o->load->vector)   /* these take long */
-        cu_open(c, "if (next < steps)");
-    (copies_of(x, o).fixed ? copy_fixed : copy_loose)(c, x, o);
-    if (!o->load->vector)
-        cu_close(c);
-}
+void contract_copy(Code *c, const Contract *x, const Operand *o) { (copies_of(x, o).fixed ? copy_fixed : copy_loose)(c, x, o); }
 
 void contract_declare_fetched(Code *c, const Contract *x, const Operand *o)
 {

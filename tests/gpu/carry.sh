@@ -2,7 +2,8 @@
 # Makes what a GPU machine needs to run tests/gpu/device.sh: it has a driver, the CUDA toolkit and PyTorch, but no LLVM, no libpng ...
 #   FOLDER/cnnc                  needs libc and libm alone; makes code for GPUs
 #   FOLDER/lenet, lenet-trainer  programs for CPU and GPU (when there is NVRTC here)
-#   FOLDER/cases/NET/            the net, pictures, the outputs and the first ten losses on a CPU
+#   FOLDER/cases/NET/            the net, pictures, the outputs and the first ten losses on a CPU, with a rate at which rounding stays small
+#   FOLDER/whole/                a whole training run on the digits in examples/data, and how many a CPU's weights get right
 #   FOLDER/parser                what bison and flex make of the grammar, to build cnnc there: cmake -DCNNC_PARSER=FOLDER/parser
 # Usage: tests/gpu/carry.sh [--quick CNNC] [FOLDER (build-carry)]        --quick: LeNet-5 alone, with a cnnc that is built already
 quick=0 cnnc=
@@ -43,15 +44,28 @@ case_of() {
     mkdir -p "$at"
     samples "$at/" "$2" "$3" "$4" "$4" "$5"
     { sed '/^train {/,/^}/d' "$root/examples/$1.cnn"
-      printf 'train {\n    data = Npy("x.npy", "y.npy")\n    batch_size = %d\n    epochs = 10\n    optimizer = SGD(lr=0.01, momentum=0.9)\n}\n' "$6"; } >"$at/net.cnn"
+      printf 'train {\n    data = Npy("x.npy", "y.npy")\n    batch_size = %d\n    epochs = 10\n    optimizer = SGD(lr=0.0003, momentum=0.9)\n}\n' "$6"; } >"$at/net.cnn"
     "$cnnc" init "$at/net.cnn" -q --seed 1 -o "$at/weights.safetensors"
     "$cnnc" run "$at/net.cnn" -q --weights "$at/weights.safetensors" --input "$at/x.npy" -o "$at/expect.npy"
     "$cnnc" train "$at/net.cnn" -q --seed 1 --steps 10 --log "$at/log.jsonl" -o "$at/trained.safetensors"
     rm -f "$at"/*.safetensors
     echo "$1"
 }
+# right WEIGHTS [OPTIONS]: the share of the test pictures that is recognised
+right() { w=$1; shift; "$cnnc" eval "$folder/whole/net.cnn" --weights "$w" --json "$@" | tr ',{}' '\n' | sed -n 's/.*"accuracy": *//p' | head -n 1; }
+whole_run() {
+    mkdir -p "$folder/whole"
+    cp -r "$root/examples/data" "$folder/whole/"
+    { sed '/^train {/,/^}/d' "$root/examples/lenet.cnn"
+      printf 'train {\n    data = MNIST("data")\n    batch_size = 64\n    epochs = 5\n    optimizer = SGD(lr=0.05, momentum=0.9)\n}\n'; } >"$folder/whole/net.cnn"
+    "$cnnc" train "$folder/whole/net.cnn" -q --seed 1 -o "$folder/whole/weights.safetensors"
+    right "$folder/whole/weights.safetensors" >"$folder/whole/right"
+    rm -f "$folder"/whole/*.safetensors
+    echo "a whole run: $(cat "$folder/whole/right")"
+}
 case_of lenet 21 1 28 10 8
 if [ $quick -eq 0 ]; then
+    whole_run
     case_of tinyvgg 21 3 64 10 8
     case_of cifar_vgg 21 3 32 10 8
     case_of resnet18 5 3 224 1000 2

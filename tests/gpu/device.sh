@@ -99,6 +99,18 @@ check_programs() {
     echo "a trainer has $(wc -c <"$folder/lenet-trainer") bytes"
 }
 
+# A whole training run in each precision: about as many right as with the CPU's weights.
+check_whole() {
+    net=$folder/whole/net.cnn want=$(cat "$folder/whole/right") || return
+    for precision in f32 tf32 bf16; do
+        start=$(date +%s%N)
+        timeout -k 2 60 "$cnnc" train "$net" -q --seed 1 --precision $precision -o "$tmp/whole.safetensors" --device cuda >"$tmp/log" 2>&1
+        took=$((($(date +%s%N) - start) / 1000000))
+        got=$(timeout -k 2 20 "$cnnc" eval "$net" --weights "$tmp/whole.safetensors" --json --device cuda 2>>"$tmp/log" | tr ',{}' '\n' | sed -n 's/.*"accuracy": *//p' | head -n 1)
+        check "a whole run in $precision: ${got:-none} right, $want with a CPU's weights, $took ms" awk "BEGIN { d = ${got:-0} - $want; exit !(d > -0.015) }"
+    done
+}
+
 # Seconds of a run from text to answer: kernels compiled, then taken from the cache.
 compile_times() {
     at=$folder/cases/resnet18
@@ -128,6 +140,7 @@ all() {
     warm=$!
     check_nets lenet tinyvgg cifar_vgg resnet18 mobilenet
     check_programs
+    check_whole
     check_sample
     echo "checked, with $(left) seconds left"
     wait $warm
