@@ -154,6 +154,8 @@ GpuBody body_of(Arena *a, const KernelList *l, const Kernel *k, const GpuPlan *p
     const Contract *c = k->part == WINOGRAD_FUSED ? winograd_contract(p, k) : contract_find(a, l, k, p->target, p->precision);
     if (c)
         plan_contract(&x, c);
+    else if (taps_find(a, &x, l, p->target))
+        return x;
     else if (p->channels_last && !outputs_differ(k) && has_columns(l, k))
         plan_columns(&x, l, p->target);
     else if (outputs_differ(k) || (has_shared_reduction(k) && !has_enough_points(l, k)))
@@ -190,11 +192,11 @@ GpuBody body_parts(const KernelList *l, const Kernel *k, const Contract *c, cons
     return x;
 }
 
-bool body_is_cut(const GpuBody *x) { return (x->form == GPU_CONTRACT || x->form == GPU_PARTS) && x->contract->slices > 1; }
+bool body_is_cut(const GpuBody *x) { return (body_is_product(x) || x->form == GPU_PARTS) && x->contract->slices > 1; }
 
 bool body_touches(const GpuBody *x, AccessId at)
 {
-    return !body_is_cut(x) || (at == x->contract->a || at == x->contract->b) == (x->form == GPU_CONTRACT);
+    return !body_is_cut(x) || (at == x->contract->a || at == x->contract->b) == body_is_product(x);
 }
 
 int32_t body_blocks(const GpuBody *x) { return x->grid[0] * x->grid[1] * x->grid[2]; }

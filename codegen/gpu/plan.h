@@ -10,6 +10,7 @@ typedef enum {
     GPU_MAP,       /* a thread a point; reductions are serial loops */
     GPU_REDUCE,    /* a block a row; its threads share the reductions, partial results are added in a tree */
     GPU_COLUMNS,   /* a block some neighbouring rows, one for each thread of a group; the groups share their reductions */
+    GPU_TAPS,      /* a block some channels of a depthwise convolution's weight gradient, and a slice of the points: a thread sums all taps */
     GPU_CONTRACT,  /* a block a tile of a matrix product, through shared memory */
     GPU_PARTS      /* a thread a point: adds what the slices of a split product left, in order, and goes on */
 } GpuForm;
@@ -59,11 +60,21 @@ typedef struct {
     const GpuWinograd *winograd;         /* or NULL; slice_depth counts channels or tiles, b is the transformed weights or dy */
 } Contract;
 
+/* A weight gradient whose rows are taps: windows of contract->a slide along `slid` by `tap`, along `other` by `other_tap`. */
+typedef struct {
+    int8_t slid, tap, other, other_tap;
+    int32_t points, others;      /* that a thread takes at once along slid, along other */
+    int32_t stretch;             /* points along slid of a unit */
+    int32_t columns, vector;     /* threads of a block for different channels, channels of each */
+    int32_t slice_units;
+} GpuTaps;
+
 /* One kernel in a launch. */
 typedef struct {
     const Kernel *k;
     GpuForm form;
-    const Contract *contract;       /* CONTRACT, PARTS; of a sum of products that slides */
+    const Contract *contract;       /* CONTRACT, TAPS, PARTS; of a sum of products that slides */
+    const GpuTaps *taps;            /* TAPS */
     int n_rows; int8_t row[MAX_AXIS];   /* axes whose points are spread over threads (MAP) or blocks (REDUCE), outermost first */
     int64_t points;                 /* product of their extents; in slices: of one slice */
     int32_t threads;                /* of a block */
@@ -146,11 +157,16 @@ int32_t body_blocks(const GpuBody *x);
 /* The body leaves sums of slices or adds them; what it then reads and writes of its kernel: a cut product its factors alone, what adds
  * its slices all but them. */
 bool body_is_cut(const GpuBody *x);
+static inline bool body_is_product(const GpuBody *x) { return x->form == GPU_CONTRACT || x->form == GPU_TAPS; }
 bool body_touches(const GpuBody *x, AccessId at);
 GpuBody body_in_slice(Arena *a, const KernelList *l, const Kernel *k, int64_t samples);
 enum { GPU_THREADS = 256, GPU_SLICE_THREADS = 512, GPU_WARP = 32, WIDE = 4 };
 /* slide.c: sets slide when x sums over small windows that overlap along an axis. */
 void slide_find(Arena *a, GpuBody *x, const KernelList *l);
+/* The only dim of an access along which p runs, when the tap r does as well, by one, and nothing else; -1: none. */
+int access_window_dim(const Kernel *k, const Access *at, int p, int r);
+/* taps.c: plans x as TAPS when it is the weight gradient of a depthwise convolution. */
+bool taps_find(Arena *a, GpuBody *x, const KernelList *l, const GpuTarget *t);
 /* wide.c: k is best done WIDE points at once along the axis. */
 bool wide_map_pays(const KernelList *l, const Kernel *k, int axis);
 /* Elements of 4 bytes that lie side by side along the axis, the first of each four at a multiple of four. */

@@ -143,6 +143,40 @@ static void test_windows(void **unused)
     }
 }
 
+static void *taps_and_load(Arena *a, Program *p, const EmitTarget *t, const char *net, const CnncModel **model)
+{
+    GpuLoaded *l = gpu_load(a, p, t, net, model);
+    *(int *)(uintptr_t)t->ctx = count(l->text.gpu->text, "lanes_sum_apart(sums");
+    return l;
+}
+
+/* Weight gradients of depthwise convolutions, all taps in one sweep: along rows and down columns, one point and two beside each other, one channel
+ * and two a thread, channels that fill no block, windows that share nothing, samples short of the batch, sums in one slice. */
+static void test_taps(void **unused)
+{
+    (void)unused;
+    static const struct { const char *net; int64_t h, w, batch; Precision precision; int sm; } nets[] = {
+        {"conv out=24 k=1; conv out=24 k=3 p=1 g=24; act SiLU; aavg; flatten; linear out=3", 48, 45, 3, PRECISION_BF16, 90},
+        {"conv out=24 k=1; conv out=24 k=3 s=2 p=1 g=24; act SiLU; aavg; flatten; linear out=3", 89, 92, 2, PRECISION_BF16, 80},
+        {"conv out=72 k=1; conv out=72 k=3 s=3 g=72; act SiLU; aavg; flatten; linear out=3", 60, 64, 2, PRECISION_TF32, 90},
+        {"conv out=16 k=1; conv out=16 k=5 p=2 g=16; act SiLU; aavg; flatten; linear out=3", 66, 63, 2, PRECISION_BF16, 90},
+        {"conv out=5 k=1; conv out=5 k=3 s=2 p=1 g=5; act SiLU; aavg; flatten; linear out=3", 136, 138, 3, PRECISION_F32, 90},
+        {"conv out=5 k=1; conv out=5 k=4 s=1 p=1 g=5; act SiLU; aavg; flatten; linear out=3", 91, 122, 3, PRECISION_BF16, 90},
+        {"conv out=200 k=1; avgpool k=6; conv out=200 k=3 p=1 g=200; act SiLU; aavg; flatten; linear out=3", 42, 42, 11, PRECISION_TF32, 100},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(nets); i++) {
+        Arena *a = arena_new();
+        EmitTarget t = gpu_emit_target_in(nets[i].sm, nets[i].precision);
+        Case c = {.net = nets[i].net, .train = "train opt=sgd lr=0.05 momentum=0.9 wd=0.01", .input = shape_of(3, 3, nets[i].h, nets[i].w)};
+        int taps = 0;
+        t.load = taps_and_load;
+        t.ctx = &taps;
+        check_step(a, &c, &t, nets[i].batch);
+        assert_true(taps >= 1);
+        arena_free(a);
+    }
+}
+
 /* Channels lie innermost: all three directions of a convolution of many channels copy 16 bytes at a time, both operands; of the first
  * layer's operands only the gradient does. */
 static void test_wide_copies(void **unused)
@@ -204,6 +238,8 @@ static void test_inference(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_inference), cmocka_unit_test(test_products), cmocka_unit_test(test_wide), cmocka_unit_test(test_tensor_cores),
-                                       cmocka_unit_test(test_wide_copies), cmocka_unit_test(test_channel_sums), cmocka_unit_test(test_launches), cmocka_unit_test(test_windows), cmocka_unit_test(test_training)};
+                                       cmocka_unit_test(test_wide_copies), cmocka_unit_test(test_channel_sums), cmocka_unit_test(test_launches), cmocka_unit_test(test_windows),
+                                       cmocka_unit_test(test_taps),
+                                       cmocka_unit_test(test_training)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
