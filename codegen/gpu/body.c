@@ -9,6 +9,18 @@
 enum { SHARED_REDUCTION = 48 };    /* points from which a reduction is shared by a block */
 
 /* ---- what a kernel is like ---- */
+/* By their strides in output 0, the batch first, then axes of one point: the last one has neighbours, if any. */
+static int rows_by_stride(const KernelList *l, const Kernel *k, uint32_t axes, int8_t *row)
+{
+    int8_t all[MAX_AXIS];
+    int n = axes_by_stride(l, k, axes, all), at = 0;
+    for (int pass = 0; pass < 3; pass++)
+        for (int i = 0; i < n; i++)
+            if (pass == (k->axis[all[i]].batch ? 0 : k->axis[all[i]].extent == 1 ? 1 : 2))
+                row[at++] = all[i];
+    return n;
+}
+
 /* A block can share the kernel's reductions, and they are long enough to pay. */
 static bool has_shared_reduction(const Kernel *k)
 {
@@ -16,19 +28,25 @@ static bool has_shared_reduction(const Kernel *k)
     for (int e = 1; e < k->n_expr; e++) {
         if (!expr_is_reduction(k->expr[e].op))
             continue;
-        if (k->expr[e].op == EX_ARGMAX)
-            return false;
         any = any || axes_points(k, k->expr[e].axes) >= SHARED_REDUCTION;
     }
     return any;
 }
 
-/* Threads side by side on the outputs read neighbours, and there are enough of them for a reduction of this length. */
+static uint32_t reduced_axes(const Kernel *k)
+{
+    uint32_t m = 0;
+    for (int e = 1; e < k->n_expr; e++)
+        m |= k->expr[e].axes;
+    return m;
+}
+
+/* Threads side by side on the outputs read neighbours, there are enough of them for a reduction of this length, and they do not share it. */
 static bool has_enough_points(const KernelList *l, const Kernel *k)
 {
     int8_t row[MAX_AXIS];
-    int n = axes_by_stride(l, k, out_axes(k, 0), row);
-    bool neighbours = n > 0;
+    int n = rows_by_stride(l, k, out_axes(k, 0), row);
+    bool neighbours = n > 0 && !(reduced_axes(k) & out_axes(k, 0));
     for (int i = 0; neighbours && i < k->n_access; i++)
         if (access_stride(l, k, (AccessId)i, row[n - 1]) > 1)
             neighbours = false;
@@ -43,7 +61,7 @@ static bool has_columns(const KernelList *l, const Kernel *k)
 {
     enum { LONG = 32, MANY = 16384, NEIGHBOURS = 16 };
     int8_t row[MAX_AXIS];
-    int n = axes_by_stride(l, k, out_axes(k, 0), row);
+    int n = rows_by_stride(l, k, out_axes(k, 0), row);
     bool fits = n > 0 && !k->axis[row[n - 1]].batch && k->axis[row[n - 1]].extent >= NEIGHBOURS && axes_points(k, out_axes(k, 0)) < MANY, long_enough = false;
     for (int i = 0; fits && i < k->n_access; i++)
         fits = access_stride(l, k, (AccessId)i, row[n - 1]) <= 1;
@@ -54,14 +72,6 @@ static bool has_columns(const KernelList *l, const Kernel *k)
     return fits && long_enough;
 }
 
-static uint32_t reduced_axes(const Kernel *k)
-{
-    uint32_t m = 0;
-    for (int e = 1; e < k->n_expr; e++)
-        m |= k->expr[e].axes;
-    return m;
-}
-
 static bool outputs_differ(const Kernel *k)
 {
     for (int o = 1; o < k->n_out; o++)
@@ -70,10 +80,19 @@ static bool outputs_differ(const Kernel *k)
     return false;
 }
 
+/* Threads find it together in blocks alone. */
+static bool finds_maximum(const Kernel *k)
+{
+    for (int e = 1; e < k->n_expr; e++)
+        if (k->expr[e].op == EX_ARGMAX)
+            return true;
+    return false;
+}
+
 /* ---- rows ---- */
 static void set_rows(GpuBody *x, const KernelList *l, uint32_t axes)
 {
-    x->n_rows = axes_by_stride(l, x->k, axes, x->row);
+    x->n_rows = rows_by_stride(l, x->k, axes, x->row);
     x->points = axes_points(x->k, axes);
 }
 
@@ -100,8 +119,10 @@ static void plan_map(GpuBody *x, const KernelList *l)
     set_grid(x, x->wide ? WIDE * x->threads : x->threads);
 }
 
+/* A block a row, or a warp each of many whose reductions are short. */
 static void plan_reduce(GpuBody *x, const KernelList *l)
 {
+    enum { SHORT = 256, MANY = 2048 };
     uint32_t rows = ~reduced_axes(x->k);
     int64_t longest = 1;
     for (int o = 0; o < x->k->n_out; o++)
@@ -112,9 +133,10 @@ static void plan_reduce(GpuBody *x, const KernelList *l)
     }
     x->form = GPU_REDUCE;
     set_rows(x, l, rows);
-    x->threads = longest >= GPU_THREADS ? GPU_THREADS : (int32_t)((longest + GPU_WARP - 1) / GPU_WARP * GPU_WARP);
-    x->shared_bytes = GPU_THREADS / GPU_WARP * (int32_t)sizeof(float);
-    set_grid(x, 1);
+    x->by_warp = longest <= SHORT && x->points >= MANY && !finds_maximum(x->k);
+    x->threads = longest >= GPU_THREADS || x->by_warp || finds_maximum(x->k) ? GPU_THREADS : (int32_t)((longest + GPU_WARP - 1) / GPU_WARP * GPU_WARP);
+    x->shared_bytes = x->by_warp ? 0 : GPU_THREADS / GPU_WARP * (int32_t)sizeof(float);
+    set_grid(x, x->by_warp ? x->threads / GPU_WARP : 1);
 }
 
 /* 32 columns a block, or fewer where the blocks would not fill the GPU: 8 floats side by side are still a whole piece of memory. */

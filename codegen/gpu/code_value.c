@@ -133,7 +133,8 @@ static const char *named(Code *c, ExprId e, const char *text)
     return c->name[e];
 }
 
-static void accumulate(Code *c, ExprId e)
+/* at: the point's number in loops that threads share; NULL: none of them is shared. */
+static void accumulate(Code *c, ExprId e, const char *at)
 {
     const Expr *x = &c->k->expr[e];
     const char *v = cu_value(c, x->a);
@@ -149,6 +150,8 @@ static void accumulate(Code *c, ExprId e)
     cu_open(c, "if (!e%d_any || %s > e%d_best || (%s != %s && e%d_best == e%d_best))", e, v, e, v, v, e, e);
     cu_line(c, "e%d_any = 1;", e);
     cu_line(c, "e%d_best = %s;", e, v);
+    if (at)
+        cu_line(c, "e%d_at = %s;", e, at);
     cu_line(c, "e%d = %s;", e, cu_value(c, x->b));
     cu_close(c);
 }
@@ -161,7 +164,7 @@ static void start(Code *c, ExprId e)
     else
         cu_line(c, "float e%d%s = -INFINITE;", e, x->op == EX_ARGMAX ? "_best" : "");
     if (x->op == EX_ARGMAX)
-        cu_line(c, "int e%d = 0, e%d_any = 0;", e, e);
+        cu_line(c, c->threads ? "int e%d = 0, e%d_any = 0, e%d_at = NOWHERE;" : "int e%d = 0, e%d_any = 0;", e, e, e);
 }
 
 /* The loops around the group and what each member adds in them. */
@@ -181,7 +184,7 @@ static void sweep(Code *c, const ExprId *group, int n)
         braces++;
     }
     for (int g = 0; g < n; g++)
-        accumulate(c, group[g]);
+        accumulate(c, group[g], !threads ? NULL : wide >= 0 ? "4 * i + u" : "i");
     c->threads = threads;
     while (braces--)
         cu_close(c);
@@ -204,7 +207,9 @@ static void reduce_group(Code *c, ExprId first)
     sweep(c, group, n);
     for (int g = 0; g < n && c->threads; g++) {
         const char *what = c->k->expr[group[g]].op == EX_SUM ? "sum" : "max";
-        if (c->columns)
+        if (c->k->expr[group[g]].op == EX_ARGMAX)
+            cu_line(c, "e%d = block_argmax(e%d_best, e%d_at, e%d, shared, %d);", group[g], group[g], group[g], group[g], c->threads / GPU_WARP);
+        else if (c->columns)
             cu_line(c, "e%d = column_%s(e%d, shared, %d, %d);", group[g], what, group[g], c->columns, c->threads);
         else if (c->threads == GPU_WARP)
             cu_line(c, "e%d = warp_%s(e%d);", group[g], what, group[g]);

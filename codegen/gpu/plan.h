@@ -8,7 +8,7 @@
 /* The skeletons of a launch. */
 typedef enum {
     GPU_MAP,       /* a thread a point; reductions are serial loops */
-    GPU_REDUCE,    /* a block a row; its threads share the reductions, partial results are added in a tree */
+    GPU_REDUCE,    /* a block (or warp) a row; its threads share the reductions, partial results are added in a tree */
     GPU_COLUMNS,   /* a block some neighbouring rows, one for each thread of a group; the groups share their reductions */
     GPU_TAPS,      /* a block some channels of a depthwise convolution's weight gradient, and a slice of the points: a thread sums all taps */
     GPU_CONTRACT,  /* a block a tile of a matrix product, through shared memory */
@@ -84,7 +84,7 @@ typedef struct {
     bool flat;                      /* CONTRACT, beside others: its grid's blocks are numbered along one axis */
     int32_t columns;                /* COLUMNS: rows of a block */
     bool by_warps;                  /* PARTS: a block 32 points, whose slices its warps share */
-    bool by_warp;                   /* in slices, without a contract: a warp a point */
+    bool by_warp;                   /* REDUCE: a warp a row; in slices, without a contract: a warp a point */
     /* In slices, with a contract: `lanes` neighbouring threads share the depth of `unroll` points along the axis `unrolled`, which
      * contract->b alone has, times `spread` along `across`, which a alone has. They share it along the axis `shared` (-1: all axes of the
      * depth as one), and so many steps of the innermost loop are written one after the other. */

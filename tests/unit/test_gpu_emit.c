@@ -177,6 +177,24 @@ static void test_taps(void **unused)
     }
 }
 
+/* Losses of so many classes that a block shares a row of them, four at a time or not; means of pictures, each by a warp, or by a thread whose
+ * neighbours have neighbouring channels. */
+static void test_rows(void **unused)
+{
+    (void)unused;
+    static const struct { const char *net; Precision precision; } nets[] = {
+        {"conv out=304 k=1; avgpool k=8; act SiLU; aavg; flatten; linear out=1100", PRECISION_F32},
+        {"conv out=304 k=1; avgpool k=8; act SiLU; aavg; flatten; linear out=61", PRECISION_BF16},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(nets); i++) {
+        Arena *a = arena_new();
+        EmitTarget t = gpu_emit_target_in(90, nets[i].precision);
+        Case c = {.net = nets[i].net, .train = "train opt=sgd lr=0.05", .input = shape_of(3, 2, 56, 57)};
+        check_step(a, &c, &t, 7);
+        arena_free(a);
+    }
+}
+
 /* Channels lie innermost: all three directions of a convolution of many channels copy 16 bytes at a time, both operands; of the first
  * layer's operands only the gradient does. */
 static void test_wide_copies(void **unused)
@@ -239,7 +257,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_inference), cmocka_unit_test(test_products), cmocka_unit_test(test_wide), cmocka_unit_test(test_tensor_cores),
                                        cmocka_unit_test(test_wide_copies), cmocka_unit_test(test_channel_sums), cmocka_unit_test(test_launches), cmocka_unit_test(test_windows),
-                                       cmocka_unit_test(test_taps),
-                                       cmocka_unit_test(test_training)};
+                                       cmocka_unit_test(test_taps), cmocka_unit_test(test_rows), cmocka_unit_test(test_training)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
