@@ -59,10 +59,12 @@ static bool has_enough_points(const KernelList *l, const Kernel *k)
 /* Reductions of outputs side by side, too few of them for a thread each. */
 static bool has_columns(const KernelList *l, const Kernel *k)
 {
-    enum { LONG = 32, MANY = 16384, NEIGHBOURS = 16 };
+    enum { LONG = 32, MANY = 16384, MANY_WIDE = 1 << 18, NEIGHBOURS = 16 };
     int8_t row[MAX_AXIS];
     int n = rows_by_stride(l, k, out_axes(k, 0), row);
-    bool fits = n > 0 && !k->axis[row[n - 1]].batch && k->axis[row[n - 1]].extent >= NEIGHBOURS && axes_points(k, out_axes(k, 0)) < MANY, long_enough = false;
+    int64_t most = n > 0 && columns_are_wide(l, k, row[n - 1]) ? MANY_WIDE : MANY;
+    bool fits = n > 0 && !k->axis[row[n - 1]].batch && k->axis[row[n - 1]].extent >= NEIGHBOURS && axes_points(k, out_axes(k, 0)) < most;
+    bool long_enough = false;
     for (int i = 0; fits && i < k->n_access; i++)
         fits = access_stride(l, k, (AccessId)i, row[n - 1]) <= 1;
     for (int e = 1; fits && e < k->n_expr; e++) {
@@ -134,24 +136,28 @@ static void plan_reduce(GpuBody *x, const KernelList *l)
     x->form = GPU_REDUCE;
     set_rows(x, l, rows);
     x->by_warp = longest <= SHORT && x->points >= MANY && !finds_maximum(x->k);
-    x->threads = longest >= GPU_THREADS || x->by_warp || finds_maximum(x->k) ? GPU_THREADS : (int32_t)((longest + GPU_WARP - 1) / GPU_WARP * GPU_WARP);
+    const bool whole = longest >= GPU_THREADS || x->by_warp || finds_maximum(x->k);
+    x->threads = whole ? GPU_THREADS : (int32_t)((longest + GPU_WARP - 1) / GPU_WARP * GPU_WARP);
     x->shared_bytes = x->by_warp ? 0 : GPU_THREADS / GPU_WARP * (int32_t)sizeof(float);
     set_grid(x, x->by_warp ? x->threads / GPU_WARP : 1);
 }
 
-/* 32 columns a block, or fewer where the blocks would not fill the GPU: 8 floats side by side are still a whole piece of memory. */
+/* 32 columns (of four) a block, or fewer where the blocks would not fill the GPU: 8 floats side by side are still a whole piece of memory. */
 static void plan_columns(GpuBody *x, const KernelList *l, const GpuTarget *t)
 {
     enum { LEAST = 8, BLOCKS_A_MULTIPROCESSOR = 2 };
     x->form = GPU_COLUMNS;
     set_rows(x, l, out_axes(x->k, 0));
-    int64_t across = x->k->axis[x->row[x->n_rows - 1]].extent, outer = x->points / across;
+    x->wide = columns_are_wide(l, x->k, x->row[x->n_rows - 1]);
+    const int32_t side = x->wide ? WIDE : 1;
+    int64_t extent = x->k->axis[x->row[x->n_rows - 1]].extent / side, outer = x->points / (extent * side);
     x->threads = GPU_THREADS;
-    x->shared_bytes = GPU_THREADS * (int32_t)sizeof(float);
     x->columns = GPU_WARP;
-    while (x->columns > LEAST && outer * ((across + x->columns - 1) / x->columns) < BLOCKS_A_MULTIPROCESSOR * t->multiprocessors)
+    const int64_t wanted = (int64_t)BLOCKS_A_MULTIPROCESSOR * t->multiprocessors;
+    while (x->columns > LEAST / side && (x->columns > extent || outer * ((extent + x->columns - 1) / x->columns) < wanted))
         x->columns /= 2;
-    x->points = outer * ((across + x->columns - 1) / x->columns);
+    x->shared_bytes = (x->wide ? GPU_THREADS / GPU_WARP * x->columns * WIDE : GPU_THREADS) * (int32_t)sizeof(float);
+    x->points = outer * ((extent + x->columns - 1) / x->columns);
     set_grid(x, 1);
 }
 

@@ -99,12 +99,6 @@ void cu_forget(Code *c, uint32_t axes)
 
 /* ---- reductions ---- */
 
-static bool needs(const Kernel *k, ExprId e, ExprId what)
-{
-    const Expr *x = &k->expr[e];
-    return e == what || (e > what && ((x->a && needs(k, x->a, what)) || (x->b && needs(k, x->b, what)) || (x->c && needs(k, x->c, what))));
-}
-
 /* Reductions that share the loops of reduction e: the same axes, all operands at hand, none needing another. */
 static int together(const Code *c, ExprId e, ExprId *group)
 {
@@ -114,7 +108,7 @@ static int together(const Code *c, ExprId e, ExprId *group)
         const Expr *x = &c->k->expr[i];
         bool fits = i != e && expr_is_reduction(x->op) && x->axes == c->k->expr[e].axes && !c->name[i] && x->free_axes == c->k->expr[e].free_axes;
         for (int g = 0; fits && g < n; g++)
-            fits = !needs(c->k, i, group[g]) && !needs(c->k, group[g], i);
+            fits = !kernel_needs(c->k, i, group[g]) && !kernel_needs(c->k, group[g], i);
         if (fits)
             group[n++] = i;
     }

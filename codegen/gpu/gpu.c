@@ -36,6 +36,8 @@ static void open_kernel(Code *c, const GpuLaunch *x, const char *entry)
     bool two = p && x->how == GPU_ALONE && p->products != PRECISION_F32 && contract_copy_bytes(p, &p->a_load) == 16 && contract_copy_bytes(p, &p->b_load) == 16 &&
                p->rows * p->cols <= MOST_SUMS * p->threads;
     const char *blocks = x->how == GPU_SLICES ? ", 1" : !p ? loads_much(x) ? ", 3" : "" : two ? ", 2" : ", 1";
+    if (x->how == GPU_ALONE && x->body[0].form == GPU_COLUMNS && x->body[0].wide)
+        blocks = ", 4";
     if (x->body[0].form == GPU_TAPS)
         blocks = arena_printf(c->arena, ", %d", taps_blocks(x->body[0].taps));
     cu_line(c, "__global__ void __launch_bounds__(%d%s) %s(", x->threads, blocks, entry);

@@ -459,7 +459,7 @@ Function *gpu_plan(Arena *a, const char *name, KernelList *l, const PlanInput *i
     else if (!p.samples && in->winograd_error > 0)
         gpu_winograd(a, l, f->gpu, in->winograd_error);
     if (!p.samples)
-        tile_sums_find(a, l, f->gpu, f->gpu->channels_last ? layouts_samples : sums_samples);
+        tile_sums_find(a, l, f->gpu);
     if (f->gpu->channels_last)
         layouts_split(l);
     else if (!p.samples)
