@@ -102,12 +102,13 @@ const char *cu_load(Code *c, AccessId at);
 uint32_t out_axes(const Kernel *k, int o);
 uint32_t outs_with_axes(const Kernel *k, uint32_t axes);
 
-/* map.c, reduce.c, reduce_columns.c, contract.c: the lines of a kernel; `block` is its block's number along the grid. */
+/* map.c, reduce.c, reduce_columns.c, contract.c, taps_emit.c: the lines of a kernel; `block` is its block's number along the grid. */
 void map_emit(Code *c, const GpuBody *body);
 void reduce_emit(Code *c, const GpuBody *body);
 void contract_emit(Code *c, const GpuBody *body);
 void parts_emit(Code *c, const GpuBody *body);
 void columns_emit(Code *c, const GpuBody *body);
+void taps_emit(Code *c, const GpuBody *body);
 /* The thread's point of the rows, or a return from the kernel. */
 void cu_point(Code *c, const GpuBody *body);
 /* wide.c: four points at once along an axis of which first_AXIS exists. The innermost of the axes of a sum if it can be taken so, or -1. */

@@ -99,12 +99,6 @@ void cu_forget(Code *c, uint32_t axes)
 
 /* ---- reductions ---- */
 
-static bool needs(const Kernel *k, ExprId e, ExprId what)
-{
-    const Expr *x = &k->expr[e];
-    return e == what || (e > what && ((x->a && needs(k, x->a, what)) || (x->b && needs(k, x->b, what)) || (x->c && needs(k, x->c, what))));
-}
-
 /* Reductions that share the loops of reduction e: the same axes, all operands at hand, none needing another. */
 static int together(const Code *c, ExprId e, ExprId *group)
 {
@@ -114,7 +108,7 @@ static int together(const Code *c, ExprId e, ExprId *group)
         const Expr *x = &c->k->expr[i];
         bool fits = i != e && expr_is_reduction(x->op) && x->axes == c->k->expr[e].axes && !c->name[i] && x->free_axes == c->k->expr[e].free_axes;
         for (int g = 0; fits && g < n; g++)
-            fits = !needs(c->k, i, group[g]) && !needs(c->k, group[g], i);
+            fits = !kernel_needs(c->k, i, group[g]) && !kernel_needs(c->k, group[g], i);
         if (fits)
             group[n++] = i;
     }
@@ -133,7 +127,8 @@ static const char *named(Code *c, ExprId e, const char *text)
     return c->name[e];
 }
 
-static void accumulate(Code *c, ExprId e)
+/* at: the point's number in loops that threads share; NULL: none of them is shared. */
+static void accumulate(Code *c, ExprId e, const char *at)
 {
     const Expr *x = &c->k->expr[e];
     const char *v = cu_value(c, x->a);
@@ -149,6 +144,8 @@ static void accumulate(Code *c, ExprId e)
     cu_open(c, "if (!e%d_any || %s > e%d_best || (%s != %s && e%d_best == e%d_best))", e, v, e, v, v, e, e);
     cu_line(c, "e%d_any = 1;", e);
     cu_line(c, "e%d_best = %s;", e, v);
+    if (at)
+        cu_line(c, "e%d_at = %s;", e, at);
     cu_line(c, "e%d = %s;", e, cu_value(c, x->b));
     cu_close(c);
 }
@@ -161,7 +158,7 @@ static void start(Code *c, ExprId e)
     else
         cu_line(c, "float e%d%s = -INFINITE;", e, x->op == EX_ARGMAX ? "_best" : "");
     if (x->op == EX_ARGMAX)
-        cu_line(c, "int e%d = 0, e%d_any = 0;", e, e);
+        cu_line(c, c->threads ? "int e%d = 0, e%d_any = 0, e%d_at = NOWHERE;" : "int e%d = 0, e%d_any = 0;", e, e, e);
 }
 
 /* The loops around the group and what each member adds in them. */
@@ -181,7 +178,7 @@ static void sweep(Code *c, const ExprId *group, int n)
         braces++;
     }
     for (int g = 0; g < n; g++)
-        accumulate(c, group[g]);
+        accumulate(c, group[g], !threads ? NULL : wide >= 0 ? "4 * i + u" : "i");
     c->threads = threads;
     while (braces--)
         cu_close(c);
@@ -204,7 +201,9 @@ static void reduce_group(Code *c, ExprId first)
     sweep(c, group, n);
     for (int g = 0; g < n && c->threads; g++) {
         const char *what = c->k->expr[group[g]].op == EX_SUM ? "sum" : "max";
-        if (c->columns)
+        if (c->k->expr[group[g]].op == EX_ARGMAX)
+            cu_line(c, "e%d = block_argmax(e%d_best, e%d_at, e%d, shared, %d);", group[g], group[g], group[g], group[g], c->threads / GPU_WARP);
+        else if (c->columns)
             cu_line(c, "e%d = column_%s(e%d, shared, %d, %d);", group[g], what, group[g], c->columns, c->threads);
         else if (c->threads == GPU_WARP)
             cu_line(c, "e%d = warp_%s(e%d);", group[g], what, group[g]);

@@ -3,6 +3,7 @@
  * The text: what all kernels share (prelude.c), then function by function the kernels of its launches, in order of execution, each
  * under its layers and formula. Launches that differ in nothing but the places of their buffers and their grids share a kernel. */
 #include "codegen/gpu/gpu.h"
+#include "codegen/gpu/taps.h"
 #include "codegen/gpu/winograd.h"
 #include "codegen/nest.h"
 
@@ -12,7 +13,8 @@
 static void emit_lines(Code *c, const GpuBody *x)
 {
     static void (*const emit[])(Code *, const GpuBody *) = {
-        [GPU_MAP] = map_emit, [GPU_REDUCE] = reduce_emit, [GPU_COLUMNS] = columns_emit, [GPU_CONTRACT] = contract_emit, [GPU_PARTS] = parts_emit};
+        [GPU_MAP] = map_emit, [GPU_REDUCE] = reduce_emit, [GPU_COLUMNS] = columns_emit, [GPU_TAPS] = taps_emit,
+        [GPU_CONTRACT] = contract_emit, [GPU_PARTS] = parts_emit};
     emit[x->form](c, x);
 }
 
@@ -34,6 +36,10 @@ static void open_kernel(Code *c, const GpuLaunch *x, const char *entry)
     bool two = p && x->how == GPU_ALONE && p->products != PRECISION_F32 && contract_copy_bytes(p, &p->a_load) == 16 && contract_copy_bytes(p, &p->b_load) == 16 &&
                p->rows * p->cols <= MOST_SUMS * p->threads;
     const char *blocks = x->how == GPU_SLICES ? ", 1" : !p ? loads_much(x) ? ", 3" : "" : two ? ", 2" : ", 1";
+    if (x->how == GPU_ALONE && x->body[0].form == GPU_COLUMNS && x->body[0].wide)
+        blocks = ", 4";
+    if (x->body[0].form == GPU_TAPS)
+        blocks = arena_printf(c->arena, ", %d", taps_blocks(x->body[0].taps));
     cu_line(c, "__global__ void __launch_bounds__(%d%s) %s(", x->threads, blocks, entry);
     cu_parameters(c);
     cu_block(c);

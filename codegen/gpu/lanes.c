@@ -29,7 +29,7 @@ static Touched touched_by(Arena *a, const Function *f, const GpuLaunch *x)
             if (body_touches(b, (AccessId)at))
                 add_buffer(a, f, b->k->access[at].buf, kernel_writes(b->k, (AccessId)at), &t);
         if (body_is_cut(b))
-            add_buffer(a, f, b->contract->partial, b->form == GPU_CONTRACT, &t);
+            add_buffer(a, f, b->contract->partial, body_is_product(b), &t);
     }
     return t;
 }

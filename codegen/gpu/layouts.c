@@ -79,10 +79,17 @@ void layouts_channels_last(Arena *a, KernelList *l, Precision precision)
             l->buffers.at[b].layout = layout_innermost(4, 1);
 }
 
-int64_t layouts_samples(const KernelList *l, const Kernel *k, const GpuPlan *p)
+SumCut layouts_cut(const KernelList *l, const Kernel *k, const GpuPlan *p, int64_t channels, int64_t inner, int64_t lines)
 {
-    (void)p;
-    return stays_whole(l, k, l->arena) ? l->graph->batch : (l->graph->batch + MOST_SLICES - 1) / MOST_SLICES;
+    enum { BLOCKS_A_MULTIPROCESSOR = 4, LEAST_POINTS = 64 };   /* of a piece */
+    SumCut cut = {l->graph->batch, 1};
+    if (stays_whole(l, k, l->arena))
+        return cut;
+    int64_t across = (channels + GPU_WARP * WIDE - 1) / (GPU_WARP * WIDE), parts = BLOCKS_A_MULTIPROCESSOR * p->target->multiprocessors / across + 1;
+    cut.samples = l->graph->batch > parts ? (l->graph->batch + parts - 1) / parts : 1;
+    for (int64_t pieces = 2; cut.samples == 1 && pieces * l->graph->batch <= parts && pieces * LEAST_POINTS <= inner; pieces++)
+        cut.pieces = lines % pieces ? cut.pieces : pieces;
+    return cut;
 }
 
 void layouts_split(KernelList *l)

@@ -136,7 +136,7 @@ void cu_name_buffers(Code *c, const GpuBody *x)
             add_parameter(c, b, role(c, b, written), written);
     }
     if (body_is_cut(x))
-        add_partial(c, x->contract, x->form == GPU_CONTRACT);
+        add_partial(c, x->contract, body_is_product(x));
 }
 
 void cu_name_areas(Code *c, const GpuBody *bodies, int n)

@@ -238,7 +238,7 @@ static void finish_beside(const Planner *p, GpuLaunch *x)
 static bool shares(const Planner *p, const GpuBody *b)
 {
     bool light = b->form != GPU_CONTRACT || (!b->contract->winograd && 2 * b->k->macs * (double)p->l->graph->batch <= FEW_FLOPS);
-    return light && body_blocks(b) <= FEW_BLOCKS;
+    return light && b->form != GPU_TAPS && body_blocks(b) <= FEW_BLOCKS;
 }
 
 static bool is_small(const Kernel *k) { return axes_points(k, (1u << k->n_axes) - 1) <= FEW_POINTS; }
@@ -319,9 +319,9 @@ static void add_others(Planner *p)
     bool lone = is_lone(p, now, n);
     for (uint32_t i = 0; i < n; i++) {
         GpuBody b = body_of(p->a, p->l, &p->l->kernels.at[now[i]], p->p);
-        if (lone && shares(p, &b) && b.form != GPU_CONTRACT && is_small(b.k))
+        if (lone && shares(p, &b) && !body_is_product(&b) && is_small(b.k))
             now[i] = UINT32_MAX;
-        else if (b.form == GPU_CONTRACT)
+        else if (body_is_product(&b))
             add_product(p, now[i], b, beside);
         else if (shares(p, &b))
             add_beside(p, beside, b);
@@ -459,7 +459,7 @@ Function *gpu_plan(Arena *a, const char *name, KernelList *l, const PlanInput *i
     else if (!p.samples && in->winograd_error > 0)
         gpu_winograd(a, l, f->gpu, in->winograd_error);
     if (!p.samples)
-        tile_sums_find(a, l, f->gpu, f->gpu->channels_last ? layouts_samples : sums_samples);
+        tile_sums_find(a, l, f->gpu);
     if (f->gpu->channels_last)
         layouts_split(l);
     else if (!p.samples)

@@ -8,8 +8,9 @@
 /* The skeletons of a launch. */
 typedef enum {
     GPU_MAP,       /* a thread a point; reductions are serial loops */
-    GPU_REDUCE,    /* a block a row; its threads share the reductions, partial results are added in a tree */
+    GPU_REDUCE,    /* a block (or warp) a row; its threads share the reductions, partial results are added in a tree */
     GPU_COLUMNS,   /* a block some neighbouring rows, one for each thread of a group; the groups share their reductions */
+    GPU_TAPS,      /* a block some channels of a depthwise convolution's weight gradient, and a slice of the points: a thread sums all taps */
     GPU_CONTRACT,  /* a block a tile of a matrix product, through shared memory */
     GPU_PARTS      /* a thread a point: adds what the slices of a split product left, in order, and goes on */
 } GpuForm;
@@ -59,21 +60,31 @@ typedef struct {
     const GpuWinograd *winograd;         /* or NULL; slice_depth counts channels or tiles, b is the transformed weights or dy */
 } Contract;
 
+/* A weight gradient whose rows are taps: windows of contract->a slide along `slid` by `tap`, along `other` by `other_tap`. */
+typedef struct {
+    int8_t slid, tap, other, other_tap;
+    int32_t points, others;      /* that a thread takes at once along slid, along other */
+    int32_t stretch;             /* points along slid of a unit */
+    int32_t columns, vector;     /* threads of a block for different channels, channels of each */
+    int32_t slice_units;
+} GpuTaps;
+
 /* One kernel in a launch. */
 typedef struct {
     const Kernel *k;
     GpuForm form;
-    const Contract *contract;       /* CONTRACT, PARTS; of a sum of products that slides */
+    const Contract *contract;       /* CONTRACT, TAPS, PARTS; of a sum of products that slides */
+    const GpuTaps *taps;            /* TAPS */
     int n_rows; int8_t row[MAX_AXIS];   /* axes whose points are spread over threads (MAP) or blocks (REDUCE), outermost first */
     int64_t points;                 /* product of their extents; in slices: of one slice */
     int32_t threads;                /* of a block */
     int32_t grid[3], shared_bytes, sample_points, block_points;   /* as in CnncGpuLaunch, were it launched alone */
-    bool wide;                      /* MAP: a thread takes WIDE points along the last row axis, with loads and stores of 16 bytes */
+    bool wide;                      /* MAP: a thread takes WIDE points along the last row axis, by 16 bytes; COLUMNS: WIDE columns */
     int32_t slide; int8_t slid, tap;   /* MAP, when > 0: a thread takes so many points along the axis `slid`, which windows slide along by `tap` */
     bool flat;                      /* CONTRACT, beside others: its grid's blocks are numbered along one axis */
-    int32_t columns;                /* COLUMNS: rows of a block */
+    int32_t columns;                /* COLUMNS: rows of a block; wide: WIDE times as many */
     bool by_warps;                  /* PARTS: a block 32 points, whose slices its warps share */
-    bool by_warp;                   /* in slices, without a contract: a warp a point */
+    bool by_warp;                   /* REDUCE: a warp a row; in slices, without a contract: a warp a point */
     /* In slices, with a contract: `lanes` neighbouring threads share the depth of `unroll` points along the axis `unrolled`, which
      * contract->b alone has, times `spread` along `across`, which a alone has. They share it along the axis `shared` (-1: all axes of the
      * depth as one), and so many steps of the innermost loop are written one after the other. */
@@ -138,10 +149,13 @@ int64_t access_stride(const KernelList *l, const Kernel *k, AccessId at, int axi
 /* The axes of the set with the batch first, then by their strides in output 0, the innermost last. */
 int axes_by_stride(const KernelList *l, const Kernel *k, uint32_t axes, int8_t *out);
 
-/* layouts.c: channels innermost; then sums over the batch cut into slices, of so many samples (the whole batch: k is not cut). */
+/* Slices of so many samples, each in so many pieces. */
+typedef struct { int64_t samples, pieces; } SumCut;
+/* layouts.c: channels innermost; then sums over the batch cut into slices. How k's sums over all but the channel are cut best: a sample has
+ * `inner` points of each channel, `lines` along the axis that pieces cut. */
 void layouts_channels_last(Arena *a, KernelList *l, Precision precision);
 void layouts_split(KernelList *l);
-int64_t layouts_samples(const KernelList *l, const Kernel *k, const GpuPlan *p);
+SumCut layouts_cut(const KernelList *l, const Kernel *k, const GpuPlan *p, int64_t channels, int64_t inner, int64_t lines);
 
 /* body.c: how one kernel runs alone in a plan; body_slice.c: in a slice of `samples`. A CONTRACT with slices is to be followed by its body_parts. */
 GpuBody body_of(Arena *a, const KernelList *l, const Kernel *k, const GpuPlan *p);
@@ -150,23 +164,33 @@ int32_t body_blocks(const GpuBody *x);
 /* The body leaves sums of slices or adds them; what it then reads and writes of its kernel: a cut product its factors alone, what adds
  * its slices all but them. */
 bool body_is_cut(const GpuBody *x);
+static inline bool body_is_product(const GpuBody *x) { return x->form == GPU_CONTRACT || x->form == GPU_TAPS; }
 bool body_touches(const GpuBody *x, AccessId at);
 GpuBody body_in_slice(Arena *a, const KernelList *l, const Kernel *k, int64_t samples);
 enum { GPU_THREADS = 256, GPU_SLICE_THREADS = 512, GPU_WARP = 32, WIDE = 4 };
 /* slide.c: sets slide when x sums over small windows that overlap along an axis. */
 void slide_find(Arena *a, GpuBody *x, const KernelList *l);
+/* The only dim of an access along which p runs, when the tap r does as well, by one, and nothing else; -1: none. */
+int access_window_dim(const Kernel *k, const Access *at, int p, int r);
+/* taps.c: plans x as TAPS when it is the weight gradient of a depthwise convolution. */
+bool taps_find(Arena *a, GpuBody *x, const KernelList *l, const GpuTarget *t);
 /* wide.c: k is best done WIDE points at once along the axis. */
 bool wide_map_pays(const KernelList *l, const Kernel *k, int axis);
 /* Elements of 4 bytes that lie side by side along the axis, the first of each four at a multiple of four. */
 bool wide_access(const KernelList *l, const Kernel *k, AccessId at, int axis);
+/* reduce_columns.c: COLUMNS may be wide along its last axis. */
+bool columns_are_wide(const KernelList *l, const Kernel *k, int last);
 /* joins.c: pointwise kernels go into the pointwise kernel that alone reads them. */
 void joins_find(Arena *a, KernelList *l);
 /* sums.c: long sums over the batch are cut into slices where they would be too few blocks. */
 void sums_split(KernelList *l, const GpuPlan *p);
 int64_t sums_samples(const KernelList *l, const Kernel *k, const GpuPlan *p);
-/* tile_sums.c: sums over all but the channel are made by the tiles that make their values, statistics in one sweep by slices of so
- * many samples. */
-void tile_sums_find(Arena *a, KernelList *l, const GpuPlan *p, int64_t (*samples)(const KernelList *, const Kernel *, const GpuPlan *));
+/* SUM(v), SUM((v - SUM(v) / m)^2) */
+bool sums_are_moments(const Kernel *k, ExprId first, ExprId second);
+/* The value of e needs that of `what`. */
+bool kernel_needs(const Kernel *k, ExprId e, ExprId what);
+/* tile_sums.c: sums over all but the channel are made by the tiles that make their values, or in one sweep by slices. */
+void tile_sums_find(Arena *a, KernelList *l, const GpuPlan *p);
 /* small.c: samples of a slice when the whole function is best run in slices, each by a block with its values in shared memory;
  * 0: it is not. Splits l's sums over the batch then. */
 int64_t small_slices(Arena *a, KernelList *l, const GpuTarget *t);

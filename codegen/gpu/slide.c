@@ -11,8 +11,7 @@
 
 enum { MOST_TAPS = 7, LEAST_THREADS = 1 << 15 };
 
-/* The only dim of a's access along which p runs, when r does as well, by one, and nothing else; -1: none. */
-static int window_dim(const Kernel *k, const Access *at, int p, int r)
+int access_window_dim(const Kernel *k, const Access *at, int p, int r)
 {
     int found = -1;
     for (int d = 0; d < at->rank; d++) {
@@ -59,7 +58,7 @@ void slide_find(Arena *a, GpuBody *x, const KernelList *l)
             bool fixed = true;
             for (int d = 0; d < k->access[c->b].rank; d++)
                 fixed = fixed && !k->access[c->b].dim[d].coef[p];
-            if (points == 1 || points <= x->slide || !fixed || k->axis[r].extent < 2 || window_dim(k, &k->access[c->a], p, r) < 0)
+            if (points == 1 || points <= x->slide || !fixed || k->axis[r].extent < 2 || access_window_dim(k, &k->access[c->a], p, r) < 0)
                 continue;
             x->slide = points;
             x->slid = (int8_t)p;
@@ -99,7 +98,7 @@ static void emit_line(Code *c, const GpuBody *x)
 {
     const Kernel *k = c->k;
     const Contract *p = x->contract;
-    const Affine *f = &k->access[p->a].dim[window_dim(k, &k->access[p->a], x->slid, x->tap)];
+    const Affine *f = &k->access[p->a].dim[access_window_dim(k, &k->access[p->a], x->slid, x->tap)];
     const int32_t step = f->coef[x->slid], way = f->coef[x->tap], before = way < 0 ? step * (x->slide - 1) : 0;
     const int32_t length = step * (x->slide - 1) + k->axis[x->tap].extent;
     cu_line(c, "float line[%d];", length);

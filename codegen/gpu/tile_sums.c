@@ -5,7 +5,8 @@
  *     sums    SUM(dy),  SUM(dy * (x - mean))
  *
  * When a product of matrices makes x (or dy), each of its tiles leaves the sums over its points (contract_sums.c): nothing is read
- * again. Otherwise the statistics of many points are made in one sweep, by slices of the batch. Either way a part has its own mean,
+ * again. Otherwise the statistics of many points are made in one sweep, by slices of the batch, and where channels lie innermost so are
+ * other sums, also by pieces of a sample. Either way a part has its own mean,
  * and the sum of squared distances from it, so that nothing is lost when the mean is far larger than the deviation; parts t of n_t points
  * are then added in order:
  *
@@ -29,18 +30,19 @@ typedef struct {
 } Sums;
 
 /* ---- what is a sum over all but the channel ---- */
-static bool needs(const Kernel *k, ExprId e, ExprId what)
+bool kernel_needs(const Kernel *k, ExprId e, ExprId what)
 {
     const Expr *x = &k->expr[e];
-    return e == what || (e > what && ((x->a && needs(k, x->a, what)) || (x->b && needs(k, x->b, what)) || (x->c && needs(k, x->c, what))));
+    if (e <= what)
+        return e == what;
+    return (x->a && kernel_needs(k, x->a, what)) || (x->b && kernel_needs(k, x->b, what)) || (x->c && kernel_needs(k, x->c, what));
 }
 
-/* SUM(v), SUM((v - SUM(v) / m)^2) */
-static bool are_moments(const Kernel *k, ExprId first, ExprId second)
+bool sums_are_moments(const Kernel *k, ExprId first, ExprId second)
 {
     const Expr *square = &k->expr[k->expr[second].a], *off = &k->expr[square->a], *mean = &k->expr[off->b];
     return square->op == EX_MUL && square->a == square->b && off->op == EX_SUB && off->a == k->expr[first].a && mean->op == EX_DIV && mean->a == first &&
-           !k->expr[mean->b].free_axes;
+           !(k->expr[mean->b].free_axes & k->expr[first].axes);
 }
 
 static bool find_sums(Sums *s)
@@ -64,8 +66,8 @@ static bool find_sums(Sums *s)
             return false;
         s->sum[s->n++] = e;
     }
-    bool nested = s->n == 2 && needs(k, k->expr[s->sum[1]].a, s->sum[0]);
-    s->moments = nested && are_moments(k, s->sum[0], s->sum[1]);
+    bool nested = s->n == 2 && kernel_needs(k, k->expr[s->sum[1]].a, s->sum[0]);
+    s->moments = nested && sums_are_moments(k, s->sum[0], s->sum[1]);
     return s->n > 0 && nested == s->moments && !k->axis[s->channel].batch;
 }
 
@@ -85,13 +87,14 @@ typedef struct {
     Kernel *to;
     int8_t axis[MAX_AXIS];
     int32_t samples;            /* > 0: axis 0 is slices of so many, the batch's index begins at the slice's first */
+    int cut, piece; int32_t length;   /* axis `cut` of the sums begins at so many of it for each of axis `piece`; -1: it does not */
     BufId from; ExprId of_load;
     ExprId *done;
 } Copy;
 
 static Copy copy_to(Sums *s, Kernel *to)
 {
-    Copy c = {.s = s, .to = to, .done = NEWN(s->a, ExprId, s->k->n_expr)};
+    Copy c = {.s = s, .to = to, .cut = -1, .done = NEWN(s->a, ExprId, s->k->n_expr)};
     memset(c.axis, -1, sizeof c.axis);
     return c;
 }
@@ -109,6 +112,8 @@ static AccessId copied_access(Copy *c, AccessId at)
                 f.coef[c->axis[a]] += from->dim[d].coef[a];
             if (c->samples && c->s->k->axis[a].batch)
                 f.coef[0] += from->dim[d].coef[a] * c->samples;
+            if (a == c->cut)
+                f.coef[c->piece] += from->dim[d].coef[a] * c->length;
         }
         c->to->access[id].dim[d] = f;
     }
@@ -159,10 +164,12 @@ static AccessId part_access(const Sums *s, Kernel *k, int i, int channel, int pa
     return at;
 }
 
-/* min(n * inner - part * points, points), as a float; not above zero when the part has no points. */
-static ExprId points_of_part(const Sums *s, Kernel *k, int part, int64_t inner, int64_t points)
+static ExprId index_of(const Sums *s, Kernel *k, int axis) { return expr_add(s->l, k, (Expr){.op = EX_INDEX, .axis = (int8_t)axis}); }
+
+/* min(n * inner - t * points, points) of part t, as a float; not above zero when the part has no points. */
+static ExprId points_of_part(const Sums *s, Kernel *k, ExprId t, int64_t inner, int64_t points)
 {
-    ExprId n = expr_add(s->l, k, (Expr){.op = EX_N}), t = expr_add(s->l, k, (Expr){.op = EX_INDEX, .axis = (int8_t)part});
+    ExprId n = expr_add(s->l, k, (Expr){.op = EX_N});
     ExprId all = expr_op(s->l, k, EX_IMUL, n, expr_iconst(s->l, k, (int32_t)inner), 0);
     ExprId before = expr_op(s->l, k, EX_IMUL, t, expr_iconst(s->l, k, (int32_t)-points), 0);
     ExprId left = expr_op(s->l, k, EX_TOFLOAT, expr_op(s->l, k, EX_IADD, all, before, 0), 0, 0);
@@ -178,7 +185,7 @@ static Kernel *adding_kernel(Sums *s)
     int channel = kernel_axis(to, AXIS_PAR, s->k->axis[s->channel].name, s->k->axis[s->channel].extent, false);
     int part = kernel_axis(to, AXIS_RED, "t", s->parts, false);
     c.axis[s->channel] = (int8_t)channel;
-    ExprId points = points_of_part(s, to, part, inner_points(s), s->points), zero = expr_const(l, to, 0);
+    ExprId points = points_of_part(s, to, index_of(s, to, part), inner_points(s), s->points), zero = expr_const(l, to, 0);
     ExprId any = expr_op(l, to, EX_GT, points, zero, 0), value[MAX_TILE_SUMS];
     for (int i = 0; i < s->n; i++) {
         value[i] = expr_load(l, to, part_access(s, to, i, channel, part));
@@ -229,7 +236,7 @@ static bool is_there(const Sums *s, BufId b, int maker)
         const Expr *x = &s->k->expr[e];
         bool inside = false;
         for (int i = 0; i < s->n; i++)
-            inside = inside || needs(s->k, s->k->expr[s->sum[i]].a, e);
+            inside = inside || kernel_needs(s->k, s->k->expr[s->sum[i]].a, e);
         if (!inside || x->op != EX_LOAD || s->k->access[x->at].buf == b)
             continue;
         const Buffer *read = &s->l->buffers.at[s->k->access[x->at].buf];
@@ -302,65 +309,122 @@ static bool sum_in_some_tiles(Sums *s)
 }
 
 /* ---- in slices ---- */
-/* The moments of each slice of so many samples. */
-static Kernel *slice_kernel(Sums *s, int64_t samples)
+/* The axis of the sums that pieces cut: the first one inside a sample. */
+static int axis_in_sample(const Sums *s)
 {
+    int a = 0;
+    while (a < s->k->n_axes && (a == s->channel || s->k->axis[a].batch))
+        a++;
+    return a < s->k->n_axes ? a : -1;
+}
+
+/* Axes of slices and pieces; copies of the sums' axes inside them. Returns the set of those that are summed. */
+static uint32_t slice_axes(Copy *c, SumCut cut)
+{
+    const Kernel *k = c->s->k;
+    int z = kernel_axis(c->to, AXIS_PAR, "z", (c->s->l->graph->batch + cut.samples - 1) / cut.samples, true);
+    uint32_t over = 0;
+    c->samples = (int32_t)cut.samples;
+    c->to->axis[z].batch_div = c->samples;
+    if (cut.pieces > 1) {
+        c->cut = axis_in_sample(c->s);
+        c->length = (int32_t)(k->axis[c->cut].extent / cut.pieces);
+        c->piece = kernel_axis(c->to, AXIS_PAR, "y", cut.pieces, false);
+    }
+    for (int a = 0; a < k->n_axes; a++) {
+        const Axis *x = &k->axis[a];
+        int64_t extent = x->batch ? cut.samples : a == c->cut ? c->length : x->extent;
+        int i = kernel_axis(c->to, a == c->s->channel ? AXIS_PAR : AXIS_RED, x->name, extent, x->batch);
+        c->axis[a] = (int8_t)i;
+        over |= a == c->s->channel ? 0 : 1u << i;
+        if (x->batch) {
+            c->to->axis[i].batch_base = (int8_t)z;
+            c->to->axis[i].batch_step = c->samples;
+        }
+    }
+    return over;
+}
+
+/* Squared distances of the first sum's values from the mean of the part. */
+static ExprId squares_of_part(Copy *c, ExprId part, ExprId sum, uint32_t over)
+{
+    const Sums *s = c->s;
+    ExprId mean = expr_op(s->l, c->to, EX_DIV, sum, points_of_part(s, c->to, part, inner_points(s), s->points), 0);
+    ExprId off = expr_op(s->l, c->to, EX_SUB, copied(c, s->k->expr[s->sum[0]].a), mean, 0);
+    return expr_reduce(s->l, c->to, EX_SUM, expr_op(s->l, c->to, EX_MUL, off, off, 0), 0, over);
+}
+
+/* The sums of each piece of a slice of samples. */
+static Kernel *slice_kernel(Sums *s, SumCut cut)
+{
+    enum { Z, Y };   /* axes */
     KernelList *l = s->l;
     Kernel *to = kernel_part(l, arena_printf(s->a, "%s.part1", s->k->name), s->k);
     Copy c = copy_to(s, to);
-    c.samples = (int32_t)samples;
-    int z = kernel_axis(to, AXIS_PAR, "z", s->parts, true);
-    to->axis[z].batch_div = (int32_t)samples;
-    uint32_t over = 0;
-    for (int a = 0; a < s->k->n_axes; a++) {
-        const Axis *x = &s->k->axis[a];
-        int i = kernel_axis(to, a == s->channel ? AXIS_PAR : AXIS_RED, x->name, x->batch ? samples : x->extent, x->batch);
-        c.axis[a] = (int8_t)i;
-        over |= a == s->channel ? 0 : 1u << i;
-        if (x->batch) {
-            to->axis[i].batch_base = (int8_t)z;
-            to->axis[i].batch_step = (int32_t)samples;
-        }
-    }
-    ExprId v = copied(&c, s->k->expr[s->sum[0]].a), sum = expr_reduce(l, to, EX_SUM, v, 0, over);
-    ExprId mean = expr_op(l, to, EX_DIV, sum, points_of_part(s, to, z, inner_points(s), s->points), 0), off = expr_op(l, to, EX_SUB, v, mean, 0);
-    ExprId out[MAX_TILE_SUMS] = {sum, expr_reduce(l, to, EX_SUM, expr_op(l, to, EX_MUL, off, off, 0), 0, over)};
+    uint32_t over = slice_axes(&c, cut);
+    ExprId part = index_of(s, to, Z), out[MAX_TILE_SUMS];
+    if (cut.pieces > 1)
+        part = expr_op(l, to, EX_IADD, expr_op(l, to, EX_IMUL, part, expr_iconst(l, to, (int32_t)cut.pieces), 0), index_of(s, to, Y), 0);
+    for (int i = 0; i < s->n; i++)
+        if (s->moments && i == 1)
+            out[i] = squares_of_part(&c, part, out[0], over);
+        else
+            out[i] = expr_reduce(l, to, EX_SUM, copied(&c, s->k->expr[s->sum[i]].a), 0, over);
     for (int i = 0; i < s->n; i++) {
         s->part[i] = part_buffer(s, i);
-        kernel_out(to, part_access(s, to, i, c.axis[s->channel], z), out[i]);
+        AccessId at = part_access(s, to, i, c.axis[s->channel], -1);
+        affine_axis(access_dim(to, at, 0), Z, (int32_t)cut.pieces);
+        if (cut.pieces > 1)
+            affine_axis(access_dim(to, at, 0), Y, 1);
+        kernel_out(to, at, out[i]);
     }
     to->macs = s->k->macs;
     return to;
 }
 
-static bool reads_plainly(const Sums *s)
+/* Moments are read as they are; other sums from no table. */
+static bool can_slice(const Sums *s)
 {
+    for (int at = 0; at < s->k->n_access; at++)
+        for (int d = 0; d < s->k->access[at].rank; d++)
+            if (s->k->access[at].dim[d].table)
+                return false;
     const Expr *x = &s->k->expr[s->k->expr[s->sum[0]].a];
-    for (int d = 0; x->op == EX_LOAD && d < s->k->access[x->at].rank; d++)
+    for (int d = 0; s->moments && x->op == EX_LOAD && d < s->k->access[x->at].rank; d++)
         if (affine_pure_axis(&s->k->access[x->at].dim[d], s->k->n_axes) < 0)
             return false;
-    return x->op == EX_LOAD;
+    return !s->moments || x->op == EX_LOAD;
 }
 
-static bool sum_in_slices(Sums *s, int64_t samples)
+static bool sum_in_slices(Sums *s, SumCut cut)
 {
-    if (!s->moments || samples >= s->l->graph->batch || !reads_plainly(s))
+    if ((cut.samples >= s->l->graph->batch && cut.pieces == 1) || !can_slice(s))
         return false;
-    s->parts = (s->l->graph->batch + samples - 1) / samples;
-    s->points = samples * inner_points(s);
+    s->parts = (s->l->graph->batch + cut.samples - 1) / cut.samples * cut.pieces;
+    s->points = cut.samples * inner_points(s) / cut.pieces;
     s->parts_by_channel = false;
-    vec_push(s->a, &s->l->kernels, *slice_kernel(s, samples));
+    vec_push(s->a, &s->l->kernels, *slice_kernel(s, cut));
     return true;
 }
 
-void tile_sums_find(Arena *a, KernelList *l, const GpuPlan *p, int64_t (*samples)(const KernelList *, const Kernel *, const GpuPlan *))
+/* Where channels lie innermost: so many parts of all sums that their blocks fill the GPU. Else moments alone, of the samples that sums.c wants. */
+static SumCut cut_of(const Sums *s)
+{
+    SumCut whole = {s->l->graph->batch, 1};
+    if (!s->p->channels_last)
+        return s->moments ? (SumCut){sums_samples(s->l, s->k, s->p), 1} : whole;
+    int axis = axis_in_sample(s);
+    return axis < 0 ? whole : layouts_cut(s->l, s->k, s->p, s->k->axis[s->channel].extent, inner_points(s), s->k->axis[axis].extent);
+}
+
+void tile_sums_find(Arena *a, KernelList *l, const GpuPlan *p)
 {
     KernelList from = *l;
     l->kernels.at = NULL;
     l->kernels.len = l->kernels.cap = 0;
     for (uint32_t i = 0; i < from.kernels.len; i++) {
         Sums s = {.l = l, .a = a, .p = p, .k = &from.kernels.at[i]};
-        if (find_sums(&s) && (sum_in_some_tiles(&s) || sum_in_slices(&s, samples(l, s.k, p))))
+        if (find_sums(&s) && (sum_in_some_tiles(&s) || sum_in_slices(&s, cut_of(&s))))
             vec_push(a, &l->kernels, *adding_kernel(&s));
         else
             vec_push(a, &l->kernels, *s.k);

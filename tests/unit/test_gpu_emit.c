@@ -92,7 +92,8 @@ static void test_wide(void **unused)
     arena_free(a);
 }
 
-/* BatchNorm's sums in the tiles of products before it, of rows and of columns; in slices; where the mean is hundreds of deviations. */
+/* BatchNorm's sums in the tiles of products before it, of rows and of columns; in slices, and in pieces of a
+ * sample where four channels lie side by side; where the mean is hundreds of deviations. */
 static void test_channel_sums(void **unused)
 {
     (void)unused;
@@ -100,6 +101,7 @@ static void test_channel_sums(void **unused)
         {"conv out=40 k=3 p=1; bn; act Tanh; conv out=36 k=3 p=1; bn; act SiLU; aavg; flatten; linear out=5", 17, 12, 11, 5, 0},
         {"conv out=40 k=3 p=1; bn; act Tanh; aavg; flatten; linear out=5", 3, 19, 11, 4, 100},
         {"conv out=6 k=1; maxpool k=1; bn; act SiLU; aavg; flatten; linear out=5", 2, 56, 57, 6, 30},
+        {"conv out=40 k=1; maxpool k=1; bn; act SiLU; aavg; flatten; linear out=5", 2, 48, 37, 3, 100},
     };
     for (size_t i = 0; i < 3 * ARRAY_LEN(nets); i++) {
         Arena *a = arena_new();
@@ -139,6 +141,58 @@ static void test_windows(void **unused)
         t.ctx = &windows;
         check_step(a, &c, &t, nets[i].batch);
         assert_true(windows >= nets[i].windows);
+        arena_free(a);
+    }
+}
+
+static void *taps_and_load(Arena *a, Program *p, const EmitTarget *t, const char *net, const CnncModel **model)
+{
+    GpuLoaded *l = gpu_load(a, p, t, net, model);
+    *(int *)(uintptr_t)t->ctx = count(l->text.gpu->text, "lanes_sum_apart(sums");
+    return l;
+}
+
+/* Weight gradients of depthwise convolutions, all taps in one sweep: along rows and down columns, one point and two beside each other, one channel
+ * and two a thread, channels that fill no block, windows that share nothing, samples short of the batch, sums in one slice. */
+static void test_taps(void **unused)
+{
+    (void)unused;
+    static const struct { const char *net; int64_t h, w, batch; Precision precision; int sm; } nets[] = {
+        {"conv out=24 k=1; conv out=24 k=3 p=1 g=24; act SiLU; aavg; flatten; linear out=3", 48, 45, 3, PRECISION_BF16, 90},
+        {"conv out=24 k=1; conv out=24 k=3 s=2 p=1 g=24; act SiLU; aavg; flatten; linear out=3", 89, 92, 2, PRECISION_BF16, 80},
+        {"conv out=72 k=1; conv out=72 k=3 s=3 g=72; act SiLU; aavg; flatten; linear out=3", 60, 64, 2, PRECISION_TF32, 90},
+        {"conv out=16 k=1; conv out=16 k=5 p=2 g=16; act SiLU; aavg; flatten; linear out=3", 66, 63, 2, PRECISION_BF16, 90},
+        {"conv out=5 k=1; conv out=5 k=3 s=2 p=1 g=5; act SiLU; aavg; flatten; linear out=3", 136, 138, 3, PRECISION_F32, 90},
+        {"conv out=5 k=1; conv out=5 k=4 s=1 p=1 g=5; act SiLU; aavg; flatten; linear out=3", 91, 122, 3, PRECISION_BF16, 90},
+        {"conv out=200 k=1; avgpool k=6; conv out=200 k=3 p=1 g=200; act SiLU; aavg; flatten; linear out=3", 42, 42, 11, PRECISION_TF32, 100},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(nets); i++) {
+        Arena *a = arena_new();
+        EmitTarget t = gpu_emit_target_in(nets[i].sm, nets[i].precision);
+        Case c = {.net = nets[i].net, .train = "train opt=sgd lr=0.05 momentum=0.9 wd=0.01", .input = shape_of(3, 3, nets[i].h, nets[i].w)};
+        int taps = 0;
+        t.load = taps_and_load;
+        t.ctx = &taps;
+        check_step(a, &c, &t, nets[i].batch);
+        assert_true(taps >= 1);
+        arena_free(a);
+    }
+}
+
+/* Losses of so many classes that a block shares a row of them, four at a time or not; means of pictures, each by a warp, or by a thread whose
+ * neighbours have neighbouring channels. */
+static void test_rows(void **unused)
+{
+    (void)unused;
+    static const struct { const char *net; Precision precision; } nets[] = {
+        {"conv out=304 k=1; avgpool k=8; act SiLU; aavg; flatten; linear out=1100", PRECISION_F32},
+        {"conv out=304 k=1; avgpool k=8; act SiLU; aavg; flatten; linear out=61", PRECISION_BF16},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(nets); i++) {
+        Arena *a = arena_new();
+        EmitTarget t = gpu_emit_target_in(90, nets[i].precision);
+        Case c = {.net = nets[i].net, .train = "train opt=sgd lr=0.05", .input = shape_of(3, 2, 56, 57)};
+        check_step(a, &c, &t, 7);
         arena_free(a);
     }
 }
@@ -204,6 +258,7 @@ static void test_inference(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_inference), cmocka_unit_test(test_products), cmocka_unit_test(test_wide), cmocka_unit_test(test_tensor_cores),
-                                       cmocka_unit_test(test_wide_copies), cmocka_unit_test(test_channel_sums), cmocka_unit_test(test_launches), cmocka_unit_test(test_windows), cmocka_unit_test(test_training)};
+                                       cmocka_unit_test(test_wide_copies), cmocka_unit_test(test_channel_sums), cmocka_unit_test(test_launches), cmocka_unit_test(test_windows),
+                                       cmocka_unit_test(test_taps), cmocka_unit_test(test_rows), cmocka_unit_test(test_training)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
