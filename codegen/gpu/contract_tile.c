@@ -259,6 +259,14 @@ static void take_shape(Contract *c, const TileShape *s)
     c->threads = shape_threads(c, s);
 }
 
+/* Elements that are rounded on the way wait in registers, beside the sums. */
+static bool fits_registers(const Contract *c, const TileShape *s)
+{
+    enum { MOST_REGISTERS = 255 };
+    double fetched = ((c->a_load.vector ? 0 : s->rows) + (c->b_load.vector ? 0 : s->cols)) * c->steps;
+    return fetched == 0 || (s->rows * s->cols + fetched) / shape_threads(c, s) + OTHER_REGISTERS <= MOST_REGISTERS;
+}
+
 /* The best shape and number of slices at c's steps, if it is better than c->cycles. */
 static bool choose_shape(Contract *c, const Kernel *k, const GpuTarget *t)
 {
@@ -268,7 +276,7 @@ static bool choose_shape(Contract *c, const Kernel *k, const GpuTarget *t)
     for (size_t i = 0; i < n; i++)
         for (int slices = 1; slices <= MOST_SLICES; slices *= 2) {
             double now = cost(c, k, &shapes[i], slices, t);
-            if (now >= c->cycles || (slices > 1 && c->depth.extent / slices < LEAST_SLICE))
+            if (now >= c->cycles || !fits_registers(c, &shapes[i]) || (slices > 1 && c->depth.extent / slices < LEAST_SLICE))
                 continue;
             c->cycles = now;
             take_shape(c, &shapes[i]);
