@@ -161,8 +161,19 @@ static void start(Code *c, ExprId e)
         cu_line(c, c->threads ? "int e%d = 0, e%d_any = 0, e%d_at = NOWHERE;" : "int e%d = 0, e%d_any = 0;", e, e, e);
 }
 
-/* The loops around the group and what each member adds in them. */
-static void sweep(Code *c, const ExprId *group, int n)
+/* What values are more than the thread's first one, and the squares of that: see reduce_columns.c. */
+static void accumulate_moment(Code *c, ExprId sum, ExprId squares)
+{
+    const char *v = cu_variable(c, c->k->expr[sum].a);
+    cu_line(c, "if (e%d_taken == 0.0f) e%d_first = %s;", squares, squares, v);
+    cu_line(c, "const float more = %s - e%d_first;", v, squares);
+    cu_line(c, "e%d_sum += more;", squares);
+    cu_line(c, "e%d += more * more;", squares);
+    cu_line(c, "e%d_taken += 1.0f;", squares);
+}
+
+/* The loops around the group and what each member adds in them; squares: a second moment, beside the only member, or 0. */
+static void sweep(Code *c, const ExprId *group, int n, ExprId squares)
 {
     uint32_t axes = c->k->expr[group[0]].axes;
     const char **kept = cu_keep(c);
@@ -179,10 +190,54 @@ static void sweep(Code *c, const ExprId *group, int n)
     }
     for (int g = 0; g < n; g++)
         accumulate(c, group[g], !threads ? NULL : wide >= 0 ? "4 * i + u" : "i");
+    if (squares)
+        accumulate_moment(c, group[0], squares);
     c->threads = threads;
     while (braces--)
         cu_close(c);
     cu_restore(c, kept);
+}
+
+/* Adds what the threads have of e. */
+static void reduce_threads(Code *c, ExprId e)
+{
+    const char *what = c->k->expr[e].op == EX_SUM ? "sum" : "max";
+    if (c->k->expr[e].op == EX_ARGMAX)
+        cu_line(c, "e%d = block_argmax(e%d_best, e%d_at, e%d, shared, %d);", e, e, e, e, c->threads / GPU_WARP);
+    else if (c->columns)
+        cu_line(c, "e%d = column_%s(e%d, shared, %d, %d);", e, what, e, c->columns, c->threads);
+    else if (c->threads == GPU_WARP)
+        cu_line(c, "e%d = warp_%s(e%d);", e, what, e);
+    else
+        cu_line(c, "e%d = block_%s(e%d, shared, %d);", e, what, e, c->threads / GPU_WARP);
+}
+
+/* The second moment that threads sum together with e, which read the values from memory; 0: none. */
+static ExprId squares_with(const Code *c, ExprId e)
+{
+    for (ExprId i = e + 1; c->threads && !c->in_slice && i < c->k->n_expr; i++) {
+        const Expr *x = &c->k->expr[i];
+        if (x->op == EX_SUM && x->axes == c->k->expr[e].axes && x->free_axes == c->k->expr[e].free_axes && sums_are_moments(c->k, e, i))
+            return i;
+    }
+    return 0;
+}
+
+/* Both in one sweep. */
+static void reduce_moments(Code *c, ExprId sum, ExprId squares)
+{
+    const ExprId mean = c->k->expr[c->k->expr[c->k->expr[squares].a].a].b;
+    c->name[sum] = arena_printf(c->arena, "e%d", sum);
+    start(c, sum);
+    start(c, squares);
+    cu_line(c, "float e%d_first = 0.0f, e%d_sum = 0.0f, e%d_taken = 0.0f;", squares, squares, squares);
+    sweep(c, &sum, 1, squares);
+    cu_line(c, "const float e%d_own = e%d, e%d_share = e%d_taken > 0.0f ? 1.0f / e%d_taken : 0.0f;", sum, sum, squares, squares, squares);
+    reduce_threads(c, sum);
+    cu_line(c, "const float e%d_off = e%d_own - e%d_taken * %s;", squares, sum, squares, cu_value(c, mean));
+    cu_line(c, "e%d += (e%d_off * e%d_off - e%d_sum * e%d_sum) * e%d_share;", squares, squares, squares, squares, squares, squares);
+    reduce_threads(c, squares);
+    c->name[squares] = arena_printf(c->arena, "e%d", squares);
 }
 
 static void reduce_group(Code *c, ExprId first)
@@ -196,20 +251,15 @@ static void reduce_group(Code *c, ExprId first)
         cu_hoist(c, c->k->expr[group[g]].a, axes);
         cu_hoist(c, c->k->expr[group[g]].b, axes);
     }
+    if (n == 1 && c->k->expr[first].op == EX_SUM && squares_with(c, first)) {
+        reduce_moments(c, first, squares_with(c, first));
+        return;
+    }
     for (int g = 0; g < n; g++)
         start(c, group[g]);
-    sweep(c, group, n);
-    for (int g = 0; g < n && c->threads; g++) {
-        const char *what = c->k->expr[group[g]].op == EX_SUM ? "sum" : "max";
-        if (c->k->expr[group[g]].op == EX_ARGMAX)
-            cu_line(c, "e%d = block_argmax(e%d_best, e%d_at, e%d, shared, %d);", group[g], group[g], group[g], group[g], c->threads / GPU_WARP);
-        else if (c->columns)
-            cu_line(c, "e%d = column_%s(e%d, shared, %d, %d);", group[g], what, group[g], c->columns, c->threads);
-        else if (c->threads == GPU_WARP)
-            cu_line(c, "e%d = warp_%s(e%d);", group[g], what, group[g]);
-        else
-            cu_line(c, "e%d = block_%s(e%d, shared, %d);", group[g], what, group[g], c->threads / GPU_WARP);
-    }
+    sweep(c, group, n, 0);
+    for (int g = 0; g < n && c->threads; g++)
+        reduce_threads(c, group[g]);
 }
 
 /* ---- naming ---- */
