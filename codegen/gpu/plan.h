@@ -68,7 +68,8 @@ typedef struct {
     int64_t points;                 /* product of their extents; in slices: of one slice */
     int32_t threads;                /* of a block */
     int32_t grid[3], shared_bytes, sample_points, block_points;   /* as in CnncGpuLaunch, were it launched alone */
-    bool wide;                      /* MAP: a thread takes WIDE points along the last row axis, with loads and stores of 16 bytes */
+    bool wide;                      /* MAP: a thread takes WIDE points along the last row axis, with loads and stores of 16 bytes, of 8 in bf16 */
+    int32_t steps; int8_t stepped;  /* wide, when > 1: and so many along the axis `stepped`; values that do not know it are computed once */
     int32_t slide; int8_t slid, tap;   /* MAP, when > 0: a thread takes so many points along the axis `slid`, which windows slide along by `tap` */
     bool flat;                      /* CONTRACT, beside others: its grid's blocks are numbered along one axis */
     int32_t columns;                /* COLUMNS: rows of a block */
@@ -151,9 +152,14 @@ GpuBody body_in_slice(Arena *a, const KernelList *l, const Kernel *k, int64_t sa
 enum { GPU_THREADS = 256, GPU_SLICE_THREADS = 512, GPU_WARP = 32, WIDE = 4 };
 /* slide.c: sets slide when x sums over small windows that overlap along an axis. */
 void slide_find(Arena *a, GpuBody *x, const KernelList *l);
-/* wide.c: k is best done WIDE points at once along the axis. */
-bool wide_map_pays(const KernelList *l, const Kernel *k, int axis);
-/* Elements of 4 bytes that lie side by side along the axis, the first of each four at a multiple of four. */
+/* wide.c: sets wide, and steps, when x is best done WIDE points at once along its last row axis. */
+void wide_find(GpuBody *x, const KernelList *l);
+/* Points that a thread of x takes. */
+static inline int32_t body_points_each(const GpuBody *x)
+{
+    return (x->wide ? WIDE : 1) * (x->steps > 1 ? x->steps : 1) * (x->slide > 1 ? x->slide : 1);
+}
+/* Elements of 4 or 2 bytes that lie side by side along the axis, the first of each four at a multiple of four. */
 bool wide_access(const KernelList *l, const Kernel *k, AccessId at, int axis);
 /* joins.c: pointwise kernels go into the pointwise kernel that alone reads them. */
 void joins_find(Arena *a, KernelList *l);
