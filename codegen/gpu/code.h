@@ -121,6 +121,16 @@ void wide_open(Code *c, int axis);
 void wide_close(Code *c);
 /* All outputs at four points. */
 void wide_map(Code *c, int axis);
+/* Of a loop of another skeleton: values that are wanted together (all outputs, then tile sums). Those that know the axis but none of the
+ * others, as large as can be, at the four points, so that their names stay; what else they need, loads and the loop over the four; in it
+ * and behind it, results and stores, each behind `inside`, "" or "if (...) ". */
+typedef struct { ExprId e[MAX_KERNEL_OUT + MAX_TILE_SUMS]; int n; } Wanted;
+Wanted wanted_of(const Kernel *k);
+void wide_once(Code *c, int axis, uint32_t others, const Wanted *w);
+void wide_points(Code *c, int axis, const Wanted *w);
+void wide_declare_results(Code *c);
+void wide_results(Code *c);
+void wide_store(Code *c, int axis, const char *inside);
 /* All of a body that is wide, its axes being variables. */
 void wide_emit(Code *c, const GpuBody *body);
 /* slide.c: all of a body that slides. */

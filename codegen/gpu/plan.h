@@ -53,6 +53,7 @@ typedef struct {
     int32_t threads;                     /* of a block */
     int32_t stages;                      /* tiles in shared memory */
     int32_t row_sums;                    /* the kernel's tile sums, when they are of rows */
+    int32_t lane_rows;                   /* rows that a lane takes at once when all sums are done: WIDE, or 1 */
     int32_t slices; int64_t slice_depth; /* > 1: grid[2] also cuts the depth; sums go to `partial` [slices][both][cols][rows] */
     BufId partial;
     double cycles;                       /* by estimate */
@@ -119,6 +120,7 @@ void contract_choose_tile(Contract *c, const KernelList *l, const Kernel *k, con
 /* Bytes of an element in shared memory; of all tiles; elements of one of a's tiles, of b's. */
 int32_t contract_element_bytes(const Contract *c);
 int32_t contract_shared_bytes(const Contract *c);
+int32_t contract_lane_rows(const KernelList *l, const Kernel *k, const Contract *c);
 int32_t contract_epilogue_bytes(const Contract *c);                 /* contract_epilogue.c: its part when all sums are done */
 int32_t contract_copy_bytes(const Contract *c, const TileLoad *x);   /* of one copy; 0: there are none */
 int32_t contract_tile_elements(const Contract *c, const TileLoad *x, int32_t size);

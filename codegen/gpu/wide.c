@@ -185,11 +185,15 @@ static const char **load_before(Code *c, const Before *b, const bool *loads)
 {
     const Kernel *k = c->k;
     const char *name = k->axis[b->axis].name, **held = NEWN(c->arena, const char *, k->n_expr);
+    bool any = false;
     for (ExprId e = 1; e < k->n_expr; e++)
         if (k->expr[e].op == EX_LOAD && !c->name[e] && (!loads || loads[e]) && wide_access(c->l, k, k->expr[e].at, b->axis)) {
             held[e] = arena_printf(c->arena, "four%d%s[u]", e, slot_of(c, b, e));
             declare_four(c, b, e);
+            any = true;
         }
+    if (!any)
+        return held;
     c->unrolled = b->window != 0;
     if (b->steps > 1)
         open_steps(c, b);
@@ -240,107 +244,145 @@ static void mark_needed(const Code *c, ExprId e, bool *needed)
     mark_needed(c, x->c, needed);
 }
 
-/* Stores what the outputs are at four points. */
-static void store_results(Code *c, int axis)
+static bool *needed_for(const Code *c, const Wanted *w)
+{
+    bool *needed = NEWN(c->arena, bool, c->k->n_expr);
+    for (int i = 0; i < w->n; i++)
+        mark_needed(c, w->e[i], needed);
+    return needed;
+}
+
+static void hoist_all(Code *c, const Wanted *w, uint32_t axes)
+{
+    for (int i = 0; i < w->n; i++)
+        cu_hoist(c, w->e[i], axes);
+}
+
+Wanted wanted_of(const Kernel *k)
+{
+    Wanted w = {.n = 0};
+    for (int o = 0; o < k->n_out; o++)
+        w.e[w.n++] = k->out[o].value;
+    for (int i = 0; i < k->n_tile_sums; i++)
+        w.e[w.n++] = k->tile_sum[i].value;
+    return w;
+}
+
+void wide_points(Code *c, int axis, const Wanted *w)
+{
+    const Before b = {.axis = axis};
+    hoist_all(c, w, 1u << axis);
+    open_four(c, &b, load_before(c, &b, needed_for(c, w)));
+}
+
+void wide_declare_results(Code *c)
+{
+    for (int o = 0; o < c->k->n_out; o++)
+        cu_line(c, "%s result%d[%d];", type_at(c, c->k->out[o].at), o, WIDE);
+}
+
+void wide_results(Code *c)
+{
+    for (int o = 0; o < c->k->n_out; o++)
+        cu_line(c, "result%d[u] = %s;", o, cu_value(c, c->k->out[o].value));
+}
+
+void wide_store(Code *c, int axis, const char *inside)
 {
     const Kernel *k = c->k;
     cu_line(c, "const int %s = first_%s;", k->axis[axis].name, k->axis[axis].name);
     for (int o = 0; o < k->n_out; o++) {
         const char *guard = only_in_range(c, k->out[o].at), *element = cu_element(c, k->out[o].at);
-        cu_line(c, "%sstore4%s(&%s, result%d);", guard, suffix_at(c, k->out[o].at), element, o);
+        cu_line(c, "%s%sstore4%s(&%s, result%d);", inside, guard, suffix_at(c, k->out[o].at), element, o);
     }
-}
-
-/* Marks what the outputs need. */
-static bool *needed_for_outputs(const Code *c)
-{
-    bool *needed = NEWN(c->arena, bool, c->k->n_expr);
-    for (int o = 0; o < c->k->n_out; o++)
-        mark_needed(c, c->k->out[o].value, needed);
-    return needed;
 }
 
 /* All outputs at four points, whose loads are done. */
 static void map_four(Code *c, const Before *b, const char **held)
 {
-    const Kernel *k = c->k;
     const char **kept = cu_keep(c);
-    for (int o = 0; o < k->n_out; o++)
-        cu_line(c, "%s result%d[%d];", type_at(c, k->out[o].at), o, WIDE);
+    wide_declare_results(c);
     open_four(c, b, held);
-    for (int o = 0; o < k->n_out; o++)
-        cu_line(c, "result%d[u] = %s;", o, cu_value(c, k->out[o].value));
+    wide_results(c);
     wide_close(c);
     cu_restore(c, kept);
-    store_results(c, b->axis);
-}
-
-static void hoist_outputs(Code *c, uint32_t axes)
-{
-    for (int o = 0; o < c->k->n_out; o++)
-        cu_hoist(c, c->k->out[o].value, axes);
+    wide_store(c, b->axis, "");
 }
 
 static void map_once(Code *c, const Before *b)
 {
-    hoist_outputs(c, 1u << b->axis);
-    map_four(c, b, load_before(c, b, needed_for_outputs(c)));
+    const Wanted w = wanted_of(c->k);
+    hoist_all(c, &w, 1u << b->axis);
+    map_four(c, b, load_before(c, b, needed_for(c, &w)));
 }
 
 void wide_map(Code *c, int axis) { map_once(c, &(Before){.axis = axis}); }
 
-/* ---- steps ---- */
-/* Marks values, as large as can be, that know the axis but not the one that steps go along. */
-static void mark_once(const Code *c, ExprId e, const Before *b, bool *once)
+/* ---- values that are computed once ---- */
+/* Marks values, as large as can be, that know the axis but none of the others. */
+static void mark_once(const Code *c, ExprId e, int axis, uint32_t others, bool *once)
 {
     const Expr *x = &c->k->expr[e];
-    if (!e || c->name[e] || x->op == EX_INDEX || !(x->free_axes >> b->axis & 1))
+    if (!e || c->name[e] || x->op == EX_INDEX || !(x->free_axes >> axis & 1))
         return;
-    if (!(x->free_axes >> b->stepped & 1)) {
+    if (!(x->free_axes & others)) {
         once[e] = true;
         return;
     }
-    mark_once(c, x->a, b, once);
-    mark_once(c, x->b, b, once);
-    mark_once(c, x->c, b, once);
+    mark_once(c, x->a, axis, others, once);
+    mark_once(c, x->b, axis, others, once);
+    mark_once(c, x->c, axis, others, once);
 }
 
-/* Computes these at the four points; their names are given. */
+/* Names these. */
+static bool *find_once(Code *c, int axis, uint32_t others, const Wanted *w)
+{
+    bool *once = NEWN(c->arena, bool, c->k->n_expr);
+    hoist_all(c, w, 1u << axis | others);
+    for (int i = 0; i < w->n; i++)
+        mark_once(c, w->e[i], axis, others, once);
+    for (ExprId e = 1; e < c->k->n_expr; e++)
+        if (once[e])
+            c->name[e] = arena_printf(c->arena, "once%d[u]", e);
+    return once;
+}
+
+/* Computes them at the four points. */
 static void compute_once(Code *c, int axis, const bool *once)
 {
     const Kernel *k = c->k;
     const Before four = {.axis = axis};
     const char **kept = cu_keep(c);
-    bool *needed = NEWN(c->arena, bool, k->n_expr);
+    bool *needed = NEWN(c->arena, bool, k->n_expr), any = false;
     for (ExprId e = 1; e < k->n_expr; e++)
         c->name[e] = once[e] ? NULL : c->name[e];
     for (ExprId e = 1; e < k->n_expr; e++)
         if (once[e]) {
             cu_line(c, "%s once%d[%d];", k->expr[e].is_bool || k->expr[e].is_int ? "int" : "float", e, WIDE);
             mark_needed(c, e, needed);
+            any = true;
         }
-    open_four(c, &four, load_before(c, &four, needed));
-    for (ExprId e = 1; e < k->n_expr; e++)
-        if (once[e])
-            cu_line(c, "once%d[u] = %s;", e, cu_value(c, e));
-    wide_close(c);
+    if (any) {
+        open_four(c, &four, load_before(c, &four, needed));
+        for (ExprId e = 1; e < k->n_expr; e++)
+            if (once[e])
+                cu_line(c, "once%d[u] = %s;", e, cu_value(c, e));
+        wide_close(c);
+    }
     cu_restore(c, kept);
 }
+
+void wide_once(Code *c, int axis, uint32_t others, const Wanted *w) { compute_once(c, axis, find_once(c, axis, others, w)); }
 
 /* The loads of all steps first: they take longest. */
 static void emit_steps(Code *c, const Before *b)
 {
-    bool *once = NEWN(c->arena, bool, c->k->n_expr);
-    hoist_outputs(c, 1u << b->axis | 1u << b->stepped);
-    for (int o = 0; o < c->k->n_out; o++)
-        mark_once(c, c->k->out[o].value, b, once);
-    for (ExprId e = 1; e < c->k->n_expr; e++)
-        if (once[e])
-            c->name[e] = arena_printf(c->arena, "once%d[u]", e);
-    const char **held = load_before(c, b, needed_for_outputs(c));
+    const Wanted w = wanted_of(c->k);
+    const bool *once = find_once(c, b->axis, 1u << b->stepped, &w);
+    const char **held = load_before(c, b, needed_for(c, &w));
     compute_once(c, b->axis, once);
     open_steps(c, b);
-    hoist_outputs(c, 1u << b->axis);
+    hoist_all(c, &w, 1u << b->axis);
     map_four(c, b, held);
     cu_close(c);
 }

@@ -49,14 +49,18 @@ static int count(const char *text, const char *word)
     return n;
 }
 
+typedef struct { int products, fours; } TensorCounts;   /* places in the text; launches are shared */
+
 static void *count_and_load(Arena *a, Program *p, const EmitTarget *t, const char *net, const CnncModel **model)
 {
     GpuLoaded *l = gpu_load(a, p, t, net, model);
-    *(int *)(uintptr_t)t->ctx += count(l->text.gpu->text, "mma_tf32(sums[") + count(l->text.gpu->text, "mma_bf16(sums[");   /* launches are shared */
+    TensorCounts *n = (TensorCounts *)(uintptr_t)t->ctx;
+    n->products += count(l->text.gpu->text, "mma_tf32(sums[") + count(l->text.gpu->text, "mma_bf16(sums[");
+    n->fours += count(l->text.gpu->text, "float four_sums[");
     return l;
 }
 
-/* By tensor cores, in all three directions. The nets are smooth: a rounding never turns a gradient off. */
+/* By tensor cores, in all three directions, outputs four rows at a time where they lie so. The nets are smooth: a rounding never turns a gradient off. */
 static void test_tensor_cores(void **unused)
 {
     (void)unused;
@@ -71,11 +75,11 @@ static void test_tensor_cores(void **unused)
         Arena *a = arena_new();
         EmitTarget t = gpu_emit_target_in(i % 3 ? 80 : 100, i % 2 ? PRECISION_BF16 : PRECISION_TF32);
         Case c = {.net = wide[i / 2].net, .train = "train opt=sgd lr=0.05 momentum=0.9 wd=0.01", .input = shape_of(3, wide[i / 2].c, wide[i / 2].h, wide[i / 2].w)};
-        int products = 0;
+        TensorCounts n = {0};
         t.load = count_and_load;
-        t.ctx = &products;
+        t.ctx = &n;
         check_step(a, &c, &t, wide[i / 2].batch);
-        assert_true(products >= 3);
+        assert_true(n.products >= 3 && n.fours >= 1);
         arena_free(a);
     }
 }
@@ -124,6 +128,7 @@ static void test_channel_sums(void **unused)
         {"conv out=40 k=3 p=1; bn; act Tanh; conv out=36 k=3 p=1; bn; act SiLU; aavg; flatten; linear out=5", 17, 12, 11, 5, 0},
         {"conv out=40 k=3 p=1; bn; act Tanh; aavg; flatten; linear out=5", 3, 19, 11, 4, 100},
         {"conv out=6 k=1; maxpool k=1; bn; act SiLU; aavg; flatten; linear out=5", 2, 56, 57, 6, 30},
+        {"conv out=32 k=1; bn; act SiLU; aavg; flatten; linear out=5", 8, 40, 36, 20, 40},   /* tiles of 128 rows in float32 */
     };
     for (size_t i = 0; i < 3 * ARRAY_LEN(nets); i++) {
         Arena *a = arena_new();
