@@ -117,8 +117,8 @@ static void plan_map(GpuBody *x, const KernelList *l)
     x->form = GPU_MAP;
     set_rows(x, l, out_axes(x->k, 0));
     x->threads = GPU_THREADS;
-    x->wide = x->n_rows && wide_map_pays(l, x->k, x->row[x->n_rows - 1]);
-    set_grid(x, x->wide ? WIDE * x->threads : x->threads);
+    wide_find(x, l);
+    set_grid(x, (int64_t)body_points_each(x) * x->threads);
 }
 
 /* A block a row, or a warp each of many whose reductions are short. */
@@ -192,8 +192,11 @@ GpuBody body_of(Arena *a, const KernelList *l, const Kernel *k, const GpuPlan *p
         plan_map(&x, l);
     if (x.form == GPU_MAP && x.points <= INT32_MAX)
         slide_find(a, &x, l);
-    if (x.slide)
-        set_grid(&x, (int64_t)x.slide * x.threads);
+    if (x.slide) {
+        x.wide = false;
+        x.steps = 0;
+        set_grid(&x, (int64_t)body_points_each(&x) * x.threads);
+    }
     return x;
 }
 
@@ -214,6 +217,7 @@ GpuBody body_parts(const KernelList *l, const Kernel *k, const Contract *c, cons
     x.form = GPU_PARTS;
     x.contract = c;
     x.wide = false;
+    x.steps = 0;
     x.by_warps = warps_share_slices(&x, c, t);
     x.shared_bytes = x.by_warps ? x.threads * (int32_t)sizeof(float) : 0;
     set_grid(&x, x.by_warps ? GPU_WARP : x.threads);

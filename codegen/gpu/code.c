@@ -74,17 +74,16 @@ const char *cu_extent(Code *c, int axis)
 }
 
 /* Without a sign a division by a constant is an instruction or two less. */
-static void split_point(Code *c, const char *point, const int8_t *axes, int n, bool wide)
+void cu_split_by(Code *c, const char *point, const int8_t *axes, int n, const int32_t *by)
 {
     int64_t below = 1;
     if (!c->long_points)
         point = arena_printf(c->arena, "(unsigned)%s", point);
     for (int i = n - 1; i >= 0; i--) {
         const Axis *x = &c->k->axis[axes[i]];
-        bool by_four = wide && i == n - 1;
-        int32_t extent = by_four ? x->extent / WIDE : x->extent;
+        int32_t step = by ? by[i] : 1, extent = x->extent / step;
         const char *shifted = below > 1 ? arena_printf(c->arena, "%s / %lld", point, (long long)below) : point;
-        const char *name = by_four ? arena_printf(c->arena, "first_%s = %d *", x->name, WIDE) : arena_printf(c->arena, "%s =", x->name);
+        const char *name = step > 1 ? arena_printf(c->arena, "first_%s = %d *", x->name, step) : arena_printf(c->arena, "%s =", x->name);
         if (extent == 1)
             cu_line(c, "const int %s 0;", name);
         else if (i > 0)
@@ -95,8 +94,7 @@ static void split_point(Code *c, const char *point, const int8_t *axes, int n, b
     }
 }
 
-void cu_split(Code *c, const char *point, const int8_t *axes, int n) { split_point(c, point, axes, n, false); }
-void cu_split_wide(Code *c, const char *point, const int8_t *axes, int n) { split_point(c, point, axes, n, true); }
+void cu_split(Code *c, const char *point, const int8_t *axes, int n) { cu_split_by(c, point, axes, n, NULL); }
 
 /* ---- loops ---- */
 static int axes_of(const Code *c, uint32_t mask, int8_t *axes)
@@ -127,6 +125,8 @@ int cu_open_serial(Code *c, uint32_t mask)
         const char *v = c->k->axis[axes[i]].name;
         if (c->in_slice)
             cu_unroll(c, axes[i], i + 1 == n);
+        if (c->unrolled)
+            cu_line(c, "#pragma unroll");
         cu_open(c, "for (int %s = 0; %s < %s; %s++)", v, v, cu_extent(c, axes[i]), v);
     }
     return n;
@@ -149,7 +149,10 @@ void cu_open_shared(Code *c, uint32_t mask, bool wide)
     if (wide && !c->in_slice)
         cu_line(c, "#pragma unroll 2");   /* loads enough under way; with four ptxas spills */
     cu_open(c, "for (int %s = %s%s; %s < %s; %s += %d)", index, thread, part, index, total, index, c->columns ? c->threads / c->columns : c->threads);
-    split_point(c, index, axes, n, wide);
+    int32_t by[MAX_AXIS] = {0};
+    for (int i = 0; i < n; i++)
+        by[i] = wide && i == n - 1 ? WIDE : 1;
+    cu_split_by(c, index, axes, n, by);
     for (int i = 1; i < n; i++)
         if (cu_is_dynamic(c, axes[i]))
             cu_line(c, "if (%s >= %s) continue;", c->k->axis[axes[i]].name, cu_extent(c, axes[i]));

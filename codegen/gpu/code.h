@@ -20,9 +20,11 @@ typedef struct {
     const char **buffer;            /* by BufId: its pointer's name */
     Parameters parameters;          /* of the function */
     const char **name;              /* by expression: what holds its value in the current scope; NULL: not computed yet */
+    const char **held;              /* NULL, or by expression: where a load's element lies that was loaded before */
     int *uses;                      /* by expression, of the whole kernel */
     int threads;                    /* > 0: a reduction outside of all loops is shared by that many threads: a warp's or the block's */
     int columns;                    /* > 0: the block has so many of that reduction, each shared by the threads that have its column */
+    bool unrolled;                  /* loops of reductions, whose operands lie in registers */
     bool long_points;               /* points are numbered in 64 bits */
     bool flat;                      /* a product whose blocks are numbered along one axis of the grid */
     bool in_slice;                  /* in a launch of slices: `first` is the block's first sample */
@@ -51,8 +53,8 @@ const char *cu_type(DType t);    /* "float" */
 
 /* `const int q = POINT % 28` ... for the axes, outermost first; POINT is a variable that exists. */
 void cu_split(Code *c, const char *point, const int8_t *axes, int n);
-/* The last one goes by WIDE: `const int first_q = WIDE * (POINT % 7)`. */
-void cu_split_wide(Code *c, const char *point, const int8_t *axes, int n);
+/* Axis i goes by by[i] > 1: `const int first_q = 4 * (POINT % 7)`. */
+void cu_split_by(Code *c, const char *point, const int8_t *axes, int n, const int32_t *by);
 /* How far the axis runs now: "28", "samples", "samples_left(...)"; and whether that is less than its extent at times. */
 const char *cu_extent(Code *c, int axis);
 bool cu_is_dynamic(const Code *c, int axis);
@@ -61,7 +63,7 @@ bool cu_is_dynamic(const Code *c, int axis);
 void cu_unroll(Code *c, int axis, bool innermost);
 /* Opens a loop an axis; how many braces to close. */
 int cu_open_serial(Code *c, uint32_t axes);
-/* Opens one loop over the points of the axes that the block's threads share; close with cu_close. wide: by cu_split_wide. */
+/* Opens one loop over the points of the axes that the block's threads share; close with cu_close. wide: the last one goes by WIDE. */
 void cu_open_shared(Code *c, uint32_t axes, bool wide);
 /* Computes and stores the outputs (of a set) at the point that the axes' variables say; one_lane: all lanes of a warp compute,
  * one stores. */
@@ -97,6 +99,8 @@ void cu_forget(Code *c, uint32_t axes);
 void cu_restore(Code *c, const char **kept);
 /* An element, or what stands for it out of range. */
 const char *cu_load(Code *c, AccessId at);
+/* What stands for an element out of range. */
+const char *cu_fill(Code *c, AccessId at);
 
 /* The axes of an output's indices, and the outputs that share them, as sets of bits. */
 uint32_t out_axes(const Kernel *k, int o);
@@ -113,10 +117,23 @@ void taps_emit(Code *c, const GpuBody *body);
 void cu_point(Code *c, const GpuBody *body);
 /* wide.c: four points at once along an axis of which first_AXIS exists. The innermost of the axes of a sum if it can be taken so, or -1. */
 int wide_sum_axis(const Code *c, uint32_t axes);
-/* Loads and a loop over the four; close with cu_close, then forget the names. */
+/* Loads and a loop over the four. */
 void wide_open(Code *c, int axis);
+void wide_close(Code *c);
 /* All outputs at four points. */
 void wide_map(Code *c, int axis);
+/* Of a loop of another skeleton: values that are wanted together (all outputs, then tile sums). Those that know the axis but none of the
+ * others, as large as can be, at the four points, so that their names stay; what else they need, loads and the loop over the four; in it
+ * and behind it, results and stores, each behind `inside`, "" or "if (...) ". */
+typedef struct { ExprId e[MAX_KERNEL_OUT + MAX_TILE_SUMS]; int n; } Wanted;
+Wanted wanted_of(const Kernel *k);
+void wide_once(Code *c, int axis, uint32_t others, const Wanted *w);
+void wide_points(Code *c, int axis, const Wanted *w);
+void wide_declare_results(Code *c);
+void wide_results(Code *c);
+void wide_store(Code *c, int axis, const char *inside);
+/* All of a body that is wide, its axes being variables. */
+void wide_emit(Code *c, const GpuBody *body);
 /* slide.c: all of a body that slides. */
 void slide_emit(Code *c, const GpuBody *body);
 /* slices.c: a launch of slices, whole, under the name `entry`. */

@@ -20,6 +20,13 @@ static const char *number(Code *c, double v)
     return arena_printf(c->arena, strpbrk(s, ".e") ? "%sf" : "%s.0f", s);
 }
 
+const char *cu_fill(Code *c, AccessId at)
+{
+    DType t = c->l->buffers.at[c->k->access[at].buf].dtype;
+    double fill = c->k->access[at].fill;
+    return t != DT_F32 && t != DT_BF16 ? arena_printf(c->arena, "%d", (int)fill) : number(c, fill);
+}
+
 const char *cu_load(Code *c, AccessId at)
 {
     const char *element = cu_element(c, at), *guard = cu_guard(c, at);
@@ -30,8 +37,7 @@ const char *cu_load(Code *c, AccessId at)
         element = arena_printf(c->arena, "from_bf16(%s)", element);
     if (!guard)
         return element;
-    double fill = c->k->access[at].fill;
-    return arena_printf(c->arena, "(%s ? %s : %s)", guard, element, t != DT_F32 && t != DT_BF16 ? arena_printf(c->arena, "%d", (int)fill) : number(c, fill));
+    return arena_printf(c->arena, "(%s ? %s : %s)", guard, element, cu_fill(c, at));
 }
 
 static bool is_place(const char *s) { return *s == '$' && s[1] >= '1' && s[1] <= '3'; }
@@ -71,7 +77,7 @@ static const char *formula(Code *c, const Expr *e)
     switch (e->op) {
     case EX_CONST: return number(c, e->imm);
     case EX_ICONST: return e->iimm == INT32_MIN ? "(-2147483647 - 1)" : arena_printf(c->arena, e->iimm < 0 ? "(%d)" : "%d", e->iimm);
-    case EX_LOAD: return cu_load(c, e->at);
+    case EX_LOAD: return c->held && c->held[e - c->k->expr] ? c->held[e - c->k->expr] : cu_load(c, e->at);
     case EX_INDEX: return c->k->axis[e->axis].name;
     case EX_N: return "samples";
     case EX_ROWINDEX: return cu_row_index(c, e->at);
@@ -184,15 +190,15 @@ static void sweep(Code *c, const ExprId *group, int n, ExprId squares)
     else
         braces = cu_open_serial(c, axes);
     c->threads = 0;
-    if (wide >= 0) {
+    if (wide >= 0)
         wide_open(c, wide);
-        braces++;
-    }
     for (int g = 0; g < n; g++)
         accumulate(c, group[g], !threads ? NULL : wide >= 0 ? "4 * i + u" : "i");
     if (squares)
         accumulate_moment(c, group[0], squares);
     c->threads = threads;
+    if (wide >= 0)
+        wide_close(c);
     while (braces--)
         cu_close(c);
     cu_restore(c, kept);

@@ -26,19 +26,22 @@ void contract_epilogue(Code *c, const Contract *x);
 const char *contract_partial_index(Code *c, const Contract *x);
 
 /* Floats of a tile's sums from column to column: four more than rows, so that fragments of tensor cores go to different banks. Lanes
- * side by side on a column. */
+ * side by side on a column, each with lane_rows rows; so often they have all rows. */
 int32_t contract_pitch(const Contract *x);
 int32_t contract_lanes(const Contract *x);
+int32_t contract_rounds(const Contract *x);
+/* Lanes have several rows each. */
+static inline bool contract_wide(const Contract *x) { return x->lane_rows > 1; }
 
 /* contract_sums.c: sums over a tile's points. rows: of rows, else of columns. Lines in front of both loops, in front of the inner one, at
- * each point; behind the inner loop: of a column, or of a row (mean and, at each point once more, squares, before it, of moments);
- * behind both loops, of rows. */
+ * each point (which counts when `inside` holds, if it is not NULL); behind the inner loop: of a column, or of a row (mean and, at each
+ * point once more, squares, before it, of moments); behind both loops, of rows. */
 void contract_sums_begin(Code *c, const Contract *x, bool rows);
 void contract_sums_start(Code *c, const Contract *x, bool rows);
-void contract_sums_add(Code *c, bool rows);
+void contract_sums_add(Code *c, const Contract *x, bool rows, const char *inside);
 void contract_sums_of_column(Code *c, const Contract *x);
 void contract_sums_mean(Code *c, const Contract *x);
-void contract_sums_square(Code *c);
+void contract_sums_square(Code *c, const Contract *x, const char *inside);
 void contract_sums_of_row(Code *c, const Contract *x);
 void contract_sums_of_rows(Code *c, const Contract *x);
 

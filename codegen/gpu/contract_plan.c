@@ -168,5 +168,6 @@ Contract *contract_find(Arena *a, const KernelList *l, const Kernel *k, const Gp
     c->products = k->part == WINOGRAD_NONE ? products : PRECISION_F32;   /* Winograd multiplies what rounding leaves */
     contract_choose_tile(c, l, k, t);
     c->row_sums = c->row.n == 1 && c->row.axis[0] == k->tile_channel ? k->n_tile_sums : 0;
+    c->lane_rows = contract_lane_rows(l, k, c);
     return c;
 }

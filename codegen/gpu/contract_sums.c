@@ -2,6 +2,7 @@
  * In: a product whose channel is alone among the rows or the columns. Out: lines in front of, in and behind the inner loop over points,
  * and behind both. A column's points are a warp's: each lane sums its own, then all lanes. A row's points are spread over the groups
  * of lanes that have the row: their parts meet in shared memory.
+ * A lane that has four rows of a column at once sums them as four points of the column, or each for itself.
  * Moments: each lane (group) has a mean of its own, or the warp's, before it squares: nothing is lost when the mean is large. */
 #include "codegen/gpu/contract.h"
 
@@ -26,33 +27,47 @@ void contract_sums_begin(Code *c, const Contract *x, bool rows)
         cu_line(c, "float *const parts = shared + %d;   // [sum][%d][%d rows]", contract_pitch(x) * x->cols, groups_of(x), x->rows);
 }
 
+/* "[u]" of sums that each row of a lane has for itself. */
+static const char *of_row(const Contract *x, bool rows) { return rows && contract_wide(x) ? "[u]" : ""; }
+
 /* In front of the loop over points. */
 void contract_sums_start(Code *c, const Contract *x, bool rows)
 {
     for (int i = 0; i < c->k->n_tile_sums; i++)
-        cu_line(c, "float total%d = 0.0f;", i);
+        cu_line(c, *of_row(x, rows) ? "float total%d[4] = {0.0f};" : "float total%d = 0.0f;", i);
     if (c->k->tile_moments && !rows)
-        cu_line(c, "float kept[%d];", x->rows / contract_lanes(x));
+        cu_line(c, contract_wide(x) ? "float kept[%d][4];" : "float kept[%d];", contract_rounds(x));
 }
 
 /* At each point. */
-void contract_sums_add(Code *c, bool rows)
+void contract_sums_add(Code *c, const Contract *x, bool rows, const char *inside)
 {
-    for (int i = 0; i < (c->k->tile_moments ? 1 : c->k->n_tile_sums); i++)
-        cu_line(c, "total%d += %s;", i, value_of(c, i));
+    for (int i = 0; i < (c->k->tile_moments ? 1 : c->k->n_tile_sums); i++) {
+        const char *value = value_of(c, i);
+        cu_line(c, "total%d%s += %s;", i, of_row(x, rows), inside ? arena_printf(c->arena, "%s ? %s : 0.0f", inside, value) : value);
+    }
     if (c->k->tile_moments && !rows)
-        cu_line(c, "kept[i] = %s;", value_of(c, 0));
+        cu_line(c, contract_wide(x) ? "kept[i][u] = %s;" : "kept[i] = %s;", value_of(c, 0));
 }
 
 /* ---- a column ---- */
 void contract_sums_of_column(Code *c, const Contract *x)
 {
+    const bool wide = contract_wide(x);
     cu_line(c, "total0 = warp_sum(total0);");
     if (c->k->tile_moments) {
         cu_line(c, "const float mean = total0 / points;");
         cu_line(c, "#pragma unroll");
-        cu_line(c, "for (int i = 0; i < %d; i++)", x->rows / GPU_WARP);
-        cu_line(c, "    if (32 * i + (int)threadIdx.x %% 32 < points) total1 += (kept[i] - mean) * (kept[i] - mean);");
+        cu_open(c, "for (int i = 0; i < %d * %d; i++)", contract_rounds(x), wide ? x->lane_rows : 1);
+        if (wide)
+            cu_line(c, "const float off = kept[i / %d][i %% %d] - mean;", x->lane_rows, x->lane_rows);
+        else
+            cu_line(c, "const float off = kept[i] - mean;");
+        if (wide)
+            cu_line(c, "if (%d * (32 * (i / %d) + (int)threadIdx.x %% 32) < points) total1 += off * off;", x->lane_rows, x->lane_rows);
+        else
+            cu_line(c, "if (32 * i + (int)threadIdx.x %% 32 < points) total1 += off * off;");
+        cu_close(c);
     }
     for (int i = 1; i < c->k->n_tile_sums; i++)
         cu_line(c, "total%d = warp_sum(total%d);", i, i);
@@ -73,19 +88,28 @@ static void own_points(Code *c, const Contract *x, const char *group)
 void contract_sums_mean(Code *c, const Contract *x)
 {
     own_points(c, x, arena_printf(c->arena, "(int)threadIdx.x / %d", contract_lanes(x)));
-    cu_line(c, "const float mean = total0 / own;");
+    if (contract_wide(x))
+        cu_line(c, "const float mean[4] = {total0[0] / own, total0[1] / own, total0[2] / own, total0[3] / own};");
+    else
+        cu_line(c, "const float mean = total0 / own;");
 }
 
-void contract_sums_square(Code *c)
+void contract_sums_square(Code *c, const Contract *x, const char *inside)
 {
-    cu_line(c, "const float off = %s - mean;", value_of(c, 0));
-    cu_line(c, "total1 += off * off;");
+    cu_line(c, "const float off = %s - mean%s;", value_of(c, 0), of_row(x, true));
+    cu_line(c, "total1%s += %s;", of_row(x, true), inside ? arena_printf(c->arena, "%s ? off * off : 0.0f", inside) : "off * off");
 }
 
 void contract_sums_of_row(Code *c, const Contract *x)
 {
-    for (int i = 0; i < c->k->n_tile_sums; i++)
-        cu_line(c, "parts[%d + threadIdx.x / %d * %d + row_at] = total%d;", i * groups_of(x) * x->rows, contract_lanes(x), x->rows, i);
+    for (int i = 0; i < c->k->n_tile_sums; i++) {
+        int32_t first = i * groups_of(x) * x->rows, lanes = contract_lanes(x);
+        const char *part = arena_printf(c->arena, "parts[%d + threadIdx.x / %d * %d + row_at]", first, lanes, x->rows);
+        if (contract_wide(x))
+            cu_line(c, "store4(&%s, total%d);", part, i);
+        else
+            cu_line(c, "%s = total%d;", part, i);
+    }
 }
 
 void contract_sums_of_rows(Code *c, const Contract *x)
@@ -95,7 +119,8 @@ void contract_sums_of_rows(Code *c, const Contract *x)
     cu_open(c, "for (int row_at = threadIdx.x; row_at < %d; row_at += %d)", x->rows, x->threads);
     cu_line(c, "const int row = first_row + row_at;");
     cu_line(c, "if (row >= %s) continue;", contract_limit(c, &x->row));
-    contract_sums_start(c, x, true);
+    for (int i = 0; i < c->k->n_tile_sums; i++)
+        cu_line(c, "float total%d = 0.0f;", i);
     cu_line(c, "for (int group = 0; group < %d; group++)", groups);
     cu_line(c, "    total0 += parts[group * %d + row_at];", x->rows);
     if (c->k->tile_moments) {

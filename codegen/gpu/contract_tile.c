@@ -259,12 +259,14 @@ static void take_shape(Contract *c, const TileShape *s)
     c->threads = shape_threads(c, s);
 }
 
-/* Elements that are rounded on the way wait in registers, beside the sums. */
+/* Small copies take registers for their addresses, elements that are rounded on the way wait in some, too: beside few sums. */
 static bool fits_registers(const Contract *c, const TileShape *s)
 {
-    enum { MOST_REGISTERS = 255 };
-    double fetched = ((c->a_load.vector ? 0 : s->rows) + (c->b_load.vector ? 0 : s->cols)) * c->steps;
-    return fetched == 0 || (s->rows * s->cols + fetched) / shape_threads(c, s) + OTHER_REGISTERS <= MOST_REGISTERS;
+    enum { MOST_SUMS = 48, MOST_SUMS_AND_ROUNDED = 96 };
+    bool small = contract_copy_bytes(c, &c->a_load) < COPY_BYTES || contract_copy_bytes(c, &c->b_load) < COPY_BYTES;
+    double threads = shape_threads(c, s), sums = s->rows * s->cols / threads;
+    double rounded = ((c->a_load.vector ? 0 : s->rows) + (c->b_load.vector ? 0 : s->cols)) * c->steps / threads;
+    return c->products == PRECISION_F32 || !small || (sums <= MOST_SUMS && sums + rounded <= MOST_SUMS_AND_ROUNDED);
 }
 
 /* The best shape and number of slices at c's steps, if it is better than c->cycles. */

@@ -6,11 +6,14 @@
 void cu_point(Code *c, const GpuBody *body)
 {
     const Kernel *k = c->k;
+    int32_t by[MAX_AXIS] = {0};
     const char *type = body->points > INT32_MAX ? "long long" : "int";
     cu_line(c, "const %s point = (%s)block * %d + threadIdx.x;", type, type, body->threads);
-    cu_line(c, "if (point >= %lld) return;", (long long)(body->points / (body->wide ? WIDE : 1)));
+    cu_line(c, "if (point >= %lld) return;", (long long)(body->points / body_points_each(body)));
     c->long_points = body->points > INT32_MAX;
-    (body->wide ? cu_split_wide : cu_split)(c, "point", body->row, body->n_rows);
+    for (int i = 0; i < body->n_rows; i++)
+        by[i] = body->wide && i == body->n_rows - 1 ? WIDE : body->steps > 1 && body->row[i] == body->stepped ? body->steps : 1;
+    cu_split_by(c, "point", body->row, body->n_rows, by);
     c->long_points = false;
     for (int i = 0; i < body->n_rows; i++)
         if (cu_is_dynamic(c, body->row[i]))
@@ -25,7 +28,7 @@ void map_emit(Code *c, const GpuBody *body)
     }
     cu_point(c, body);
     if (body->wide)
-        wide_map(c, body->row[body->n_rows - 1]);
+        wide_emit(c, body);
     else
         cu_outputs(c, false);
 }

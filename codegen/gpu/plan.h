@@ -54,6 +54,7 @@ typedef struct {
     int32_t threads;                     /* of a block */
     int32_t stages;                      /* tiles in shared memory */
     int32_t row_sums;                    /* the kernel's tile sums, when they are of rows */
+    int32_t lane_rows;                   /* rows that a lane takes at once when all sums are done: WIDE, or 1 */
     int32_t slices; int64_t slice_depth; /* > 1: grid[2] also cuts the depth; sums go to `partial` [slices][both][cols][rows] */
     BufId partial;
     double cycles;                       /* by estimate */
@@ -79,7 +80,8 @@ typedef struct {
     int64_t points;                 /* product of their extents; in slices: of one slice */
     int32_t threads;                /* of a block */
     int32_t grid[3], shared_bytes, sample_points, block_points;   /* as in CnncGpuLaunch, were it launched alone */
-    bool wide;                      /* MAP: a thread takes WIDE points along the last row axis, by 16 bytes; COLUMNS: WIDE columns */
+    bool wide;                      /* MAP: a thread takes WIDE points along the last row axis, with loads and stores of 16 bytes, of 8 in bf16; COLUMNS: WIDE columns */
+    int32_t steps; int8_t stepped;  /* wide, when > 1: and so many along the axis `stepped`; values that do not know it are computed once */
     int32_t slide; int8_t slid, tap;   /* MAP, when > 0: a thread takes so many points along the axis `slid`, which windows slide along by `tap` */
     bool flat;                      /* CONTRACT, beside others: its grid's blocks are numbered along one axis */
     int32_t columns;                /* COLUMNS: rows of a block; wide: WIDE times as many */
@@ -129,6 +131,7 @@ void contract_choose_tile(Contract *c, const KernelList *l, const Kernel *k, con
 /* Bytes of an element in shared memory; of all tiles; elements of one of a's tiles, of b's. */
 int32_t contract_element_bytes(const Contract *c);
 int32_t contract_shared_bytes(const Contract *c);
+int32_t contract_lane_rows(const KernelList *l, const Kernel *k, const Contract *c);
 int32_t contract_epilogue_bytes(const Contract *c);                 /* contract_epilogue.c: its part when all sums are done */
 int32_t contract_copy_bytes(const Contract *c, const TileLoad *x);   /* of one copy; 0: there are none */
 int32_t contract_tile_elements(const Contract *c, const TileLoad *x, int32_t size);
@@ -174,9 +177,14 @@ void slide_find(Arena *a, GpuBody *x, const KernelList *l);
 int access_window_dim(const Kernel *k, const Access *at, int p, int r);
 /* taps.c: plans x as TAPS when it is the weight gradient of a depthwise convolution. */
 bool taps_find(Arena *a, GpuBody *x, const KernelList *l, const GpuTarget *t);
-/* wide.c: k is best done WIDE points at once along the axis. */
-bool wide_map_pays(const KernelList *l, const Kernel *k, int axis);
-/* Elements of 4 bytes that lie side by side along the axis, the first of each four at a multiple of four. */
+/* wide.c: sets wide, and steps, when x is best done WIDE points at once along its last row axis. */
+void wide_find(GpuBody *x, const KernelList *l);
+/* Points that a thread of x takes. */
+static inline int32_t body_points_each(const GpuBody *x)
+{
+    return (x->wide ? WIDE : 1) * (x->steps > 1 ? x->steps : 1) * (x->slide > 1 ? x->slide : 1);
+}
+/* Elements of 4 or 2 bytes that lie side by side along the axis, the first of each four at a multiple of four. */
 bool wide_access(const KernelList *l, const Kernel *k, AccessId at, int axis);
 /* reduce_columns.c: COLUMNS may be wide along its last axis. */
 bool columns_are_wide(const KernelList *l, const Kernel *k, int last);

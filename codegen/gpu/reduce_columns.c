@@ -69,7 +69,7 @@ static void sweep(Code *c, const Sums *s, int last)
         cu_line(c, "e%d[u] += %s;", s->sum[i], cu_value(c, c->k->expr[s->sum[i]].a));
     if (s->moments)
         add_moment(c, s);
-    cu_close(c);
+    wide_close(c);
     if (s->moments)
         cu_line(c, "taken += 1.0f;");
     cu_close(c);

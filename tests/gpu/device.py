@@ -39,8 +39,9 @@ LIMIT = 60      # seconds of one part
 def all_jobs(names, batches, precisions, training):
     """What the project promises first; then net by net."""
     jobs = [dict(net=n, training=True, batch=TRAIN_BATCH[n], precision=p) for n, p in
-            [("lenet", "f32"), ("tinyvgg", "f32"), ("cifar_vgg", "bf16"), ("cifar_vgg", "f32")]]
-    jobs += [dict(net="resnet18", training=False, batch=1, precision=p) for p in PRECISIONS]
+            [("lenet", "f32"), ("tinyvgg", "f32"), ("cifar_vgg", "bf16")]]
+    jobs += [dict(net="resnet18", training=False, batch=1, precision=p) for p in ["bf16", "f32", "tf32"]]
+    jobs.append(dict(net="cifar_vgg", training=True, batch=TRAIN_BATCH["cifar_vgg"], precision="f32"))
     for p in PRECISIONS:
         for n in TITLES:
             jobs.append(dict(net=n, training=True, batch=TRAIN_BATCH[n], precision=p))

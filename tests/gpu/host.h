@@ -18,6 +18,7 @@ typedef struct { int x, y, z; } HostIndex;
 typedef struct { float x, y; } __attribute__((aligned(8))) float2;
 typedef struct { float x, y, z, w; } __attribute__((aligned(16))) float4;
 typedef struct { int x, y, z, w; } __attribute__((aligned(16))) int4;
+typedef struct { unsigned x, y; } __attribute__((aligned(8))) uint2;
 extern HostIndex threadIdx, blockIdx, blockDim, gridDim;
 
 static inline float __int_as_float(int v) { float f; memcpy(&f, &v, sizeof f); return f; }
@@ -57,6 +58,7 @@ static inline unsigned short to_bf16(float x)
     unsigned bits = (unsigned)__float_as_int(x);
     return x != x ? 0x7fff : (unsigned short)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
+static inline unsigned to_bf16_pair(float low, float high) { return to_bf16(low) | (unsigned)to_bf16(high) << 16; }
 static inline unsigned to_tf32(float x)
 {
     unsigned bits = (unsigned)__float_as_int(x);

@@ -49,14 +49,18 @@ static int count(const char *text, const char *word)
     return n;
 }
 
+typedef struct { int products, fours; } TensorCounts;   /* places in the text; launches are shared */
+
 static void *count_and_load(Arena *a, Program *p, const EmitTarget *t, const char *net, const CnncModel **model)
 {
     GpuLoaded *l = gpu_load(a, p, t, net, model);
-    *(int *)(uintptr_t)t->ctx += count(l->text.gpu->text, "mma_tf32(sums[") + count(l->text.gpu->text, "mma_bf16(sums[");   /* launches are shared */
+    TensorCounts *n = (TensorCounts *)(uintptr_t)t->ctx;
+    n->products += count(l->text.gpu->text, "mma_tf32(sums[") + count(l->text.gpu->text, "mma_bf16(sums[");
+    n->fours += count(l->text.gpu->text, "float four_sums[");
     return l;
 }
 
-/* By tensor cores, in all three directions. The nets are smooth: a rounding never turns a gradient off. */
+/* By tensor cores, in all three directions, outputs four rows at a time where they lie so. The nets are smooth: a rounding never turns a gradient off. */
 static void test_tensor_cores(void **unused)
 {
     (void)unused;
@@ -71,25 +75,49 @@ static void test_tensor_cores(void **unused)
         Arena *a = arena_new();
         EmitTarget t = gpu_emit_target_in(i % 3 ? 80 : 100, i % 2 ? PRECISION_BF16 : PRECISION_TF32);
         Case c = {.net = wide[i / 2].net, .train = "train opt=sgd lr=0.05 momentum=0.9 wd=0.01", .input = shape_of(3, wide[i / 2].c, wide[i / 2].h, wide[i / 2].w)};
-        int products = 0;
+        TensorCounts n = {0};
         t.load = count_and_load;
-        t.ctx = &products;
+        t.ctx = &n;
         check_step(a, &c, &t, wide[i / 2].batch);
-        assert_true(products >= 3);
+        assert_true(n.products >= 3 && n.fours >= 1);
         arena_free(a);
     }
 }
 
-/* Values that are taken four at a time, and sums that are cut into slices of three samples and one. */
+typedef struct { int windows, narrow, steps; } WideCounts;   /* places in the text */
+
+static void *wide_and_load(Arena *a, Program *p, const EmitTarget *t, const char *net, const CnncModel **model)
+{
+    GpuLoaded *l = gpu_load(a, p, t, net, model);
+    WideCounts *n = (WideCounts *)(uintptr_t)t->ctx;
+    n->windows = count(l->text.gpu->text, "[r * ");
+    n->narrow = count(l->text.gpu->text, "store4_bf16(&");
+    n->steps = count(l->text.gpu->text, "float once");
+    return l;
+}
+
+/* Values that are taken four at a time, and sums that are cut into slices of three samples and one. With channels innermost also windows
+ * of pooling, and a channel's own values once for several points; a maximum's place does not hang on rounding, as one channel is all there is. */
 static void test_wide(void **unused)
 {
     (void)unused;
-    Arena *a = arena_new();
-    EmitTarget t = gpu_emit_target(90);
-    Case c = {.net = "conv out=20 k=1; bn; act SiLU; maxpool k=4; conv out=4 k=3 s=2; flatten; linear out=5", .train = "train opt=sgd lr=0.05 momentum=0.9 wd=0.01",
-              .input = shape_of(3, 2, 48, 48)};
-    check_step(a, &c, &t, 7);
-    arena_free(a);
+    static const struct { const char *net; int64_t c, h, w, batch; Precision precision; WideCounts least; } nets[] = {
+        {"conv out=20 k=1; bn; act SiLU; maxpool k=4; conv out=4 k=3 s=2; flatten; linear out=5", 2, 48, 48, 7, PRECISION_F32, {0, 0, 0}},
+        {"conv out=64 k=1; maxpool k=3 s=2 p=1; bn; act SiLU; conv out=8 k=3; aavg; flatten; linear out=5", 1, 66, 64, 4, PRECISION_BF16, {1, 1, 0}},
+        {"conv out=32 k=1; bn; act SiLU; avgpool k=3 s=2 p=1; conv out=8 k=3; aavg; flatten; linear out=5", 8, 64, 56, 10, PRECISION_BF16, {1, 1, 1}},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(nets); i++) {
+        Arena *a = arena_new();
+        EmitTarget t = gpu_emit_target_in(90, nets[i].precision);
+        Case c = {.net = nets[i].net, .train = "train opt=sgd lr=0.05 momentum=0.9 wd=0.01", .input = shape_of(3, nets[i].c, nets[i].h, nets[i].w)};
+        WideCounts n = {0};
+        t.load = wide_and_load;
+        t.ctx = &n;
+        check_step(a, &c, &t, nets[i].batch);
+        if (n.windows < nets[i].least.windows || n.narrow < nets[i].least.narrow || n.steps < nets[i].least.steps)
+            fail_msg("%s: %d windows, %d stores of bf16, %d values once", nets[i].net, n.windows, n.narrow, n.steps);
+        arena_free(a);
+    }
 }
 
 /* BatchNorm's sums in the tiles of products before it, of rows and of columns; in slices, and in pieces of a
@@ -102,6 +130,7 @@ static void test_channel_sums(void **unused)
         {"conv out=40 k=3 p=1; bn; act Tanh; aavg; flatten; linear out=5", 3, 19, 11, 4, 100},
         {"conv out=6 k=1; maxpool k=1; bn; act SiLU; aavg; flatten; linear out=5", 2, 56, 57, 6, 30},
         {"conv out=40 k=1; maxpool k=1; bn; act SiLU; aavg; flatten; linear out=5", 2, 48, 37, 3, 30},
+        {"conv out=32 k=1; bn; act SiLU; aavg; flatten; linear out=5", 8, 40, 36, 20, 40},   /* tiles of 128 rows in float32 */
     };
     for (size_t i = 0; i < 3 * ARRAY_LEN(nets); i++) {
         Arena *a = arena_new();
