@@ -44,7 +44,7 @@ case_of() {
     mkdir -p "$at"
     samples "$at/" "$2" "$3" "$4" "$4" "$5"
     { sed '/^train {/,/^}/d' "$root/examples/$1.cnn"
-      printf 'train {\n    data = Npy("x.npy", "y.npy")\n    batch_size = %d\n    epochs = 10\n    optimizer = SGD(lr=0.0003, momentum=0.9)\n}\n' "$6"; } >"$at/net.cnn"
+      printf 'train {\n    data = Npy("x.npy", "y.npy")\n    batch_size = %d\n    epochs = 10\n    optimizer = SGD(lr=0.0001, momentum=0.9)\n}\n' "$6"; } >"$at/net.cnn"
     "$cnnc" init "$at/net.cnn" -q --seed 1 -o "$at/weights.safetensors"
     "$cnnc" run "$at/net.cnn" -q --weights "$at/weights.safetensors" --input "$at/x.npy" -o "$at/expect.npy"
     "$cnnc" train "$at/net.cnn" -q --seed 1 --steps 10 --log "$at/log.jsonl" -o "$at/trained.safetensors"
@@ -57,7 +57,7 @@ whole_run() {
     mkdir -p "$folder/whole"
     cp -r "$root/examples/data" "$folder/whole/"
     { sed '/^train {/,/^}/d' "$root/examples/lenet.cnn"
-      printf 'train {\n    data = MNIST("data")\n    batch_size = 64\n    epochs = 5\n    optimizer = SGD(lr=0.05, momentum=0.9)\n}\n'; } >"$folder/whole/net.cnn"
+      printf 'train {\n    data = MNIST("data")\n    batch_size = 64\n    epochs = 5\n    optimizer = SGD(lr=0.05, momentum=0.9)\n    schedule = OneCycleLR(max_lr=0.05)\n}\n'; } >"$folder/whole/net.cnn"
     "$cnnc" train "$folder/whole/net.cnn" -q --seed 1 -o "$folder/whole/weights.safetensors"
     right "$folder/whole/weights.safetensors" >"$folder/whole/right"
     rm -f "$folder"/whole/*.safetensors
@@ -69,7 +69,7 @@ if [ $quick -eq 0 ]; then
     case_of tinyvgg 21 3 64 10 8
     case_of cifar_vgg 21 3 32 10 8
     case_of resnet18 5 3 224 1000 2
-    case_of mobilenet 5 3 224 1000 2
+    case_of mobilenet 21 3 224 1000 8
 fi
 if "$cnnc" --version | grep -q '^GPU code: NVRTC'; then
     "$cnnc" build "$root/examples/lenet.cnn" -q --device cuda -o "$folder/lenet"

@@ -46,12 +46,15 @@ check() {
     if timeout -k 2 "$limit" "$@" >"$tmp/log" 2>&1; then echo "ok $name"; else not_ok "$name"; fi
 }
 steps() { grep '"step"' "$1" | sed 's/.*"loss": \([-+0-9.e]*\).*/\1/'; }
-# The first losses of two logs, within rounding that ten steps let grow.
+# The first losses of two logs, within rounding: it grows by a third or more a step where BatchNorm has few values, as it does between two
+# CPUs with vectors of different lengths (MobileNetV1: 1e-4 at the fifth step, 2e-3 at the tenth).
 losses() {
     steps "$1" >"$tmp/a"
     steps "$2" >"$tmp/b"
     paste "$tmp/a" "$tmp/b" >"$tmp/ab"
-    check "$3: losses as on a CPU" awk '{ d = $1 - $2; if (NF != 2 || d * d > 1e-6 * (1 + $1 * $1)) { print NR ": " $0; bad = 1 } } END { exit bad || NR < 10 }' "$tmp/ab"
+    check "$3: losses as on a CPU" awk '
+        { d = $1 > $2 ? $1 - $2 : $2 - $1; if (NF != 2 || !(d <= 2e-4 * 1.4 ^ (NR - 1) * (1 + $1))) { print NR ": " $0; bad = 1 } }
+        END { exit bad || NR < 10 }' "$tmp/ab"
 }
 
 # A C library older than the one it was linked with: built again, without LLVM, bison and flex.

@@ -64,8 +64,8 @@ def main():
                     torch_lines.append(f"{what} {peer[0]} | {peer[1]:.1f} us | {peer[1] / f['estimate_us']:.1f} |")
     path = os.path.join(ROOT, "tests", "bench", "results", "gpu-static.md")
     with open(path, "w") as f:
-        f.write(f"Estimates for {product}, made without a GPU by tests/gpu/static.py; nothing here was measured. `at least` is a roofline,\n"
-                "`estimate` adds launches, blocks that do not fill the GPU and the shares of the peaks that kernels reach\n"
+        f.write(f"Estimates for {product}, made without a GPU by tests/gpu/static.py; nothing here was measured (what was:\n"
+                "gpu-nvidia-h100.md). `at least` is a roofline, `estimate` adds launches, blocks that do not fill the GPU and the shares of the peaks that kernels reach\n"
                 "(codegen/gpu/roofline.c); the last column lets products reach twice that share.\n\n"
                 "| what | precision | launches | at least | estimate | tensor cores twice as quick |\n|---|---|---|---|---|---|\n")
         f.write("\n".join(lines) + "\n")
