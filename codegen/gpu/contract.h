@@ -1,5 +1,5 @@
-/* What the files of the CONTRACT skeleton share: contract.c (the whole), contract_load.c (operands to shared memory), mma.c (sums by
- * tensor cores), contract_epilogue.c (sums to outputs). Strings live in the arena of the Code. */
+/* What the files of the CONTRACT skeleton share: contract.c (the whole), contract_load.c (operands to shared memory), fma.c and mma.c
+ * (sums by threads, by tensor cores), contract_epilogue.c (sums to outputs). Strings live in the arena of the Code. */
 #ifndef CNNC_CODEGEN_GPU_CONTRACT_H
 #define CNNC_CODEGEN_GPU_CONTRACT_H
 #include "codegen/gpu/code.h"
@@ -49,8 +49,11 @@ void contract_sums_of_rows(Code *c, const Contract *x);
 void contract_copies(Code *c, const Contract *x);
 void contract_wait(Code *c, const Contract *x);
 
-/* mma.c: the lines before the copies; the first step's first fragments; all of a step; all sums to shared[column][row], columns `pitch`
- * floats apart. */
+/* fma.c in float32, mma.c by tensor cores: the lines before the copies; the first step's first fragments; all of a step. mma.c: all sums
+ * to shared[column][row], columns `pitch` floats apart. */
+void fma_begin(Code *c, const Contract *x);
+void fma_sums_begin(Code *c, const Contract *x);
+void fma_sums(Code *c, const Contract *x);
 void mma_begin(Code *c, const Contract *x);
 void mma_sums_begin(Code *c, const Contract *x);
 void mma_sums(Code *c, const Contract *x);
