@@ -262,7 +262,7 @@ static void take_shape(Contract *c, const TileShape *s)
 /* Small copies take registers for their addresses, elements that are rounded on the way wait in some, too: beside few sums. */
 static bool fits_registers(const Contract *c, const TileShape *s)
 {
-    enum { MOST_SUMS = 48, MOST_SUMS_AND_ROUNDED = 96 };
+    enum { MOST_SUMS = 48, MOST_SUMS_AND_ROUNDED = 64 };
     bool small = contract_copy_bytes(c, &c->a_load) < COPY_BYTES || contract_copy_bytes(c, &c->b_load) < COPY_BYTES;
     double threads = shape_threads(c, s), sums = s->rows * s->cols / threads;
     double rounded = ((c->a_load.vector ? 0 : s->rows) + (c->b_load.vector ? 0 : s->cols)) * c->steps / threads;
