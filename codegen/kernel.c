@@ -323,13 +323,20 @@ static bool access_equal(const Access *a, const Access *b)
     return same;
 }
 
+uint32_t affine_axes(const Kernel *k, const Affine *f)
+{
+    uint32_t mask = 0;
+    for (int a = 0; a < k->n_axes; a++)
+        mask |= f->coef[a] ? 1u << a : 0;
+    return mask;
+}
+
 static uint32_t access_axes(const Kernel *k, AccessId at, int from_dim)
 {
     uint32_t mask = 0;
     const Access *s = &k->access[at];
     for (int d = from_dim; d < s->rank; d++) {
-        for (int x = 0; x < k->n_axes; x++)
-            mask |= s->dim[d].coef[x] ? 1u << x : 0;
+        mask |= affine_axes(k, &s->dim[d]);
         if (s->dim[d].table)
             mask |= 1u << s->dim[d].table_axis;
         if (s->dim[d].table && s->dim[d].table_axis2 >= 0)

@@ -153,14 +153,6 @@ static bool check_exprs(const Check *c)
 }
 
 /* ---- outputs ---- */
-static uint32_t dim_axes(const Kernel *k, const Affine *f)
-{
-    uint32_t mask = 0;
-    for (int x = 0; x < k->n_axes; x++)
-        mask |= f->coef[x] ? 1u << x : 0;
-    return mask;
-}
-
 static bool check_outs(const Check *c)
 {
     uint32_t stored = 0, reduced = 0;
@@ -177,9 +169,9 @@ static bool check_outs(const Check *c)
             const Affine *f = &s->dim[d];
             if (f->table || f->div > 1)
                 return refuse(c, "the store to %s is not plainly affine", b->name);
-            if (mask & dim_axes(c->k, f))
+            if (mask & affine_axes(c->k, f))
                 return refuse(c, "two dims of the store to %s share an axis", b->name);
-            mask |= dim_axes(c->k, f);
+            mask |= affine_axes(c->k, f);
         }
         if (expr_axes(c->k, out->value) & ~mask)
             return refuse(c, "the value of %s depends on an axis that its store lacks", b->name);

@@ -10,9 +10,7 @@ uint32_t access_axes(const Kernel *k, AccessId at)
     const Access *x = &k->access[at];
     for (int d = 0; d < x->rank; d++) {
         const Affine *f = &x->dim[d];
-        for (int a = 0; a < k->n_axes; a++)
-            if (f->coef[a])
-                mask |= 1u << a;
+        mask |= affine_axes(k, f);
         if (f->table) {
             mask |= 1u << f->table_axis;
             if (f->table_axis2 >= 0)

@@ -33,7 +33,7 @@ static bool has_shared_reduction(const Kernel *k)
     return any;
 }
 
-static uint32_t reduced_axes(const Kernel *k)
+uint32_t reduced_axes(const Kernel *k)
 {
     uint32_t m = 0;
     for (int e = 1; e < k->n_expr; e++)

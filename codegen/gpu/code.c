@@ -198,8 +198,7 @@ uint32_t out_axes(const Kernel *k, int o)
     uint32_t mask = 0;
     const Access *s = &k->access[k->out[o].at];
     for (int d = 0; d < s->rank; d++)
-        for (int a = 0; a < k->n_axes; a++)
-            mask |= s->dim[d].coef[a] ? 1u << a : 0;
+        mask |= affine_axes(k, &s->dim[d]);
     return mask;
 }
 

@@ -20,7 +20,7 @@
 /* Past the last step copies fill a tile with 0, which nothing reads; many small ones are left out there. */
 static void emit_copies(Code *c, const Contract *x)
 {
-    const bool small = contract_copy_bytes(x, &x->a_load) < 16 || contract_copy_bytes(x, &x->b_load) < 16;
+    const bool small = contract_has_small_copies(x);
     const Operand a = contract_operand(x, false), b = contract_operand(x, true);
     cu_line(c, "const int from = first_depth + next * %d;", x->steps);
     contract_declare_fetched(c, x, &a);
@@ -135,6 +135,13 @@ const char *contract_partial_index(Code *c, const Contract *x)
                         (long long)x->row.extent);
 }
 
+long long contract_slice_sums(const Contract *x) { return (long long)(x->row.extent * x->col.extent * x->both.extent); }
+
+const char *contract_partial(Code *c, const Contract *x)
+{
+    return arena_printf(c->arena, "partial[%lldll * slice + %s]", contract_slice_sums(x), contract_partial_index(c, x));
+}
+
 static const char *flat(Code *c, const AxisGroup *g)
 {
     const char *sum = "0";
@@ -164,7 +171,7 @@ void parts_emit(Code *c, const GpuBody *body)
         cu_line(c, "const int both = %s;", flat(c, &x->both));
     cu_line(c, "float sum = 0.0f;");
     cu_line(c, "for (int slice = %s; slice < %d; slice += %d)", body->by_warps ? "threadIdx.x / 32" : "0", x->slices, body->by_warps ? body->threads / GPU_WARP : 1);
-    cu_line(c, "    sum += partial[%lldll * slice + %s];", (long long)(x->row.extent * x->col.extent * x->both.extent), contract_partial_index(c, x));
+    cu_line(c, "    sum += %s;", contract_partial(c, x));
     c->name[x->sum] = "sum";
     if (body->by_warps) {
         cu_line(c, "sum = column_sum(sum, shared, %d, %d);", GPU_WARP, body->threads);

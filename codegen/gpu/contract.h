@@ -24,6 +24,9 @@ const char *contract_block(const Code *c, char axis);
 void contract_epilogue(Code *c, const Contract *x);
 /* Where the sum of row `row` and column `col` lies in a slice's partial sums. */
 const char *contract_partial_index(Code *c, const Contract *x);
+/* How many of them a slice leaves; the one of `slice`, `row` and `col`. */
+long long contract_slice_sums(const Contract *x);
+const char *contract_partial(Code *c, const Contract *x);
 
 /* Floats of a tile's sums from column to column: four more than rows, so that fragments of tensor cores go to different banks. Lanes
  * side by side on a column, each with lane_rows rows; so often they have all rows. */

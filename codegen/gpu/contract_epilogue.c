@@ -139,18 +139,11 @@ static void open_loop(Code *c, const Contract *x, bool cols, int32_t unroll, boo
 static const char *sum_at(Code *c, const Contract *x) { return arena_printf(c->arena, "shared[col_at * %d + row_at]", contract_pitch(x)); }
 
 /* ---- points ---- */
-static long long slice_points(const Contract *x) { return (long long)(x->row.extent * x->col.extent * x->both.extent); }
-
-static const char *partial_at(Code *c, const Contract *x)
-{
-    return arena_printf(c->arena, "partial[%lldll * slice + %s]", slice_points(x), contract_partial_index(c, x));
-}
-
 /* Values and stores of one point, its axes being variables. */
 static void emit_point(Code *c, const Contract *x, bool by_rows)
 {
     if (x->slices > 1) {
-        cu_line(c, "%s = %s;", partial_at(c, x), sum_at(c, x));
+        cu_line(c, "%s = %s;", contract_partial(c, x), sum_at(c, x));
         return;
     }
     cu_line(c, "const float sum = %s;", sum_at(c, x));
@@ -179,7 +172,7 @@ static void emit_four(Code *c, const Contract *x, const Wanted *w, bool by_rows,
     const char **kept = cu_keep(c), *only = inside ? arena_printf(c->arena, "if (%s) ", inside) : "";
     take_sums(c, x);
     if (x->slices > 1) {   /* of a sum of 64 bits NVRTC would not see that its store is one of 16 bytes */
-        cu_line(c, "store4(&(partial + %lldll * slice)[apart(%s)], four_sums);", slice_points(x), contract_partial_index(c, x));
+        cu_line(c, "store4(&(partial + %lldll * slice)[apart(%s)], four_sums);", contract_slice_sums(x), contract_partial_index(c, x));
         return;
     }
     wide_declare_results(c);

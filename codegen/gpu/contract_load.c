@@ -143,18 +143,10 @@ static uint32_t own_axes(const Code *c, const Contract *x, const Operand *o)
     return group_axes(o->group) | group_axes(&x->both) | (contract_is_uniform(x, c->k) ? last_axis(x) : 0);
 }
 
-static uint32_t dim_axes(const Code *c, const Affine *f)
-{
-    uint32_t mask = 0;
-    for (int a = 0; a < c->k->n_axes; a++)
-        mask |= f->coef[a] ? 1u << a : 0;
-    return mask;
-}
-
 /* An index that must be in range and that both move. */
 static bool meets(const Code *c, const Contract *x, const Operand *o, const Affine *f)
 {
-    uint32_t axes = dim_axes(c, f);
+    uint32_t axes = affine_axes(c->k, f);
     return f->guarded && axes & own_axes(c, x, o) && axes & group_axes(&x->depth);
 }
 
@@ -164,7 +156,7 @@ static const char *guards_of(Code *c, const Operand *o, uint32_t axes, bool of_c
     const char *all = "";
     for (int d = 0; d < c->k->access[o->at].rank; d++) {
         const Affine *f = &c->k->access[o->at].dim[d];
-        uint32_t has = dim_axes(c, f);
+        uint32_t has = affine_axes(c->k, f);
         if (f->guarded && !(has & ~axes) && (has || of_constants))
             all = arena_printf(c->arena, "%s && (unsigned)(%s) < %du", all, cu_dim_part(c, f, axes, true), f->hi - f->lo);
     }
@@ -279,7 +271,7 @@ static void emit_depth_of_copy(Code *c, const Contract *x, const Operand *o)
 static bool overlaps(const Code *c, const Contract *x, const Operand *o)
 {
     for (int d = 0; d < c->k->access[o->at].rank; d++) {
-        uint32_t axes = dim_axes(c, &c->k->access[o->at].dim[d]);
+        uint32_t axes = affine_axes(c->k, &c->k->access[o->at].dim[d]);
         if (axes & group_axes(o->group) && axes & group_axes(&x->depth))
             return true;
     }

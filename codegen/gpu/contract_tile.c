@@ -52,6 +52,11 @@ int32_t contract_element_bytes(const Contract *c) { return c->products == PRECIS
 
 int32_t contract_copy_bytes(const Contract *c, const TileLoad *x) { return x->vector * contract_element_bytes(c); }
 
+bool contract_has_small_copies(const Contract *c)
+{
+    return contract_copy_bytes(c, &c->a_load) < COPY_BYTES || contract_copy_bytes(c, &c->b_load) < COPY_BYTES;
+}
+
 int32_t contract_tile_elements(const Contract *c, const TileLoad *x, int32_t size) { return x->pitch * (x->depth_inside ? size : c->steps); }
 
 int32_t contract_shared_bytes(const Contract *c)
@@ -263,10 +268,9 @@ static void take_shape(Contract *c, const TileShape *s)
 static bool fits_registers(const Contract *c, const TileShape *s)
 {
     enum { MOST_SUMS = 48, MOST_SUMS_AND_ROUNDED = 64 };
-    bool small = contract_copy_bytes(c, &c->a_load) < COPY_BYTES || contract_copy_bytes(c, &c->b_load) < COPY_BYTES;
     double threads = shape_threads(c, s), sums = s->rows * s->cols / threads;
     double rounded = ((c->a_load.vector ? 0 : s->rows) + (c->b_load.vector ? 0 : s->cols)) * c->steps / threads;
-    return c->products == PRECISION_F32 || !small || (sums <= MOST_SUMS && sums + rounded <= MOST_SUMS_AND_ROUNDED);
+    return c->products == PRECISION_F32 || !contract_has_small_copies(c) || (sums <= MOST_SUMS && sums + rounded <= MOST_SUMS_AND_ROUNDED);
 }
 
 /* The best shape and number of slices at c's steps, if it is better than c->cycles. */

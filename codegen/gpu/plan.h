@@ -137,6 +137,8 @@ int32_t contract_copy_bytes(const Contract *c, const TileLoad *x);   /* of one c
 int32_t contract_tile_elements(const Contract *c, const TileLoad *x, int32_t size);
 /* A step lies within one row of the depth's innermost axis: the other axes are the same for all of a block's copies. */
 bool contract_is_uniform(const Contract *c, const Kernel *k);
+/* Some copies are of less than 16 bytes: they are many. */
+bool contract_has_small_copies(const Contract *c);
 /* Steps of a slice; INT64_MAX: known at run time. No more than c->stages: all copies are made before the loop. */
 int64_t contract_steps(const Contract *c);
 /* Cycles of adding what `slices` slices leave. */
@@ -160,6 +162,8 @@ void layouts_channels_last(Arena *a, KernelList *l, Precision precision);
 void layouts_split(KernelList *l);
 SumCut layouts_cut(const KernelList *l, const Kernel *k, const GpuPlan *p, int64_t channels, int64_t inner, int64_t lines);
 
+/* body.c: all axes that k's reductions are over. */
+uint32_t reduced_axes(const Kernel *k);
 /* body.c: how one kernel runs alone in a plan; body_slice.c: in a slice of `samples`. A CONTRACT with slices is to be followed by its body_parts. */
 GpuBody body_of(Arena *a, const KernelList *l, const Kernel *k, const GpuPlan *p);
 GpuBody body_parts(const KernelList *l, const Kernel *k, const Contract *c, const GpuTarget *t);

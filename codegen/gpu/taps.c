@@ -64,21 +64,21 @@ static bool are_side_by_side(const KernelList *l, const Kernel *k, const Contrac
 }
 
 /* ---- who walks where ---- */
-static int32_t step_of(const Kernel *k, const Contract *c, int axis, int tap)
+int32_t taps_step(const Kernel *k, const Contract *c, int axis, int tap)
 {
     return k->access[c->a].dim[access_window_dim(k, &k->access[c->a], axis, tap)].coef[axis];
 }
 
 int32_t taps_lines(const Kernel *k, const Contract *c, const GpuTaps *t)
 {
-    return step_of(k, c, t->other, t->other_tap) * (t->others - 1) + k->axis[t->other_tap].extent;
+    return taps_step(k, c, t->other, t->other_tap) * (t->others - 1) + k->axis[t->other_tap].extent;
 }
 
 /* Points along the walk a step: loads enough under way, and no more than registers hold. */
 static int32_t points_of(const Kernel *k, const Contract *c, const GpuTaps *t, int32_t stretch)
 {
     enum { MOST_POINTS = 8, MOST_LOADS = 50 };
-    int32_t loads = taps_lines(k, c, t) * step_of(k, c, t->slid, t->tap) + t->others, points = MOST_POINTS;
+    int32_t loads = taps_lines(k, c, t) * taps_step(k, c, t->slid, t->tap) + t->others, points = MOST_POINTS;
     while (points > 1 && (stretch % points || points * loads > MOST_LOADS))
         points--;
     return points;
@@ -123,7 +123,7 @@ static void choose_vectors(GpuTaps *t, const KernelList *l, const Kernel *k, con
     t->vector = few && can_load(l, k, c->a, c->both.axis[0], 2) && can_load(l, k, c->b, c->both.axis[0], 2) ? 2 : 1;
     for (t->columns = GPU_WARP; t->columns > c->both.extent / t->vector;)
         t->columns /= 2;
-    bool shared = step_of(k, c, t->other, t->other_tap) < k->axis[t->other_tap].extent;   /* lines of neighbouring points */
+    bool shared = taps_step(k, c, t->other, t->other_tap) < k->axis[t->other_tap].extent;   /* lines of neighbouring points */
     t->others = shared && k->axis[t->other].extent % 2 == 0 ? 2 : 1;
 }
 

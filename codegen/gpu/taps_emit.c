@@ -5,12 +5,6 @@
 static const char *name_of(const Code *c, int axis) { return c->k->axis[axis].name; }
 static int32_t extent_of(const Code *c, int axis) { return c->k->axis[axis].extent; }
 
-static int32_t stride_of(const Code *c, const GpuBody *x, int axis, int tap)
-{
-    const Access *a = &c->k->access[x->contract->a];
-    return a->dim[access_window_dim(c->k, a, axis, tap)].coef[axis];
-}
-
 static void open_loop(Code *c, const char *name, int32_t extent)
 {
     cu_line(c, "#pragma unroll");
@@ -70,7 +64,7 @@ static void add_products(Code *c, const GpuBody *x)
     open_loop(c, col, extent_of(c, t->tap));
     open_loop(c, "v", t->vector);
     cu_line(c, "sums[%s][%s][v] += line[%d * i + %s][%d * u + %s][v] * factor[i][u][v];", name_of(c, taps->axis[0]), name_of(c, taps->axis[1]),
-            stride_of(c, x, t->other, t->other_tap), row, stride_of(c, x, t->slid, t->tap), col);
+            taps_step(c->k, x->contract, t->other, t->other_tap), row, taps_step(c->k, x->contract, t->slid, t->tap), col);
     close_loops(c, 5);
 }
 
@@ -78,7 +72,7 @@ static void walk(Code *c, const GpuBody *x)
 {
     const GpuTaps *t = x->taps;
     const char *slid = name_of(c, t->slid);
-    const int32_t step = stride_of(c, x, t->slid, t->tap), window = extent_of(c, t->tap), left = window > step ? window - step : 0;
+    const int32_t step = taps_step(c->k, x->contract, t->slid, t->tap), window = extent_of(c, t->tap), left = window > step ? window - step : 0;
     const int32_t length = step * (t->points - 1) + window, lines = taps_lines(c->k, x->contract, t);
     cu_line(c, "float line[%d][%d][%d];", lines, length, t->vector);
     if (left) {

@@ -40,20 +40,11 @@ bool wide_access(const KernelList *l, const Kernel *k, AccessId at, int axis)
 
 static bool is_dense(const Kernel *k, int axis) { return k->axis[axis].extent % WIDE == 0 && !k->axis[axis].batch; }
 
-/* All axes that k's reductions are over. */
-static uint32_t window_of(const Kernel *k)
-{
-    uint32_t window = 0;
-    for (ExprId e = 1; e < k->n_expr; e++)
-        window |= k->expr[e].axes;
-    return window;
-}
-
 /* Registers hold what the windows of four points load, and all of it is loaded wide. */
 static bool window_fits(const KernelList *l, const Kernel *k, int axis)
 {
     enum { MOST_TAPS = 12 };   /* of all loads: 48 registers */
-    uint32_t window = window_of(k);
+    uint32_t window = reduced_axes(k);
     int64_t taps = 0;
     if (window & out_axes(k, 0))
         return false;
@@ -96,7 +87,7 @@ void wide_find(GpuBody *x, const KernelList *l)
 {
     static const int8_t steps[] = {4, 2, 7, 3};
     x->wide = x->n_rows && is_wide(l, x->k, x->row[x->n_rows - 1]);
-    if (!x->wide || x->n_rows < 2 || window_of(x->k) || !has_costly_values(x->k, x->row[x->n_rows - 1]))
+    if (!x->wide || x->n_rows < 2 || reduced_axes(x->k) || !has_costly_values(x->k, x->row[x->n_rows - 1]))
         return;
     x->stepped = x->row[x->n_rows - 2];
     const Axis *along = &x->k->axis[x->stepped];
@@ -393,5 +384,5 @@ void wide_emit(Code *c, const GpuBody *body)
     if (body->steps > 1)
         emit_steps(c, &(Before){.axis = axis, .stepped = body->stepped, .steps = body->steps});
     else
-        map_once(c, &(Before){.axis = axis, .window = window_of(c->k)});
+        map_once(c, &(Before){.axis = axis, .window = reduced_axes(c->k)});
 }
