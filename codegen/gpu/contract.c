@@ -27,8 +27,7 @@ static void emit_copies(Code *c, const Contract *x)
     contract_declare_fetched(c, x, &b);
     if (small)
         cu_open(c, "if (next < steps)");
-    contract_copy(c, x, &a);
-    contract_copy(c, x, &b);
+    contract_copy(c, x);
     if (small)
         cu_close(c);
     cu_line(c, "CP_ASYNC_COMMIT();");

@@ -11,12 +11,20 @@ const char *contract_element_type(const Contract *x);
 /* How many indices the group has now: "samples * 196". */
 const char *contract_limit(Code *c, const AxisGroup *g);
 
-/* Before the loop over steps: the index that all of a thread's copies have. Then: starts the copies of the tile of step `next`, or
- * fetches it; places what was fetched, which is declared before. */
+/* Before the loop over steps: the index that all of a thread's copies have. Then: starts the copies of both tiles of step `next`, or
+ * fetches them; places what was fetched, which is declared before. */
 void contract_copy_begin(Code *c, const Contract *x, const Operand *o);
-void contract_copy(Code *c, const Contract *x, const Operand *o);
+void contract_copy(Code *c, const Contract *x);
 void contract_declare_fetched(Code *c, const Contract *x, const Operand *o);
 void contract_place(Code *c, const Contract *x, const Operand *o);
+
+/* contract_guard.c. Before the loop: variables NAME_at (what the row or column adds to addresses) and NAME_taps, or NAME_end (of the
+ * depths that count) and NAME_in0 ... (in guarded indices that the depth moves too); size: "[8]", of arrays; which: "[i]". In a step, where there are
+ * taps: NAME_tap, the bits that a copy at this depth needs, behind the last depth more than any line has. The condition of a copy. */
+void contract_declare_own(Code *c, const Contract *x, const Operand *o, const char *size);
+void contract_emit_own(Code *c, const Contract *x, const Operand *o, const char *which);
+void contract_emit_tap(Code *c, const Contract *x, const Operand *o);
+const char *contract_inside(Code *c, const Contract *x, const Operand *o, const char *which);
 
 /* The block's number along grid axis 'y' (columns) or 'z'. */
 const char *contract_block(const Code *c, char axis);

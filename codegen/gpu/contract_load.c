@@ -134,62 +134,7 @@ static void emit_index(Code *c, const Contract *x, const Operand *o, bool depth)
     cu_split(c, depth ? "depth" : o->index, (depth ? &x->depth : o->group)->axis, (depth ? &x->depth : o->group)->n);
 }
 
-/* ---- what a copy's row or column knows before the loop over steps ---- */
-static uint32_t last_axis(const Contract *x) { return 1u << x->depth.axis[x->depth.n - 1]; }
-
-/* The row's or column's axes, and the place along the depth's innermost axis where the thread's copies are of all steps. */
-static uint32_t own_axes(const Code *c, const Contract *x, const Operand *o)
-{
-    return group_axes(o->group) | group_axes(&x->both) | (contract_is_uniform(x, c->k) ? last_axis(x) : 0);
-}
-
-/* An index that must be in range and that both move. */
-static bool meets(const Code *c, const Contract *x, const Operand *o, const Affine *f)
-{
-    uint32_t axes = affine_axes(c->k, f);
-    return f->guarded && axes & own_axes(c, x, o) && axes & group_axes(&x->depth);
-}
-
-/* Guards that need only those axes, each with && before it. */
-static const char *guards_of(Code *c, const Operand *o, uint32_t axes, bool of_constants)
-{
-    const char *all = "";
-    for (int d = 0; d < c->k->access[o->at].rank; d++) {
-        const Affine *f = &c->k->access[o->at].dim[d];
-        uint32_t has = affine_axes(c->k, f);
-        if (f->guarded && !(has & ~axes) && (has || of_constants))
-            all = arena_printf(c->arena, "%s && (unsigned)(%s) < %du", all, cu_dim_part(c, f, axes, true), f->hi - f->lo);
-    }
-    return all;
-}
-
-/* Some rows of some tiles are not there. */
-static bool has_end(Code *c, const Contract *x, const Operand *o)
-{
-    return o->group->dynamic || o->group->extent % o->size != 0 || *guards_of(c, o, own_axes(c, x, o) & ~group_axes(&x->depth), true);
-}
-
-/* Variables NAME_at (in the address), NAME_end (of the depths that count), NAME_in0 ... (in guarded indices that the depth moves). */
-static void emit_own_part(Code *c, const Contract *x, const Operand *o, const char *which)
-{
-    uint32_t own = own_axes(c, x, o), fixed = own & ~group_axes(&x->depth);
-    cu_line(c, "%s_at%s = apart(%s);", o->name, which, cu_index_part(c, o->at, own, true));
-    if (has_end(c, x, o))
-        cu_line(c, "%s_end%s = apart(%s < %s%s ? last_depth : 0);", o->name, which, o->index, contract_limit(c, o->group), guards_of(c, o, fixed, true));
-    for (int d = 0; d < c->k->access[o->at].rank; d++)
-        if (meets(c, x, o, &c->k->access[o->at].dim[d]))
-            cu_line(c, "%s_in%d%s = apart(%s);", o->name, d, which, cu_dim_part(c, &c->k->access[o->at].dim[d], own, true));
-}
-
-static void declare_own_part(Code *c, const Contract *x, const Operand *o, const char *size)
-{
-    const char *more = has_end(c, x, o) ? arena_printf(c->arena, ", %s_end%s", o->name, size) : "";
-    for (int d = 0; d < c->k->access[o->at].rank; d++)
-        if (meets(c, x, o, &c->k->access[o->at].dim[d]))
-            more = arena_printf(c->arena, "%s, %s_in%d%s", more, o->name, d, size);
-    cu_line(c, "int %s_at%s%s;", o->name, size, more);
-}
-
+/* ---- before the loop over steps ---- */
 /* How many own parts a thread has: one for each line along the depth, else for each of its places in a line. */
 static int32_t own_parts(const Contract *x, const Operand *o)
 {
@@ -203,7 +148,7 @@ void contract_copy_begin(Code *c, const Contract *x, const Operand *o)
     bool several = o->load->along_depth || parts > 1;
     if (!copies_of(x, o).fixed)
         return;
-    declare_own_part(c, x, o, several ? arena_printf(c->arena, "[%d]", parts) : "");
+    contract_declare_own(c, x, o, several ? arena_printf(c->arena, "[%d]", parts) : "");
     if (several) {
         cu_line(c, "#pragma unroll");
         cu_open(c, "for (int i = 0; i < %d; i++)", parts);
@@ -213,7 +158,7 @@ void contract_copy_begin(Code *c, const Contract *x, const Operand *o)
     emit_index(c, x, o, false);
     if (contract_is_uniform(x, c->k))
         cu_line(c, "const int %s = %s;", c->k->axis[x->depth.axis[x->depth.n - 1]].name, o->load->along_depth ? place_in_line(c, x, o) : line_of_thread(c, x, o));
-    emit_own_part(c, x, o, several ? "[i]" : "");
+    contract_emit_own(c, x, o, several ? "[i]" : "");
     cu_close(c);
     if (!copies_apart(x, o))
         return;
@@ -228,18 +173,6 @@ static const char *rounded(Code *c, AccessId at, const char *element)
 {
     bool narrow = c->l->buffers.at[c->k->access[at].buf].dtype == DT_BF16;
     return narrow ? element : arena_printf(c->arena, "to_bf16(%s)", element);
-}
-
-static const char *meeting_guards(Code *c, const Contract *x, const Operand *o, const char *which)
-{
-    const char *all = "";
-    for (int d = 0; d < c->k->access[o->at].rank; d++) {
-        const Affine *f = &c->k->access[o->at].dim[d];
-        if (meets(c, x, o, f))
-            all = arena_printf(c->arena, "%s && (unsigned)(%s_in%d%s + %s) < %du", all, o->name, d, which, cu_dim_part(c, f, group_axes(&x->depth), false),
-                               f->hi - f->lo);
-    }
-    return all;
 }
 
 /* The step's axes of the depth for all of a thread's copies: where the step is uniform all but the thread's own place. */
@@ -284,25 +217,31 @@ static void emit_copy(Code *c, const Contract *x, const Operand *o, const char *
     cu_line(c, "cp_async%d%s(%s, &%s, %s);", bytes, bytes == 16 && overlaps(c, x, o) ? "_near" : "", tile_place(c, x, o), element, inside);
 }
 
-/* Of an operand whose threads have one place in their lines: what changes from step to step. */
-static void copy_fixed(Code *c, const Contract *x, const Operand *o)
+/* A copy by a thread that has one place in its lines: what changes from step to step. */
+static void emit_fixed(Code *c, const Contract *x, const Operand *o)
 {
-    bool along = o->load->along_depth;
-    uint32_t moving = group_axes(&x->depth), alone = contract_is_uniform(x, c->k) ? moving & ~last_axis(x) : moving;
     int32_t places = copies_of(x, o).places;
-    const char *which = along ? "[i]" : places > 1 ? arena_printf(c->arena, "[i %% %d]", places) : "", *guards = guards_of(c, o, alone, false);
-    open_depth(c, x, o);
-    open_elements(c, x, o);
-    if (!along)
-        emit_depth_of_copy(c, x, o);
-    const char *element = arena_printf(c->arena, "%s[%s_at%s + %s]", c->buffer[c->k->access[o->at].buf], o->name, which, cu_index_part(c, o->at, moving, false));
-    const char *end = has_end(c, x, o) ? arena_printf(c->arena, "%s_end%s", o->name, which) : "last_depth";
-    const char *inside = arena_printf(c->arena, "%s < %s%s%s", contract_is_uniform(x, c->k) ? "from" : "depth", end, meeting_guards(c, x, o, which), guards);
+    const char *which = o->load->along_depth ? "[i]" : places > 1 ? arena_printf(c->arena, "[i %% %d]", places) : "";
+    const char *moved = cu_index_part(c, o->at, group_axes(&x->depth), false), *inside = contract_inside(c, x, o, which);
+    const char *element = arena_printf(c->arena, "%s[%s_at%s + %s]", c->buffer[c->k->access[o->at].buf], o->name, which, moved);
     if (o->load->vector)
         emit_copy(c, x, o, element, inside);
     else
         cu_line(c, "%s_fetched[i] = %s ? %s : 0;", o->name, inside, rounded(c, o->at, element));
-    cu_close(c);
+}
+
+static void open_fixed(Code *c, const Contract *x, const Operand *o)
+{
+    open_elements(c, x, o);
+    if (!o->load->along_depth)
+        emit_depth_of_copy(c, x, o);
+}
+
+static void copy_fixed(Code *c, const Contract *x, const Operand *o)
+{
+    contract_emit_tap(c, x, o);
+    open_fixed(c, x, o);
+    emit_fixed(c, x, o);
     cu_close(c);
 }
 
@@ -320,7 +259,44 @@ static void copy_loose(Code *c, const Contract *x, const Operand *o)
     cu_close(c);
 }
 
-void contract_copy(Code *c, const Contract *x, const Operand *o) { (copies_of(x, o).fixed ? copy_fixed : copy_loose)(c, x, o); }
+static void copy_alone(Code *c, const Contract *x, const Operand *o)
+{
+    if (!copies_of(x, o).fixed) {
+        copy_loose(c, x, o);
+        return;
+    }
+    open_depth(c, x, o);
+    copy_fixed(c, x, o);
+    cu_close(c);
+}
+
+/* A thread's copies of both are of the same places along the depth. */
+static bool share_depth(const Contract *x, const Operand *a, const Operand *b)
+{
+    const Copies of_a = copies_of(x, a), of_b = copies_of(x, b);
+    return of_a.fixed && of_b.fixed && a->load->along_depth == b->load->along_depth && of_a.line == of_b.line && of_a.vector == of_b.vector && of_a.places == of_b.places;
+}
+
+void contract_copy(Code *c, const Contract *x)
+{
+    const Operand a = contract_operand(x, false), b = contract_operand(x, true);
+    if (!share_depth(x, &a, &b)) {
+        copy_alone(c, x, &a);
+        copy_alone(c, x, &b);
+        return;
+    }
+    open_depth(c, x, &a);
+    if (a.load->along_depth) {
+        copy_fixed(c, x, &a);
+        copy_fixed(c, x, &b);
+    } else {
+        open_fixed(c, x, &a);
+        emit_fixed(c, x, &a);
+        emit_fixed(c, x, &b);
+        cu_close(c);
+    }
+    cu_close(c);
+}
 
 void contract_declare_fetched(Code *c, const Contract *x, const Operand *o)
 {

@@ -264,13 +264,17 @@ static void take_shape(Contract *c, const TileShape *s)
     c->threads = shape_threads(c, s);
 }
 
-/* Small copies take registers for their addresses, elements that are rounded on the way wait in some, too: beside few sums. */
+/* Addresses of copies take registers, elements that are rounded on the way wait in some, too: beside few sums. */
 static bool fits_registers(const Contract *c, const TileShape *s)
 {
-    enum { MOST_SUMS = 48, MOST_SUMS_AND_ROUNDED = 64 };
+    enum { MOST_SUMS = 48, MOST_SUMS_AND_ROUNDED = 64, MANY_SUMS = 128, MOST_COPIES = 16 };
     double threads = shape_threads(c, s), sums = s->rows * s->cols / threads;
     double rounded = ((c->a_load.vector ? 0 : s->rows) + (c->b_load.vector ? 0 : s->cols)) * c->steps / threads;
-    return c->products == PRECISION_F32 || !contract_has_small_copies(c) || (sums <= MOST_SUMS && sums + rounded <= MOST_SUMS_AND_ROUNDED);
+    if (c->products == PRECISION_F32)
+        return true;
+    if (contract_has_small_copies(c))
+        return sums <= MOST_SUMS && sums + rounded <= MOST_SUMS_AND_ROUNDED;
+    return sums < MANY_SUMS || (copies(&c->a_load, s->rows) + copies(&c->b_load, s->cols)) * c->steps / threads <= MOST_COPIES;
 }
 
 /* The best shape and number of slices at c's steps, if it is better than c->cycles. */

@@ -18,12 +18,17 @@ static void emit_lines(Code *c, const GpuBody *x)
     emit[x->form](c, x);
 }
 
-/* Four values at once of so many loads need more registers than ptxas gives a kernel of its own accord; transforms it gives all. */
+/* Four values at once of so many loads, or those of some steps where bodies share a kernel, need more registers than ptxas gives one of its own accord;
+ * transforms it gives all. */
 static bool loads_much(const GpuLaunch *x)
 {
     enum { MANY = 8 };
-    const GpuBody *b = &x->body[0];
-    return x->how == GPU_ALONE && b->wide && b->k->part == WINOGRAD_NONE && b->k->n_access - b->k->n_out >= MANY;
+    for (int i = 0; i < x->n_bodies; i++) {
+        const GpuBody *b = &x->body[i];
+        if (b->wide && b->k->part == WINOGRAD_NONE && (b->k->n_access - b->k->n_out >= MANY || (x->n_bodies > 1 && b->steps > 1)))
+            return true;
+    }
+    return false;
 }
 
 /* Products and slices hold many sums: they may have all registers that one block leaves them, or two where copies are wide. */

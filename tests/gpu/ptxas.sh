@@ -1,5 +1,5 @@
 #!/bin/sh
-# ptxas accepts every kernel for sm_80, sm_90 and sm_100, and none of them spills registers. NVRTC, which holds ptxas, is that of a
+# ptxas accepts every kernel for sm_80, sm_90 and sm_100, and none of them spills registers; nor do those planned for one of them alone. NVRTC, which holds ptxas, is that of a
 # CUDA toolkit; without one NVIDIA's wheel from PyPI (58 MB, into a temporary folder); without that the test is skipped, loudly.
 # Usage: tests/gpu/ptxas.sh [--all] CNNC      --all: every net in examples/, training too (minutes)
 all=0
@@ -38,6 +38,9 @@ if [ $all -eq 1 ]; then
         for precision in tf32 bf16; do
             accepts "$(basename "$net"), a picture in $precision" "$net" --precision $precision
             accepts "$(basename "$net"), a training step in $precision" "$net" --train --batch 32 --precision $precision
+            for gpu in sm_90 sm_100; do
+                accepts "$(basename "$net"), a training step in $precision for $gpu" "$net" --train --precision $precision --gpu $gpu
+            done
         done
     done
 else
@@ -47,6 +50,6 @@ else
     accepts "ResNet-18, a picture" "$examples/resnet18.cnn"
     accepts "ResNet-18, a picture in tf32" "$examples/resnet18.cnn" --precision tf32
     accepts "CIFAR VGG, a training step" "$examples/cifar_vgg.cnn" --train --gpu sm_90   # Winograd's kernels, which need all registers
-    accepts "CIFAR VGG, a training step in bf16" "$examples/cifar_vgg.cnn" --train --precision bf16
+    accepts "CIFAR VGG, a training step in bf16" "$examples/cifar_vgg.cnn" --train --precision bf16 --gpu sm_90
 fi
 [ $bad = 0 ]

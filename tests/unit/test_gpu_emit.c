@@ -153,6 +153,32 @@ static void *count_word_and_load(Arena *a, Program *p, const EmitTarget *t, cons
     return l;
 }
 
+/* Which taps of a window are inside, a bit each of a line: strides, dilation, groups, windows as wide as a step and wider than there are bits,
+ * samples short of the batch. */
+static void test_inside(void **unused)
+{
+    (void)unused;
+    static const struct { const char *net; int64_t c, h, w, batch; Precision precision; bool bits; } nets[] = {
+        {"conv out=32 k=3 p=1; act SiLU; conv out=64 k=3 s=2 d=2 p=2; aavg; flatten; linear out=3", 32, 17, 15, 5, PRECISION_BF16, true},
+        {"conv out=40 k=8 p=3; act SiLU; aavg; flatten; linear out=3", 4, 24, 31, 3, PRECISION_F32, false},
+        {"conv out=48 k=5 p=2 g=2; act SiLU; aavg; flatten; linear out=3", 16, 24, 22, 3, PRECISION_TF32, true},
+        {"conv out=24 k=15 p=7; act SiLU; aavg; flatten; linear out=3", 3, 20, 21, 2, PRECISION_BF16, true},
+        {"conv out=24 k=16 p=8; act SiLU; aavg; flatten; linear out=3", 3, 20, 21, 2, PRECISION_BF16, false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(nets); i++) {
+        Arena *a = arena_new();
+        EmitTarget t = gpu_emit_target_in(i % 2 ? 80 : 90, nets[i].precision);
+        Case c = {.net = nets[i].net, .train = "train opt=sgd lr=0.05 momentum=0.9", .input = shape_of(3, nets[i].c, nets[i].h, nets[i].w)};
+        WordCount lines = {"_tap) == ", 0};
+        t.load = count_word_and_load;
+        t.ctx = &lines;
+        check_step(a, &c, &t, nets[i].batch);
+        if (nets[i].bits != (lines.n > 0))
+            fail_msg("%s: %d copies ask for bits", nets[i].net, lines.n);
+        arena_free(a);
+    }
+}
+
 /* Windows that slide along an axis: depthwise convolutions of many points, and their data's gradients, but those of even size and stride
  * 2, whose points of a block are made together. */
 static void test_windows(void **unused)
@@ -284,7 +310,7 @@ static void test_inference(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_inference), cmocka_unit_test(test_products), cmocka_unit_test(test_wide), cmocka_unit_test(test_tensor_cores),
-                                       cmocka_unit_test(test_wide_copies), cmocka_unit_test(test_channel_sums), cmocka_unit_test(test_launches), cmocka_unit_test(test_windows),
+                                       cmocka_unit_test(test_wide_copies), cmocka_unit_test(test_channel_sums), cmocka_unit_test(test_launches), cmocka_unit_test(test_inside), cmocka_unit_test(test_windows),
                                        cmocka_unit_test(test_taps), cmocka_unit_test(test_rows), cmocka_unit_test(test_training)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
