@@ -154,12 +154,14 @@ static bool make_archive(Linker *l, const char *result)
 static bool put_models(Linker *l)
 {
     const ArtifactJob *job = l->job;
-    const char *externs = arena_printf(l->a, "extern const char %s_model[]", job->program->symbol), *list = arena_printf(l->a, "%s_model", job->program->symbol);
+    const char *externs = arena_printf(l->a, "extern const char %s_model[]", job->program->symbol),
+               *list = arena_printf(l->a, "%s_model", job->program->symbol);
     for (int i = 0; i < job->n_others; i++) {
         externs = arena_printf(l->a, "%s, %s_model[]", externs, job->others[i].program->symbol);
         list = arena_printf(l->a, "%s, %s_model", list, job->others[i].program->symbol);
     }
-    const char *source = arena_printf(l->a, "%s;\nextern const void *const cnnc_models[];\nconst void *const cnnc_models[] = {%s, 0};\n", externs, list);
+    const char *source =
+        arena_printf(l->a, "%s;\nextern const void *const cnnc_models[];\nconst void *const cnnc_models[] = {%s, 0};\n", externs, list);
     return temp_put(l->a, &l->temp, "models.c", source, strlen(source), &l->models, l->e);
 }
 

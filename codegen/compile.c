@@ -61,7 +61,8 @@ CnncTensor *compile_tensors(Arena *a, const Graph *g, const Graph *extra, int32_
                 continue;
             CnncTensor x = tensor_of(a, graphs[i], node);
             x.offset = offset;
-            offset += (shape_elements(&graph_value(graphs[i], node->out[0])->shape) * (int64_t)dtype_size((DType)x.dtype) + ALIGN - 1) / ALIGN * ALIGN;
+            offset +=
+                (shape_elements(&graph_value(graphs[i], node->out[0])->shape) * (int64_t)dtype_size((DType)x.dtype) + ALIGN - 1) / ALIGN * ALIGN;
             t[count++] = x;
         }
     *n = count;

@@ -62,7 +62,8 @@ typedef struct { const double *doubles; const float *floats; bool once; } Values
 /* Gives back the memory of `bytes` bytes of weights that have been read for the last time: whole pages. */
 static void forget(const void *from, size_t bytes)
 {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = ((uintptr_t)from + page - 1) & ~(page - 1), end = ((uintptr_t)from + bytes) & ~(page - 1);
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = ((uintptr_t)from + page - 1) & ~(page - 1),
+              end = ((uintptr_t)from + bytes) & ~(page - 1);
     if (end > first)
         madvise((void *)first, end - first, MADV_DONTNEED);
 }

@@ -264,7 +264,8 @@ static const char *kind_text(BufKind k)
 
 static void buffer_print(const KernelList *l, const Buffer *b, FILE *to)
 {
-    static const char *const types[] = {[DT_F32] = "f32", [DT_I32] = "i32", [DT_U8] = "u8", [DT_I64] = "i64", [DT_BF16] = "bf16", [DT_BF16X2] = "bf16x2"};
+    static const char *const types[] = {
+        [DT_F32] = "f32", [DT_I32] = "i32", [DT_U8] = "u8", [DT_I64] = "i64", [DT_BF16] = "bf16", [DT_BF16X2] = "bf16x2"};
     fprintf(to, "%s: %s %s%s", b->name, kind_text(b->kind), types[b->dtype], shape_text(l->arena, &b->shape, false));
     if (b->layout.block_dim >= 0)
         fprintf(to, " blocked(dim %d by %d)", b->layout.block_dim, b->layout.lanes);

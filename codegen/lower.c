@@ -166,8 +166,10 @@ Point point_none(int rank)
 
 Point lower_axes(Lower *lw, ValueId v)
 {
-    static const char *const batched[][MAX_RANK] = {{""}, {"n"}, {"n", "c"}, {"n", "c", "h"}, {"n", "c", "h", "w"}, {"n", "c", "d", "h", "w"}, {"n", "c", "d", "e", "h", "w"}};
-    static const char *const plain[][MAX_RANK] = {{""}, {"k"}, {"k", "c"}, {"k", "c", "r"}, {"k", "c", "r", "s"}, {"k", "c", "t", "r", "s"}, {"k", "c", "t", "u", "r", "s"}};
+    static const char *const batched[][MAX_RANK] = {
+        {""}, {"n"}, {"n", "c"}, {"n", "c", "h"}, {"n", "c", "h", "w"}, {"n", "c", "d", "h", "w"}, {"n", "c", "d", "e", "h", "w"}};
+    static const char *const plain[][MAX_RANK] = {
+        {""}, {"k"}, {"k", "c"}, {"k", "c", "r"}, {"k", "c", "r", "s"}, {"k", "c", "t", "r", "s"}, {"k", "c", "t", "u", "r", "s"}};
     const Value *x = val(lw, v);
     Point p = point_none(x->shape.rank);
     for (int d = 0; d < p.rank; d++) {

@@ -220,7 +220,8 @@ static Kernel *product_kernel(Wino *w, const Points *p)
 {
     Axes a = start(w, WINOGRAD_PRODUCT, p->name);
     bool all = p->rows == w->a && p->columns == w->a;   /* one axis */
-    int x = kernel_axis(a.k, AXIS_PAR, "x", all ? w->a * w->a : p->columns, false), row = all || p->rows == 1 ? -1 : kernel_axis(a.k, AXIS_PAR, "xr", p->rows, false);
+    int x = kernel_axis(a.k, AXIS_PAR, "x", all ? w->a * w->a : p->columns, false),
+        row = all || p->rows == 1 ? -1 : kernel_axis(a.k, AXIS_PAR, "xr", p->rows, false);
     int c = kernel_axis(a.k, AXIS_RED, "c", p->range.count, false);
     AccessId v = tile_access(w, &a, w->v, -1, 0, c), u = kernel_access(w->l, a.k, w->u);
     add_points(w, p, access_dim(a.k, v, w->images ? 3 : 2), row, x);
@@ -353,7 +354,8 @@ int winograd(KernelList *l, const NestTarget *t, bool images, double error, cons
         if (winograd_weight_gradient(l, t, &k, images, error, &out))
             continue;
         Wino w = {.l = l, .t = t, .k = &k, .images = images, .error = error};
-        if ((t->tiles && tiles_few_fit(l, &k)) || !winograd_recognise(&w) || !plain_epilogue(&w) || !(winograd_rows_pay(&w) || winograd_pays(&w)) || wants_direct(choices, possible++)) {
+        if ((t->tiles && tiles_few_fit(l, &k)) || !winograd_recognise(&w) || !plain_epilogue(&w) || !(winograd_rows_pay(&w) || winograd_pays(&w)) ||
+            wants_direct(choices, possible++)) {
             vec_push(l->arena, &out, k);
             continue;
         }

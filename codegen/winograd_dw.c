@@ -376,7 +376,8 @@ static Kernel *input_kernel(Gradient *g)
 static Kernel *product_kernel(Gradient *g)
 {
     Kernel *k = start(g, WINOGRAD_PRODUCT, "product");
-    int z = block_axis(g, k, g->strips ? AXIS_PAR : AXIS_RED), th = kernel_axis(k, AXIS_RED, "t", g->th, false), tw = kernel_axis(k, AXIS_RED, "u", g->tw, false);
+    int z = block_axis(g, k, g->strips ? AXIS_PAR : AXIS_RED), th = kernel_axis(k, AXIS_RED, "t", g->th, false),
+        tw = kernel_axis(k, AXIS_RED, "u", g->tw, false);
     int n = image_axis(g, k, AXIS_RED, z), x = kernel_axis(k, AXIS_PAR, "x", (int64_t)g->a * g->a, false);
     int c = kernel_axis(k, AXIS_PAR, "c", g->channels, false), filter = kernel_axis(k, AXIS_PAR, "k", g->filters, false);
     const int v[5] = {n, th, tw, x, c}, zs[6] = {z, th, tw, x, n, filter}, m[4] = {g->strips ? z : -1, x, c, filter};

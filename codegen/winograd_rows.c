@@ -212,7 +212,8 @@ void winograd_taps_row(KernelList *l, Kernel *k, const WinogradForm *f, const Ex
 }
 
 /* Column j of R in: half[i][j]. */
-static void transform_column(KernelList *l, Kernel *k, const WinogradForm *f, WinogradRow row, const ExprId *in, int n_in, int j, ExprId half[MAX_A][MAX_A], int n_out)
+static void transform_column(KernelList *l, Kernel *k, const WinogradForm *f, WinogradRow row, const ExprId *in, int n_in, int j,
+                             ExprId half[MAX_A][MAX_A], int n_out)
 {
     ExprId line[MAX_A], o[MAX_A];
     for (int i = 0; i < n_in; i++)

@@ -24,7 +24,8 @@ static bool failed(Arena *a, LLVMErrorRef error, const char **why)
 
 static LLVMErrorRef define_consts(LLVMOrcLLJITRef jit, LLVMOrcJITDylibRef lib, const char *name, const void *data)
 {
-    LLVMOrcCSymbolMapPair pair = {LLVMOrcLLJITMangleAndIntern(jit, name), {(LLVMOrcExecutorAddress)(uintptr_t)data, {LLVMJITSymbolGenericFlagsExported, 0}}};
+    LLVMOrcCSymbolMapPair pair = {LLVMOrcLLJITMangleAndIntern(jit, name),
+                                  {(LLVMOrcExecutorAddress)(uintptr_t)data, {LLVMJITSymbolGenericFlagsExported, 0}}};
     return LLVMOrcJITDylibDefine(lib, LLVMOrcAbsoluteSymbols(&pair, 1));
 }
 

@@ -130,7 +130,8 @@ bool module_uses_tiles(const Function *f)
 bool module_compile(Arena *a, const Program *p, const CpuTarget *t, CpuOutput kind, bool library, Bytes *out, const char **why)
 {
     CpuTarget needed = *t;
-    if (!t->software_tiles && (module_uses_tiles(p->infer) || module_uses_tiles(p->single) || module_uses_tiles(p->eval) || module_uses_tiles(p->step)))
+    if (!t->software_tiles &&
+        (module_uses_tiles(p->infer) || module_uses_tiles(p->single) || module_uses_tiles(p->eval) || module_uses_tiles(p->step)))
         needed.features = arena_printf(a, "%s,%s", t->features, CPU_TILE_FEATURES);
     Emit *e = emit_new(a, p->symbol, &needed);
     StageFns fns = {emit_stages(e, p->infer), emit_stages(e, p->single), emit_stages(e, p->eval), emit_stages(e, p->step)};

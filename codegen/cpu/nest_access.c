@@ -49,7 +49,9 @@ static LLVMValueRef slice_start(Ctx *c, AccessId at)
         for (int d = 0; d < x->rank; d++) {
             int64_t step = x->dim[d].coef[axis] * indices;   /* whole blocks along a blocked dim */
             if (step)
-                bytes = emit_add(e, bytes, emit_mul(e, of_samples ? first_part(c) : c->part[i], step / (d == b->layout.block_dim ? b->layout.lanes : 1) * stride[d] * size));
+                bytes = emit_add(
+                    e, bytes,
+                    emit_mul(e, of_samples ? first_part(c) : c->part[i], step / (d == b->layout.block_dim ? b->layout.lanes : 1) * stride[d] * size));
         }
     }
     return bytes;

@@ -278,7 +278,8 @@ void tables_emit(Emit *e, const Program *p, const StageFns *fns)
         top.step = NULL;
     const CnncFunction *alone = top.infer ? top.infer->single : NULL;
     /* The stage functions in the order in which the walk meets them. */
-    LLVMValueRef *order = NEWN(e->arena, LLVMValueRef, stages_of(top.infer) + stages_of(alone) + stages_of(top.eval) + stages_of(top.step) + 1), *end = order;
+    LLVMValueRef *order = NEWN(e->arena, LLVMValueRef, stages_of(top.infer) + stages_of(alone) + stages_of(top.eval) + stages_of(top.step) + 1),
+                 *end = order;
     append(&end, fns->infer, top.infer);
     append(&end, fns->single, alone);
     append(&end, fns->eval, top.eval);

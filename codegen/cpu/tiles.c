@@ -292,7 +292,8 @@ static int rows_a_product(const Ctx *c)
 static void fetch_next_panel(Ctx *c, const Step *s)
 {
     for (int i = 0; i < c->nest->lines_ahead; i++)
-        emit_prefetch(c->e, emit_gep(c->e, c->e->i8, access_pointer(c, s->b), emit_add(c->e, c->next_panel, emit_i64(c->e, (int64_t)i * LINE_BYTES))));
+        emit_prefetch(c->e,
+                      emit_gep(c->e, c->e->i8, access_pointer(c, s->b), emit_add(c->e, c->next_panel, emit_i64(c->e, (int64_t)i * LINE_BYTES))));
 }
 
 static void multiply(Ctx *c, void *arg)

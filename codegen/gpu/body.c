@@ -169,7 +169,9 @@ static void plan_contract(GpuBody *x, const Contract *c)
     x->shared_bytes = contract_shared_bytes(c);
     x->n_rows = c->row.n;
     memcpy(x->row, c->row.axis, sizeof x->row);
-    x->points = c->winograd && c->winograd->of_weights ? c->winograd->channels : c->winograd ? (int64_t)x->k->axis[c->winograd->n].extent * c->winograd->down * c->winograd->across : c->row.extent;
+    x->points = c->winograd && c->winograd->of_weights ? c->winograd->channels
+                : c->winograd                          ? (int64_t)x->k->axis[c->winograd->n].extent * c->winograd->down * c->winograd->across
+                                                       : c->row.extent;
     set_grid(x, c->rows);
     x->grid[1] = (int32_t)((c->col.extent + c->cols - 1) / c->cols);
     x->grid[2] = (int32_t)c->both.extent * c->slices;

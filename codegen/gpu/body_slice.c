@@ -254,7 +254,8 @@ GpuBody body_in_slice(Arena *a, const KernelList *l, const Kernel *k, int64_t sa
         return x;
     }
     double rounds = turns_of((double)x.points, GPU_SLICE_THREADS), length = (double)longest_reduction(k, samples);
-    double turns = most((double)x.points / WARPS, 1), serial = rounds * length * COST_SERIAL, shared = turns * (length / GPU_WARP * COST_LANES + COST_SHUFFLES);
+    double turns = most((double)x.points / WARPS, 1), serial = rounds * length * COST_SERIAL,
+           shared = turns * (length / GPU_WARP * COST_LANES + COST_SHUFFLES);
     x.by_warp = !has_argmax(k) && !outputs_differ(k) && shared < serial && length >= GPU_WARP;
     x.cycles = BARRIER + START + (x.by_warp ? shared : serial);
     return x;

@@ -96,7 +96,8 @@ static void emit_depth_limits(Code *c, const Contract *x)
     const char *limit = contract_limit(c, &x->depth);
     if (x->slices > 1) {
         cu_line(c, "const int slice = %s %% %d, first_depth = slice * %lld;", contract_block(c, 'z'), x->slices, (long long)x->slice_depth);
-        cu_line(c, "const int last_depth = first_depth + %lld < %s ? first_depth + %lld : %s;", (long long)x->slice_depth, limit, (long long)x->slice_depth, limit);
+        cu_line(c, "const int last_depth = first_depth + %lld < %s ? first_depth + %lld : %s;", (long long)x->slice_depth, limit,
+                (long long)x->slice_depth, limit);
     } else {
         cu_line(c, "const int first_depth = 0, last_depth = %s;", limit);
     }
@@ -130,7 +131,8 @@ void contract_emit(Code *c, const GpuBody *body)
 /* ---- adding slices ---- */
 const char *contract_partial_index(Code *c, const Contract *x)
 {
-    return arena_printf(c->arena, "(%s%lld * col) + row", x->both.n ? arena_printf(c->arena, "%lld * both + ", (long long)(x->row.extent * x->col.extent)) : "",
+    return arena_printf(c->arena, "(%s%lld * col) + row",
+                        x->both.n ? arena_printf(c->arena, "%lld * both + ", (long long)(x->row.extent * x->col.extent)) : "",
                         (long long)x->row.extent);
 }
 
@@ -145,7 +147,8 @@ static const char *flat(Code *c, const AxisGroup *g)
 {
     const char *sum = "0";
     for (int i = 0; i < g->n; i++)
-        sum = i ? arena_printf(c->arena, "(%s) * %d + %s", sum, c->k->axis[g->axis[i]].extent, c->k->axis[g->axis[i]].name) : c->k->axis[g->axis[i]].name;
+        sum = i ? arena_printf(c->arena, "(%s) * %d + %s", sum, c->k->axis[g->axis[i]].extent, c->k->axis[g->axis[i]].name)
+                : c->k->axis[g->axis[i]].name;
     return sum;
 }
 
@@ -169,7 +172,8 @@ void parts_emit(Code *c, const GpuBody *body)
     if (x->both.n)
         cu_line(c, "const int both = %s;", flat(c, &x->both));
     cu_line(c, "float sum = 0.0f;");
-    cu_line(c, "for (int slice = %s; slice < %d; slice += %d)", body->by_warps ? "threadIdx.x / 32" : "0", x->slices, body->by_warps ? body->threads / GPU_WARP : 1);
+    cu_line(c, "for (int slice = %s; slice < %d; slice += %d)", body->by_warps ? "threadIdx.x / 32" : "0", x->slices,
+            body->by_warps ? body->threads / GPU_WARP : 1);
     cu_line(c, "    sum += %s;", contract_partial(c, x));
     c->name[x->sum] = "sum";
     if (body->by_warps) {

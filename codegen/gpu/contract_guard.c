@@ -78,7 +78,8 @@ static void emit_taps(Code *c, const Contract *x, const Operand *o)
         cu_line(c, "#pragma unroll");
         cu_line(c, "for (int %s = 0; %s < %d; %s++)", along->name, along->name, along->extent, along->name);
         cu_line(c, "    taps |= (int)((unsigned)(%s + %s) < %du) << %s;", cu_dim_part(c, f, own_axes(c, x, o), true),
-                cu_dim_part(c, f, group_axes(&x->depth), false), f->hi - f->lo, bit ? arena_printf(c->arena, "(%d + %s)", bit, along->name) : along->name);
+                cu_dim_part(c, f, group_axes(&x->depth), false), f->hi - f->lo,
+                bit ? arena_printf(c->arena, "(%d + %s)", bit, along->name) : along->name);
         bit += along->extent;
     }
 }

@@ -157,7 +157,8 @@ void contract_copy_begin(Code *c, const Contract *x, const Operand *o)
     }
     emit_index(c, x, o, false);
     if (contract_is_uniform(x, c->k))
-        cu_line(c, "const int %s = %s;", c->k->axis[x->depth.axis[x->depth.n - 1]].name, o->load->along_depth ? place_in_line(c, x, o) : line_of_thread(c, x, o));
+        cu_line(c, "const int %s = %s;", c->k->axis[x->depth.axis[x->depth.n - 1]].name,
+                o->load->along_depth ? place_in_line(c, x, o) : line_of_thread(c, x, o));
     contract_emit_own(c, x, o, several ? "[i]" : "");
     cu_close(c);
     if (!copies_apart(x, o))
@@ -195,7 +196,8 @@ static void emit_depth_of_copy(Code *c, const Contract *x, const Operand *o)
     const Copies n = copies_of(x, o);
     const char *name = c->k->axis[x->depth.axis[x->depth.n - 1]].name;
     if (contract_is_uniform(x, c->k))
-        cu_line(c, n.places > 1 ? "const int %s = first + i / %d;" : "const int %s = first + %d * i;", name, n.places > 1 ? n.places : x->threads / n.line);
+        cu_line(c, n.places > 1 ? "const int %s = first + i / %d;" : "const int %s = first + %d * i;", name,
+                n.places > 1 ? n.places : x->threads / n.line);
     else
         emit_index(c, x, o, true);
 }
@@ -251,7 +253,8 @@ static void copy_loose(Code *c, const Contract *x, const Operand *o)
     open_elements(c, x, o);
     emit_index(c, x, o, true);
     emit_index(c, x, o, false);
-    cu_line(c, "const int inside = %s < %s && depth < last_depth%s%s;", o->index, contract_limit(c, o->group), guard ? " && " : "", guard ? guard : "");
+    cu_line(c, "const int inside = %s < %s && depth < last_depth%s%s;", o->index, contract_limit(c, o->group), guard ? " && " : "",
+            guard ? guard : "");
     if (o->load->vector)
         emit_copy(c, x, o, cu_element(c, o->at), "inside");
     else
@@ -274,7 +277,8 @@ static void copy_alone(Code *c, const Contract *x, const Operand *o)
 static bool share_depth(const Contract *x, const Operand *a, const Operand *b)
 {
     const Copies of_a = copies_of(x, a), of_b = copies_of(x, b);
-    return of_a.fixed && of_b.fixed && a->load->along_depth == b->load->along_depth && of_a.line == of_b.line && of_a.vector == of_b.vector && of_a.places == of_b.places;
+    return of_a.fixed && of_b.fixed && a->load->along_depth == b->load->along_depth && of_a.line == of_b.line && of_a.vector == of_b.vector &&
+           of_a.places == of_b.places;
 }
 
 void contract_copy(Code *c, const Contract *x)

@@ -63,7 +63,8 @@ int32_t contract_shared_bytes(const Contract *c)
 {
     if (c->winograd)
         return c->winograd->shared_bytes;
-    int32_t tiles = c->stages * contract_element_bytes(c) * (contract_tile_elements(c, &c->a_load, c->rows) + contract_tile_elements(c, &c->b_load, c->cols));
+    int32_t tiles =
+        c->stages * contract_element_bytes(c) * (contract_tile_elements(c, &c->a_load, c->rows) + contract_tile_elements(c, &c->b_load, c->cols));
     int32_t sums = contract_epilogue_bytes(c);
     return tiles > sums ? tiles : sums;
 }
@@ -200,7 +201,8 @@ static double copies(const TileLoad *x, double elements) { return elements / (x-
 static double step_cycles_f32(const Contract *c, const TileShape *s)
 {
     double loads = COST_COPY * (copies(&c->a_load, s->rows) + copies(&c->b_load, s->cols)) * c->steps;
-    return ((s->rows * s->cols + COST_SHARED * s->rows * s->cols / 4 * (1.0 / s->unit_rows + 1.0 / s->unit_cols)) * c->steps + loads) / CONTRACT_LANES;
+    return ((s->rows * s->cols + COST_SHARED * s->rows * s->cols / 4 * (1.0 / s->unit_rows + 1.0 / s->unit_cols)) * c->steps + loads) /
+           CONTRACT_LANES;
 }
 
 static double cycles_f32(const Contract *c, const TileShape *s, double per_processor, double steps)

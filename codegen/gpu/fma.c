@@ -25,7 +25,8 @@ void fma_begin(Code *c, const Contract *x)
 static void emit_fragment(Code *c, const Operand *o, int32_t count, const char *depth)
 {
     for (int32_t g = 0; g < count / 4; g++)
-        cu_line(c, "load4(%s[%s %% 2] + %d, &%s_now[%s * %d + %d]);", o->index, depth, 4 * g, o->name, depth, o->load->pitch, g * (o->size / (count / 4)));
+        cu_line(c, "load4(%s[%s %% 2] + %d, &%s_now[%s * %d + %d]);", o->index, depth, 4 * g, o->name, depth, o->load->pitch,
+                g * (o->size / (count / 4)));
 }
 
 static void emit_fragments(Code *c, const Contract *x, const char *depth)

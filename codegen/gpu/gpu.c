@@ -236,7 +236,8 @@ static void print_texts(Texts *t, FILE *to)
 /* What the launch multiplies in. */
 static int32_t products_of(const GpuLaunch *x)
 {
-    static const CnncProducts names[] = {[PRECISION_F32] = CNNC_PRODUCTS_F32, [PRECISION_TF32] = CNNC_PRODUCTS_TF32, [PRECISION_BF16] = CNNC_PRODUCTS_BF16};
+    static const CnncProducts names[] = {
+        [PRECISION_F32] = CNNC_PRODUCTS_F32, [PRECISION_TF32] = CNNC_PRODUCTS_TF32, [PRECISION_BF16] = CNNC_PRODUCTS_BF16};
     int32_t products = CNNC_PRODUCTS_F32;
     for (int i = 0; i < x->n_bodies; i++)
         products = x->body[i].form == GPU_CONTRACT ? (int32_t)names[x->body[i].contract->products] : products;

@@ -127,7 +127,9 @@ static int cut(Arena *a, GpuParts how, const char *text, const char *parts[CNNC_
 {
     enum { FEW = 4, MANY = 16 };   /* kernels of a part: each part costs a module of the driver */
     parts[0] = text;
-    return how == GPU_WHOLE ? 1 : how == GPU_PARTS_BY_CORES ? gpu_text_parts(a, text, cores(), FEW, parts) : gpu_text_parts(a, text, CNNC_GPU_PARTS, MANY, parts);
+    return how == GPU_WHOLE            ? 1
+           : how == GPU_PARTS_BY_CORES ? gpu_text_parts(a, text, cores(), FEW, parts)
+                                       : gpu_text_parts(a, text, CNNC_GPU_PARTS, MANY, parts);
 }
 
 static int fill_jobs(Arena *a, Job *jobs, const GpuTargets *t, Nvrtc *n, const char *text)

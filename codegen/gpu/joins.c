@@ -75,7 +75,8 @@ static bool map_axes(Join *j, const Access *read)
     memset(j->axis, -1, sizeof j->axis);
     for (int d = 0; d < out->rank; d++) {
         int here = affine_pure_axis(&out->dim[d], j->from->n_axes), there = affine_pure_axis(&read->dim[d], j->to->n_axes);
-        if (there < 0 || read->dim[d].guarded || j->from->axis[here].extent != j->to->axis[there].extent || j->from->axis[here].batch != j->to->axis[there].batch)
+        if (there < 0 || read->dim[d].guarded || j->from->axis[here].extent != j->to->axis[there].extent ||
+            j->from->axis[here].batch != j->to->axis[there].batch)
             return false;
         j->axis[here] = (int8_t)there;
     }
@@ -121,7 +122,8 @@ static bool join(Arena *a, KernelList *l, const Kernel *from, const Kernel *old,
 {
     BufId b = from->access[from->out[0].at].buf;
     Kernel *to = kernel_part(l, old->name, old);
-    Join j = {.l = l, .from = from, .to = to, .done = NEWN(a, ExprId, from->n_expr)}, same = {.l = l, .from = old, .to = to, .done = NEWN(a, ExprId, old->n_expr)};
+    Join j = {.l = l, .from = from, .to = to, .done = NEWN(a, ExprId, from->n_expr)},
+         same = {.l = l, .from = old, .to = to, .done = NEWN(a, ExprId, old->n_expr)};
     for (int x = 0; x < old->n_axes; x++) {
         same.axis[x] = (int8_t)kernel_axis(to, old->axis[x].kind, old->axis[x].name, old->axis[x].extent, old->axis[x].batch);
         to->axis[same.axis[x]] = old->axis[x];

@@ -22,7 +22,8 @@ static bool has_views(const KernelList *l, BufId b)
 static bool can_turn(const KernelList *l, BufId b)
 {
     const Buffer *x = &l->buffers.at[b];
-    bool images = x->kind == BUF_WORK && x->batched, copies = x->kind == BUF_WORK && !x->batched && !x->value, weights = x->kind == BUF_CONST && !x->data;
+    bool images = x->kind == BUF_WORK && x->batched, copies = x->kind == BUF_WORK && !x->batched && !x->value,
+         weights = x->kind == BUF_CONST && !x->data;
     return (images || copies || weights) && x->shape.rank == 4 && x->shape.dim[1] % TOGETHER == 0 && buffer_root(l, b) == b && !has_views(l, b);
 }
 

@@ -132,9 +132,11 @@ static void emit_lane(Code *c, const Contract *x, const Operand *o)
 {
     int32_t bytes = contract_element_bytes(x) * o->load->pitch;
     if (o->load->depth_inside)
-        cu_line(c, "const shared_at %s_lane = fixed_at((char *)%s_tile + warp_%s * %d + lane_of_%s(%d));", o->name, o->name, o->index, bytes, o->name, bytes);
+        cu_line(c, "const shared_at %s_lane = fixed_at((char *)%s_tile + warp_%s * %d + lane_of_%s(%d));", o->name, o->name, o->index, bytes, o->name,
+                bytes);
     else if (by_matrices(x, o))
-        cu_line(c, "const shared_at %s_lane = fixed_at((char *)(%s_tile + warp_%s) + bf16_lane_of_%s_turned(%d));", o->name, o->name, o->index, o->name, bytes);
+        cu_line(c, "const shared_at %s_lane = fixed_at((char *)(%s_tile + warp_%s) + bf16_lane_of_%s_turned(%d));", o->name, o->name, o->index,
+                o->name, bytes);
     else
         cu_line(c, "const float *const %s_lane = %s_tile + apart(warp_%s + tf32_lane_turned(%d) / 4);", o->name, o->name, o->index, bytes);
 }
@@ -209,7 +211,8 @@ void mma_sums(Code *c, const Contract *x)
         cu_line(c, "for (int i = 0; i < %d; i++)", x->unit_rows / 16);
         cu_line(c, "#pragma unroll");
         cu_line(c, "    for (int j = 0; j < %d; j++)", x->unit_cols / 8);
-        cu_line(c, "        mma_%s(sums[i][j], a_part[%d][i], &b_part[%d][j / 2][j %% 2 * 2]);", x->products == PRECISION_BF16 ? "bf16" : "tf32", k % 2, k % 2);
+        cu_line(c, "        mma_%s(sums[i][j], a_part[%d][i], &b_part[%d][j / 2][j %% 2 * 2]);", x->products == PRECISION_BF16 ? "bf16" : "tf32",
+                k % 2, k % 2);
     }
 }
 

@@ -27,8 +27,9 @@ static const char *variable(const char *name)
 static const char *search_key(Arena *a)
 {
     Identity loader = identify("/etc/ld.so.cache");
-    return arena_printf(a, "cnnc %s, the library of CNNC_NVRTC=%s CUDA_HOME=%s LD_LIBRARY_PATH=%s ld.so.cache %lld %lld.%lld", CNNC_VERSION, variable("CNNC_NVRTC"),
-                        variable("CUDA_HOME"), variable("LD_LIBRARY_PATH"), (long long)loader.size, (long long)loader.seconds, (long long)loader.nanoseconds);
+    return arena_printf(a, "cnnc %s, the library of CNNC_NVRTC=%s CUDA_HOME=%s LD_LIBRARY_PATH=%s ld.so.cache %lld %lld.%lld", CNNC_VERSION,
+                        variable("CNNC_NVRTC"), variable("CUDA_HOME"), variable("LD_LIBRARY_PATH"), (long long)loader.size, (long long)loader.seconds,
+                        (long long)loader.nanoseconds);
 }
 
 enum { NAME, PATH, IDENTITY, VERSION, GPUS, PARTS };

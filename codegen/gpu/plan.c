@@ -163,7 +163,9 @@ static void finish_launch(const Planner *p, GpuLaunch *x)
 {
     const GpuBody *first = &x->body[0], *last = &x->body[x->n_bodies - 1];
     const Contract *c = first->form == GPU_CONTRACT ? first->contract : NULL;
-    x->name = c && c->winograd ? arena_printf(p->a, "%s, %s", first->k->name, c->winograd->form->name) : x->n_bodies == 1 ? first->k->name : arena_printf(p->a, "%s .. %s", first->k->name, last->k->name);
+    x->name = c && c->winograd   ? arena_printf(p->a, "%s, %s", first->k->name, c->winograd->form->name)
+              : x->n_bodies == 1 ? first->k->name
+                                 : arena_printf(p->a, "%s .. %s", first->k->name, last->k->name);
     x->entry = entry_name(p->a, p->l, p->name, (uint32_t)(x - p->p->launches), x);
     x->threads = x->how == GPU_SLICES ? GPU_SLICE_THREADS : first->threads;
     x->grid[1] = x->grid[2] = 1;

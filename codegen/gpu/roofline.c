@@ -126,8 +126,9 @@ static void print_kernel(Table *t, const CnncGpuLaunch *l, const GpuUse *u, cons
                 u->stack_bytes, occupancy, products[l->products], l->flops, l->bytes, 1e6 * bound, 1e6 * estimate);
         return;
     }
-    fprintf(t->to, "%9.0f %7d %9d %8d %7d %9.0f %% %10.3f %9.3f %9.3f %9.2f  %s%s%s\n", blocks, l->block, u->registers, shared, u->spill_stores + u->spill_loads,
-            100 * occupancy, 1e-6 * l->flops, 1e-6 * l->bytes, 1e6 * bound, 1e6 * estimate, l->name, l->products ? ", " : "", l->products ? products[l->products] : "");
+    fprintf(t->to, "%9.0f %7d %9d %8d %7d %9.0f %% %10.3f %9.3f %9.3f %9.2f  %s%s%s\n", blocks, l->block, u->registers, shared,
+            u->spill_stores + u->spill_loads, 100 * occupancy, 1e-6 * l->flops, 1e-6 * l->bytes, 1e6 * bound, 1e6 * estimate, l->name,
+            l->products ? ", " : "", l->products ? products[l->products] : "");
 }
 
 static void print_function(Table *t, const CnncGpuFunction *f, const char *name, const GpuUses *uses)
@@ -145,7 +146,8 @@ static void print_function(Table *t, const CnncGpuFunction *f, const char *name,
         print_kernel(t, &f->launches[i], u ? u : &unknown, name);
     }
     if (!t->json)
-        fprintf(t->to, "%.3f us at least, about %.1f us by estimate, %d kernels\n\n", 1e6 * t->bound, 1e6 * gpu_estimate_all(t->facts, f), f->n_launches);
+        fprintf(t->to, "%.3f us at least, about %.1f us by estimate, %d kernels\n\n", 1e6 * t->bound, 1e6 * gpu_estimate_all(t->facts, f),
+                f->n_launches);
 }
 
 static void print_sums(FILE *to, const GpuFacts *gpu, const CnncGpuFunction *f, const char *name, bool first)

@@ -23,7 +23,8 @@ static void split_points(Code *c, const GpuBody *x, const char *point, int32_t s
     for (int i = x->n_rows - 1; i >= 0; i--) {
         const Axis *a = &k->axis[x->row[i]];
         int32_t by = taken(x, x->row[i]), extent = a->extent / by;
-        const char *shifted = below > 1 ? arena_printf(c->arena, "(unsigned)%s / %lld", point, (long long)below) : arena_printf(c->arena, "(unsigned)%s", point);
+        const char *shifted =
+            below > 1 ? arena_printf(c->arena, "(unsigned)%s / %lld", point, (long long)below) : arena_printf(c->arena, "(unsigned)%s", point);
         const char *name = by > 1 ? arena_printf(c->arena, "first_%s = %d *", a->name, by) : arena_printf(c->arena, "%s =", a->name);
         if (a->batch && i == 0)
             cu_line(c, "const int %s first%s;", name, samples > 1 ? arena_printf(c->arena, " + %s", shifted) : "");
@@ -39,7 +40,8 @@ static void open_points(Code *c, const GpuBody *x, int32_t samples)
     int32_t lanes = x->contract ? x->lanes : x->by_warp ? GPU_WARP : 1, warp = GPU_WARP / lanes;
     bool batch = x->n_rows && c->k->axis[x->row[0]].batch;
     int64_t points = x->points / (x->contract ? x->unroll * x->spread : 1), per = batch ? points / samples : points;
-    const char *limit = batch && samples > 1 ? arena_printf(c->arena, "count * %lld", (long long)per) : arena_printf(c->arena, "%lld", (long long)per);
+    const char *limit =
+        batch && samples > 1 ? arena_printf(c->arena, "count * %lld", (long long)per) : arena_printf(c->arena, "%lld", (long long)per);
     const char *thread = lanes > 1 ? arena_printf(c->arena, "thread / %d", lanes) : "thread";
     if (lanes == 1 || warp == 1) {
         cu_open(c, "for (int point = %s; point < %s; point += %d)", thread, limit, x->threads / lanes);

@@ -76,7 +76,8 @@ static void split_points(Code *c, const GpuBody *x)
     for (int i = x->n_rows - 1; i >= 0; i--) {
         const Axis *a = &c->k->axis[x->row[i]];
         int32_t extent = x->row[i] == x->slid ? a->extent / x->slide : a->extent;
-        const char *name = x->row[i] == x->slid ? arena_printf(c->arena, "first_%s = %d *", a->name, x->slide) : arena_printf(c->arena, "%s =", a->name);
+        const char *name =
+            x->row[i] == x->slid ? arena_printf(c->arena, "first_%s = %d *", a->name, x->slide) : arena_printf(c->arena, "%s =", a->name);
         const char *shifted = below > 1 ? arena_printf(c->arena, "(unsigned)point / %lld", (long long)below) : "(unsigned)point";
         cu_line(c, "const int %s (int)(%s%s);", name, shifted, i > 0 ? arena_printf(c->arena, " %% %d", extent) : "");
         below *= extent;

@@ -119,7 +119,8 @@ static int64_t sample_bytes(Arena *a, const KernelList *l)
                     f.last = (int32_t)i;
                     inner = inner && in_slices(l, &l->kernels.at[i]);
                 }
-        f.bytes = (buffer_elements(x) / (x->shape.rank && x->shape.dim[0] ? x->shape.dim[0] : 1) * (int64_t)dtype_size(x->dtype) + ALIGN - 1) / ALIGN * ALIGN;
+        f.bytes = (buffer_elements(x) / (x->shape.rank && x->shape.dim[0] ? x->shape.dim[0] : 1) * (int64_t)dtype_size(x->dtype) + ALIGN - 1) /
+                  ALIGN * ALIGN;
         if (inner && f.first >= 0)
             life[n++] = f;
     }

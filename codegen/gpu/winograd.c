@@ -101,7 +101,8 @@ static void take(WinogradConv *w, Contract *c, GpuWinograd *g, const BlockShape 
     c->slice_depth = slice;
     c->slices = (int32_t)((w->channels + slice - 1) / slice);
     double inputs = (double)tiles_of(w, f) * (double)w->channels, outputs = (double)tiles_of(w, f) * (double)w->filters;
-    g->flops = 2 * (points(f) * inputs * (double)w->filters + input_operations(f) * inputs * ceil((double)w->filters / s->filters) + output_operations(f) * outputs * c->slices);
+    g->flops = 2 * (points(f) * inputs * (double)w->filters + input_operations(f) * inputs * ceil((double)w->filters / s->filters) +
+                    output_operations(f) * outputs * c->slices);
 }
 
 /* The quickest way, if it is quicker than the direct product. */

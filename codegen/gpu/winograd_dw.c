@@ -20,7 +20,8 @@ static double cycles(const WinogradGradient *g, int64_t tiles, int slices, const
 {
     const double points = (double)g->a * g->a, pairs = ROWS * COLS;
     double sums = points * pairs * (1 + COST_FLOAT / 4 * (1.0 / UNIT_ROWS + 1.0 / UNIT_COLS));
-    double x = ROWS * (X_OPERATIONS + points * (COST_INPUT + 1 + COST_FLOAT)), dy = COLS * (DY_OPERATIONS + M * M * (COST_INPUT + 1) + points * COST_FLOAT);
+    double x = ROWS * (X_OPERATIONS + points * (COST_INPUT + 1 + COST_FLOAT)),
+           dy = COLS * (DY_OPERATIONS + M * M * (COST_INPUT + 1) + points * COST_FLOAT);
     double bytes = 4.0 * M * M * (1.5 * ROWS + COLS), tile = fmax((sums + x + dy) / CONTRACT_LANES, bytes / L2_BYTES);
     double epilogue = pairs * (points * (COST_FLOAT + 1) + TAPS_OPERATIONS + COST_OUTPUT * g->form->r * g->form->r) / CONTRACT_LANES;
     double blocks = ceil((double)g->channels / ROWS) * ceil((double)g->filters / COLS) * slices, depth = up(ceil((double)tiles / slices), STEPS);
@@ -57,7 +58,8 @@ static void set_block(Contract *c, GpuWinograd *w)
     c->steps = STEPS;
     c->stages = 2;
     w->points = POINTS;
-    int32_t points = w->form->a * w->form->a, staged = 2 * STEPS * (points * (ROWS + COLS) + 8), exchanged = points * COLS * winograd_pitch(ROWS, UNIT_ROWS);
+    int32_t points = w->form->a * w->form->a, staged = 2 * STEPS * (points * (ROWS + COLS) + 8),
+            exchanged = points * COLS * winograd_pitch(ROWS, UNIT_ROWS);
     c->threads = ROWS / UNIT_ROWS * (COLS / UNIT_COLS) * points / POINTS;
     w->shared_bytes = (int32_t)sizeof(float) * (staged > exchanged ? staged : exchanged);
 }
@@ -92,7 +94,8 @@ const Contract *winograd_find_dw(Arena *a, KernelList *l, const GpuTarget *t, co
                        .r = (int8_t)g.r, .s = (int8_t)g.s, .down = (int32_t)down, .across = (int32_t)across, .pad_h = -k->access[g.x].dim[2].offset,
                        .pad_w = -k->access[g.x].dim[3].offset, .channels = (int32_t)g.channels};
     set_block(c, w);
-    double x = (double)tiles * (double)g.channels * ceil((double)g.filters / COLS), dy = (double)tiles * (double)g.filters * ceil((double)g.channels / ROWS);
+    double x = (double)tiles * (double)g.channels * ceil((double)g.filters / COLS),
+           dy = (double)tiles * (double)g.filters * ceil((double)g.channels / ROWS);
     double pairs = (double)(g.channels * g.filters);
     w->flops = 2 * ((double)g.a * g.a * pairs * (double)tiles + X_OPERATIONS * x + DY_OPERATIONS * dy + TAPS_OPERATIONS * pairs * c->slices);
     c->winograd = w;

@@ -33,14 +33,16 @@ static void emit_own_tile(Code *c, const Contract *x)
     layout_strides(in, stride);
     cu_line(c, "// The tile and the channel of a step whose inputs the thread transforms; which of them are inside the image.");
     cu_line(c, "const int own_tile = threadIdx.x %% %d, own_channel = threadIdx.x / %d, numbered = first_tile + own_tile;", x->rows, x->rows);
-    cu_line(c, "const int top = numbered / %d %% %d * %d - %d, left = numbered %% %d * %d - %d;", g->across, g->down, f->m, g->pad_h, g->across, f->m, g->pad_w);
+    cu_line(c, "const int top = numbered / %d %% %d * %d - %d, left = numbered %% %d * %d - %d;", g->across, g->down, f->m, g->pad_h, g->across, f->m,
+            g->pad_w);
     cu_line(c, "const int own_at = %lld * (numbered / %d) + %lld * own_channel + %lld * top + %lld * left;", (long long)stride[0], g->across * g->down,
             (long long)stride[1], (long long)stride[2], (long long)stride[3]);
     cu_line(c, "unsigned long long inside = 0;");
     cu_open(c, "if (own_channel < %d && numbered < samples * %d)", x->steps, g->across * g->down);
     cu_line(c, "#pragma unroll");
     cu_line(c, "for (int i = 0; i < %d; i++)", points_of(x));
-    cu_line(c, "    if ((unsigned)(top + i / %d) < %du && (unsigned)(left + i %% %d) < %du) inside |= 1ull << i;", f->a, (int)in->shape.dim[2], f->a, (int)in->shape.dim[3]);
+    cu_line(c, "    if ((unsigned)(top + i / %d) < %du && (unsigned)(left + i %% %d) < %du) inside |= 1ull << i;", f->a, (int)in->shape.dim[2], f->a,
+            (int)in->shape.dim[3]);
     cu_close(c);
 }
 
@@ -112,7 +114,8 @@ void winograd_begin(Code *c, const Contract *x)
 static void emit_fragment(Code *c, const char *name, int32_t size, int32_t count, const char *thread, int32_t pitch)
 {
     for (int32_t i = 0; i < count / 4; i++)
-        cu_line(c, "load4(%s + %d, &%s_now[%d * depth + %d * point + 4 * %s + %d]);", name, 4 * i, name, pitch, size, thread, i * (size / (count / 4)));
+        cu_line(c, "load4(%s + %d, &%s_now[%d * depth + %d * point + 4 * %s + %d]);", name, 4 * i, name, pitch, size, thread,
+                i * (size / (count / 4)));
 }
 
 static void emit_sums(Code *c, const Contract *x)
@@ -154,7 +157,8 @@ void winograd_steps(Code *c, const Contract *x, const char *first, void (*load)(
     cu_line(c, "__syncthreads();   // this step's V and U are there, the last step's are read");
     cu_close(c);
     cu_line(c, "const int next = step + 1, from = %s + next * %d;", first, x->steps);
-    cu_line(c, "float *v_next = v_part + next %% 2 * %d, *u_next = u_part + next %% 2 * %d, inputs[%d];", x->steps * v_pitch(x), x->steps * u_pitch(x), points_of(x));
+    cu_line(c, "float *v_next = v_part + next %% 2 * %d, *u_next = u_part + next %% 2 * %d, inputs[%d];", x->steps * v_pitch(x),
+            x->steps * u_pitch(x), points_of(x));
     cu_open(c, "if (next < steps)");
     load(c, x);
     cu_close(c);
@@ -177,7 +181,8 @@ void winograd_exchange(Code *c, const Contract *x)
     cu_line(c, "for (int point = 0; point < %d; point++)", x->winograd->points);
     cu_line(c, "#pragma unroll");
     cu_open(c, "for (int i = 0; i < %d; i++)", x->unit_cols);
-    cu_line(c, "float *to = shared + ((first_point + point) * %d + 4 * thread_col + i %% 4 + i / 4 * %d) * %d + 4 * thread_row;", x->cols, x->cols / col_groups, pitch);
+    cu_line(c, "float *to = shared + ((first_point + point) * %d + 4 * thread_col + i %% 4 + i / 4 * %d) * %d + 4 * thread_row;", x->cols,
+            x->cols / col_groups, pitch);
     for (int32_t i = 0; i < groups; i++)
         cu_line(c, "store4(to + %d, sums[point][i] + %d);", i * (x->rows / groups), 4 * i);
     cu_close(c);
@@ -190,14 +195,16 @@ void winograd_take(Code *c, const Contract *x)
     cu_line(c, "float sums_of_pair[%d];", points_of(x));
     cu_line(c, "#pragma unroll");
     cu_line(c, "for (int i = 0; i < %d; i++)", points_of(x));
-    cu_line(c, "    sums_of_pair[i] = shared[(i * %d + pair / %d) * %d + pair %% %d];", x->cols, x->rows, winograd_pitch(x->rows, x->unit_rows), x->rows);
+    cu_line(c, "    sums_of_pair[i] = shared[(i * %d + pair / %d) * %d + pair %% %d];", x->cols, x->rows, winograd_pitch(x->rows, x->unit_rows),
+            x->rows);
 }
 
 const char *winograd_partial(Code *c, const Contract *x)
 {
     const char *row = "0";
     for (int i = 0; i < x->row.n; i++)
-        row = i ? arena_printf(c->arena, "(%s) * %d + %s", row, c->k->axis[x->row.axis[i]].extent, axis_name(c, x->row.axis[i])) : axis_name(c, x->row.axis[i]);
+        row = i ? arena_printf(c->arena, "(%s) * %d + %s", row, c->k->axis[x->row.axis[i]].extent, axis_name(c, x->row.axis[i]))
+                : axis_name(c, x->row.axis[i]);
     return arena_printf(c->arena, "partial[%lldll * slice + %lld * %s + %s]", (long long)(x->row.extent * x->col.extent), (long long)x->row.extent,
                         axis_name(c, x->winograd->filter), row);
 }
@@ -238,7 +245,8 @@ static void emit_outputs(Code *c, const Contract *x)
     cu_line(c, "const int numbered = first_tile + pair %% %d, %s = first_filter + pair / %d;", x->rows, axis_name(c, g->filter), x->rows);
     cu_line(c, "if (numbered >= samples * %d%s) continue;", g->across * g->down,
             x->col.extent % x->cols ? arena_printf(c->arena, " || %s >= %lld", axis_name(c, g->filter), (long long)x->col.extent) : "");
-    cu_line(c, "const int %s = numbered / %d, down = numbered / %d %% %d, across = numbered %% %d;", axis_name(c, g->n), g->across * g->down, g->across, g->down, g->across);
+    cu_line(c, "const int %s = numbered / %d, down = numbered / %d %% %d, across = numbered %% %d;", axis_name(c, g->n), g->across * g->down,
+            g->across, g->down, g->across);
     cu_line(c, "float outputs[%d];", f->m * f->m);
     winograd_take(c, x);
     cu_line(c, "%s(sums_of_pair, outputs, 1);", winograd_function(c->arena, f, TRANSFORM_OUTPUTS));

@@ -333,7 +333,8 @@ static int check_cubins(const Build *b)
         for (int32_t j = 0; j < g->n_images; j++)
             found = found || (!g->images[j].ptx && g->images[j].sm == b->gpu.gpus.sm[i]);
         if (!found)
-            return driver_error(EXIT_DEVICE, "this NVRTC makes no machine code for sm_%d: a newer CUDA toolkit does, or --emit ptx", b->gpu.gpus.sm[i]);
+            return driver_error(EXIT_DEVICE, "this NVRTC makes no machine code for sm_%d: a newer CUDA toolkit does, or --emit ptx",
+                                b->gpu.gpus.sm[i]);
     }
     return EXIT_FINE;
 }

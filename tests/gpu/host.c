@@ -82,7 +82,8 @@ static void report_access(const char *what, const void *code, const void *at, si
     Dl_info where;
     char line[200] = "?", command[600];
     if (dladdr(code, &where)) {
-        snprintf(command, sizeof command, "addr2line -s -e %s 0x%zx 2>/dev/null", where.dli_fname, (size_t)((const char *)code - (const char *)where.dli_fbase) - 1);
+        snprintf(command, sizeof command, "addr2line -s -e %s 0x%zx 2>/dev/null", where.dli_fname,
+                 (size_t)((const char *)code - (const char *)where.dli_fbase) - 1);
         FILE *p = popen(command, "r");
         if (p && !fgets(line, sizeof line, p))
             strcpy(line, "?");

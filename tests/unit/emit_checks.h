@@ -163,7 +163,8 @@ static inline void check_steps_of(Arena *a, const Case *c, const TrainSpec *spec
                 continue;
             double scale = rms(want->data, tensor_count(t));
             for (int64_t e = 0; e < tensor_count(t); e++)
-                near(c, name, e, tensor_get(t, bytes, e), want->data[e], scale, tolerance_of(target, spec->train.optimizer == CNNC_OPT_SGD ? 5e-4 : 2e-2));
+                near(c, name, e, tensor_get(t, bytes, e), want->data[e], scale,
+                     tolerance_of(target, spec->train.optimizer == CNNC_OPT_SGD ? 5e-4 : 2e-2));
         }
         state_advance(g, state, run);
     }

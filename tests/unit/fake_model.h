@@ -91,7 +91,8 @@ static const CnncStage fake_step_stages[] = {
     {fake_update, 1, 0, 0, 0, "update", 0, 0, 1e3},
 };
 static const CnncStage fake_eval_stages[] = {{fake_forward, SLICES, PER_SLICE, 0, 0, "forward", 1e6, BATCH * 1e6, 1e4}};
-static const CnncFunction fake_step = {.stages = fake_step_stages, .n_stages = 2, .batch = BATCH, .work_bytes = SLICES * sizeof(FakePartial), .scratch_bytes = C * sizeof(float)};
+static const CnncFunction fake_step = {
+    .stages = fake_step_stages, .n_stages = 2, .batch = BATCH, .work_bytes = SLICES * sizeof(FakePartial), .scratch_bytes = C * sizeof(float)};
 static const CnncFunction fake_eval = {.stages = fake_eval_stages, .n_stages = 1, .batch = BATCH};
 static const CnncTensor fake_tensors[] = {
     {.name = "0.weight", .rank = 2, .shape = {C, F}, .offset = W_AT, .role = CNNC_ROLE_PARAM, .init = 0, .bound = 0.28867513459481287},

@@ -165,7 +165,9 @@ static void test_winograd(void **state)
     };
     for (size_t i = 0; i < ARRAY_LEN(nets); i++) {
         Arena *a = arena_new();
-        Case c = {.net = nets[i].net, .train = arena_printf(a, "train batch=%d opt=sgd lr=0.05 momentum=0.9", (int)nets[i].batch), .input = shape_of(3, nets[i].c, nets[i].h, nets[i].w)};
+        Case c = {.net = nets[i].net,
+                  .train = arena_printf(a, "train batch=%d opt=sgd lr=0.05 momentum=0.9", (int)nets[i].batch),
+                  .input = shape_of(3, nets[i].c, nets[i].h, nets[i].w)};
         Net t = net_case(&c, MODE_STEP, true);
         assert_int_equal(parts(t.l, WINOGRAD_TAPS), nets[i].gradients);
         arena_free(t.a);
@@ -269,7 +271,8 @@ static void test_choices(void **state)
 {
     (void)state;
     static const char *const good[] = {"", "layout=images", "layout=channels strip=14", "strip=42 direct=0", "layout=images strip=1 direct=0,7,63"};
-    static const char *const bad[] = {"layout", "layout=", "layout=rows", "strip=", "strip=-1", "strip=70000", "direct=64", "direct=1,", "direct=1,,2", "direct=a", "speed=3", "  "};
+    static const char *const bad[] = {"layout",    "layout=",   "layout=rows", "strip=",   "strip=-1", "strip=70000",
+                                      "direct=64", "direct=1,", "direct=1,,2", "direct=a", "speed=3",  "  "};
     Arena *a = arena_new();
     Choices c;
     for (size_t i = 0; i < ARRAY_LEN(good); i++) {
@@ -337,7 +340,8 @@ static void test_copied_weights(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_layouts), cmocka_unit_test(test_winograd), cmocka_unit_test(test_phases), cmocka_unit_test(test_where_winograd_pays), cmocka_unit_test(test_lanes), cmocka_unit_test(test_choices), cmocka_unit_test(test_plan),
-                                      cmocka_unit_test(test_copied_weights)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_layouts), cmocka_unit_test(test_winograd), cmocka_unit_test(test_phases), cmocka_unit_test(test_where_winograd_pays),
+        cmocka_unit_test(test_lanes),   cmocka_unit_test(test_choices),  cmocka_unit_test(test_plan),   cmocka_unit_test(test_copied_weights)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -62,7 +62,8 @@ static ValueId input(T *t, int rank, const int64_t *dims)
     return leaf(t, OP_INPUT, true, s);
 }
 #define IN(t, ...) input((t), (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__})
-#define PARAM(t, ...) leaf((t), OP_PARAM, false, shape_from((int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__}))
+#define PARAM(t, ...)                                                                                                                                \
+    leaf((t), OP_PARAM, false, shape_from((int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__}))
 
 static void make_positive(T *t, ValueId v)
 {

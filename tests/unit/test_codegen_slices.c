@@ -115,7 +115,8 @@ static void rows_of_weights_are_shared(void **state)
     (void)state;
     static const NestTarget small = {.lanes = 8, .registers = 16, .l1 = 32 << 10, .l2 = 512 << 10, .l3 = 1 << 20};
     Arena *a = arena_new();
-    const Case c = {.net = "conv out=16 k=1; flatten; linear out=4100; linear out=8", .train = "train opt=sgd lr=0.05", .input = shape_of(3, 3, 16, 24)};
+    const Case c = {
+        .net = "conv out=16 k=1; flatten; linear out=4100; linear out=8", .train = "train opt=sgd lr=0.05", .input = shape_of(3, 3, 16, 24)};
     Graph *g = case_step(a, &c, 8);
     Fusion f = fuse(a, g);
     KernelList *l = lower(a, g, &f, PARAMS_IN_STATE);
@@ -129,7 +130,9 @@ static void rows_of_weights_are_shared(void **state)
         cut_nest(l, n, &small);
         assert_true(nest_slices(n) > 1);
         bool sums_along_rows = k->axis[n->vector_axis].kind == AXIS_RED;
-        int32_t piece = n->slice_axis == n->vector_axis ? n->slice_size : n->n_inner && n->inner_axis[0] == n->vector_axis ? n->inner_size[0] : PAGE / 4;
+        int32_t piece = n->slice_axis == n->vector_axis                    ? n->slice_size
+                        : n->n_inner && n->inner_axis[0] == n->vector_axis ? n->inner_size[0]
+                                                                           : PAGE / 4;
         assert_true(sums_along_rows || piece * 4 >= PAGE);
         *(sums_along_rows ? &forward : &gradients) += 1;
     }
@@ -183,7 +186,8 @@ static void far_results_are_fetched_early(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(threads_share_evenly), cmocka_unit_test(small_kernels_stay_whole), cmocka_unit_test(far_results_are_fetched_early),
-                                       cmocka_unit_test(strips_are_even), cmocka_unit_test(rows_stay_whole), cmocka_unit_test(rows_of_weights_are_shared)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(threads_share_evenly), cmocka_unit_test(small_kernels_stay_whole), cmocka_unit_test(far_results_are_fetched_early),
+        cmocka_unit_test(strips_are_even),      cmocka_unit_test(rows_stay_whole),          cmocka_unit_test(rows_of_weights_are_shared)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

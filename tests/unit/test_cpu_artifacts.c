@@ -257,7 +257,8 @@ static void test_pool(void **state)
     put(w, "open.c", pool_opener);
     static const struct { ArtifactKind kind; const char *name; } made[] = {{ARTIFACT_LIB, "net.a"}, {ARTIFACT_SHARED, "net.so"}, {ARTIFACT_OBJ, "net.o"}};
     for (size_t i = 0; i < ARRAY_LEN(made); i++) {
-        ArtifactJob job = {.program = &w->program, .object = w->object.data, .object_size = w->object.size, .out = in_dir(w, made[i].name), .machine = w->machine};
+        ArtifactJob job = {
+            .program = &w->program, .object = w->object.data, .object_size = w->object.size, .out = in_dir(w, made[i].name), .machine = w->machine};
         if (!artifact_link(w->a, made[i].kind, &job, &e))
             fail_msg("%s", e.text);
         const char *output = shell(w, arena_printf(w->a, "cc -Wall -Wextra -Werror -std=gnu11 pool.c ./%s -Wl,-rpath,'$ORIGIN' -lpthread -o pool && "

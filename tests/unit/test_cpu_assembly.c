@@ -80,7 +80,8 @@ static void test_no_spills(void **unused)
                                  "conv out=64 k=3 s=2 p=1; act ReLU; conv out=10 k=3 s=2 p=1";
     static const char points[] = "conv out=32 k=1; act ReLU; conv out=96 k=1; conv out=24 k=1; conv out=16 k=1";
     static const char winograd[] = "conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1; act ReLU; maxpool k=2; conv out=128 k=3 p=1";
-    static const char trained[] = "conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1; act ReLU; maxpool k=2; conv out=64 k=3 p=1; flatten; linear out=3";
+    static const char trained[] =
+        "conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1; act ReLU; maxpool k=2; conv out=64 k=3 p=1; flatten; linear out=3";
     enum { SOME = 0, MORE = 15, TWICE = 20 };   /* aarch64's multiply-adds to ten vector loads, at least */
     static const struct { const char *net; int64_t c, h, batch; bool training; const char *cpu; int per_load; } rows[] = {
         {lenet, 1, 28, 1, false, "x86-64-v4", SOME},   {lenet, 1, 28, 32, false, "x86-64-v4", SOME},  {lenet, 1, 28, 64, true, "x86-64-v4", SOME},

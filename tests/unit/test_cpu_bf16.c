@@ -161,6 +161,7 @@ static void test_weights(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_pairs), cmocka_unit_test(test_winograd), cmocka_unit_test(test_widening), cmocka_unit_test(test_strips), cmocka_unit_test(test_training), cmocka_unit_test(test_weights)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_pairs),  cmocka_unit_test(test_winograd), cmocka_unit_test(test_widening),
+                                       cmocka_unit_test(test_strips), cmocka_unit_test(test_training), cmocka_unit_test(test_weights)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

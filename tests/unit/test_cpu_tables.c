@@ -53,8 +53,9 @@ static const CnncFunction infer = {.stages = stages, .n_stages = 1, .batch = BAT
 static const CnncStage two_stages[] = {{NULL, BATCH, 1, 0, 0, "first", 1, 3, 5}, {NULL, 2, 0, 1, 1, "second", 2, 4, 6}};
 static const CnncFunction step = {.stages = two_stages, .n_stages = 2, .batch = BATCH, .work_bytes = 5000, .scratch_bytes = 0};
 static const CnncGpuPlace places[] = {{CNNC_AT_STATE, 64}, {CNNC_AT_WORK, 4096}};
-static const CnncGpuLaunch launches[] = {{"infer0_0_linear", "0.linear", {7, 2, 1}, 256, 1024, 784, 256, 0, 0, 18, 60, 900, CNNC_PRODUCTS_BF16, places, 2, 0, {0, 0, 0, 0}},
-                                         {"infer1_1_relu", "1.relu", {1, 1, 1}, 32, 0, 0, 0, 1, 1, 0, 24, 0, 0, NULL, 0, 3, {1, 0, 0, 0}}};
+static const CnncGpuLaunch launches[] = {
+    {"infer0_0_linear", "0.linear", {7, 2, 1}, 256, 1024, 784, 256, 0, 0, 18, 60, 900, CNNC_PRODUCTS_BF16, places, 2, 0, {0, 0, 0, 0}},
+    {"infer1_1_relu", "1.relu", {1, 1, 1}, 32, 0, 0, 0, 1, 1, 0, 24, 0, 0, NULL, 0, 3, {1, 0, 0, 0}}};
 static const CnncGpuFunction gpu_infer = {launches, 2, BATCH, 4096};
 static const CnncGpuImage images[] = {{90, 0, "\177ELF\0cubin", 10}, {80, 1, ".version 8.0", 13}};
 static const CnncGpu gpu = {"__global__ ...", 90, images, 2, &gpu_infer, NULL, NULL};

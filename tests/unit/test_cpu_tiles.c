@@ -143,7 +143,8 @@ static void test_far_weights(void **unused)
     for (size_t i = 0; i < ARRAY_LEN(batches); i++) {
         Arena *a = arena_new();
         EmitTarget m;
-        Case c = {.net = "conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1; act ReLU; conv out=96 k=1; flatten; linear out=10", .input = shape_of(3, 64, 6, 5)};
+        Case c = {.net = "conv out=64 k=3 p=1; act ReLU; conv out=64 k=3 p=1; act ReLU; conv out=96 k=1; flatten; linear out=10",
+                  .input = shape_of(3, 64, 6, 5)};
         software_machine(a, &m);
         m.options.target.l2 = 32 << 10;
         assert_true(nests_where(check_program(a, &c, &m, batches[i])->infer, has_group) >= 2);
@@ -304,7 +305,8 @@ static void test_random(void **unused)
     for (int i = 0; i < RANDOM_NETS; i++) {
         Arena *a = arena_new();
         EmitTarget m;
-        Case c = {.net = random_net(a, &seed, i % 2), .input = shape_of(3, pick(&seed, 3) ? 16 + 8 * pick(&seed, 7) : 1 + pick(&seed, 8), 5 + pick(&seed, 14), 5 + pick(&seed, 14))};
+        Case c = {.net = random_net(a, &seed, i % 2),
+                  .input = shape_of(3, pick(&seed, 3) ? 16 + 8 * pick(&seed, 7) : 1 + pick(&seed, 8), 5 + pick(&seed, 14), 5 + pick(&seed, 14))};
         software_machine(a, &m);
         check_program(a, &c, &m, batches[pick(&seed, 4)]);
         dots += software_tiles.dots;
@@ -344,7 +346,8 @@ static int see_block(const Lines *l, int first, Found *f)
         bool dot = strstr(l->at[i], "tdpbf16ps"), load = strstr(l->at[i], "tileloadd");
         dots += dot;
         loads += load;
-        waiting += strstr(l->at[i], "tilestored") || strstr(l->at[i], "ldtilecfg") || (!load && !dot && strstr(l->at[i], "mm,")) || strstr(l->at[i], "(%rsp");
+        waiting += strstr(l->at[i], "tilestored") || strstr(l->at[i], "ldtilecfg") || (!load && !dot && strstr(l->at[i], "mm,")) ||
+                   strstr(l->at[i], "(%rsp");
         waiting = load && dots + loads == 1 ? 0 : waiting;   /* what was before the first of them, and after the last, is not between */
         if (dot) {
             others += waiting;

@@ -74,7 +74,9 @@ static void test_tensor_cores(void **unused)
     for (size_t i = 0; i < 2 * ARRAY_LEN(wide); i++) {
         Arena *a = arena_new();
         EmitTarget t = gpu_emit_target_in(i % 3 ? 80 : 100, i % 2 ? PRECISION_BF16 : PRECISION_TF32);
-        Case c = {.net = wide[i / 2].net, .train = "train opt=sgd lr=0.05 momentum=0.9 wd=0.01", .input = shape_of(3, wide[i / 2].c, wide[i / 2].h, wide[i / 2].w)};
+        Case c = {.net = wide[i / 2].net,
+                  .train = "train opt=sgd lr=0.05 momentum=0.9 wd=0.01",
+                  .input = shape_of(3, wide[i / 2].c, wide[i / 2].h, wide[i / 2].w)};
         TensorCounts n = {0};
         t.load = count_and_load;
         t.ctx = &n;
@@ -135,7 +137,8 @@ static void test_channel_sums(void **unused)
     for (size_t i = 0; i < 3 * ARRAY_LEN(nets); i++) {
         Arena *a = arena_new();
         EmitTarget t = gpu_emit_target_in(90, (Precision)(i % 3));
-        Case c = {.net = nets[i / 3].net, .train = "train opt=sgd lr=0.05 momentum=0.9", .input = shape_of(3, nets[i / 3].c, nets[i / 3].h, nets[i / 3].w)};
+        Case c = {
+            .net = nets[i / 3].net, .train = "train opt=sgd lr=0.05 momentum=0.9", .input = shape_of(3, nets[i / 3].c, nets[i / 3].h, nets[i / 3].w)};
         t.mean = nets[i / 3].mean;
         check_step(a, &c, &t, nets[i / 3].batch);
         arena_free(a);
@@ -258,7 +261,8 @@ static void test_wide_copies(void **unused)
     for (size_t i = 0; i < ARRAY_LEN(precisions); i++) {
         Arena *a = arena_new();
         EmitTarget t = gpu_emit_target_in(90, precisions[i]);
-        Case c = {.net = "conv out=64 k=3 p=1; bn; act ReLU; conv out=128 k=3 p=1; bn; act ReLU; aavg; flatten; linear out=10", .train = "train opt=sgd lr=0.1",
+        Case c = {.net = "conv out=64 k=3 p=1; bn; act ReLU; conv out=128 k=3 p=1; bn; act ReLU; aavg; flatten; linear out=10",
+                  .train = "train opt=sgd lr=0.1",
                   .input = shape_of(3, 3, 32, 32)};
         Graph *g = case_step(a, &c, 32);
         Fusion f = fuse(a, g);
@@ -309,8 +313,9 @@ static void test_inference(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_inference), cmocka_unit_test(test_products), cmocka_unit_test(test_wide), cmocka_unit_test(test_tensor_cores),
-                                       cmocka_unit_test(test_wide_copies), cmocka_unit_test(test_channel_sums), cmocka_unit_test(test_launches), cmocka_unit_test(test_inside), cmocka_unit_test(test_windows),
-                                       cmocka_unit_test(test_taps), cmocka_unit_test(test_rows), cmocka_unit_test(test_training)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_inference),    cmocka_unit_test(test_products),    cmocka_unit_test(test_wide),
+                                       cmocka_unit_test(test_tensor_cores), cmocka_unit_test(test_wide_copies), cmocka_unit_test(test_channel_sums),
+                                       cmocka_unit_test(test_launches),     cmocka_unit_test(test_inside),      cmocka_unit_test(test_windows),
+                                       cmocka_unit_test(test_taps),         cmocka_unit_test(test_rows),        cmocka_unit_test(test_training)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -48,7 +48,8 @@ static void test_planted(void **unused)
     Arena *a = arena_new();
     const char *text = head;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++)
-        text = arena_printf(a, "%s__global__ void __launch_bounds__(64) k%zu(const float *in, float *out, int n)\n{\n%s\n}\n", text, i, cases[i].body);
+        text =
+            arena_printf(a, "%s__global__ void __launch_bounds__(64) k%zu(const float *in, float *out, int n)\n{\n%s\n}\n", text, i, cases[i].body);
     GpuText t = {0};
     CnncGpu gpu = {.text = text};
     const char *why = text_load(a, &gpu, &t);

@@ -59,7 +59,8 @@ static void mistakes_name_their_layer(void **state)
     const CnncModel m = {.layers = layers, .n_layers = 3, .gpu = &gpu};
     const char *wrong = "cnnc.cu(10): error: identifier \"wrong\" is undefined\n";
     assert_non_null(strstr(gpu_explain_log(a, &m, text, wrong), "kernel infer1_relu of layers 2 (ReLU), 4 (GELU):\ncnnc.cu(10)"));
-    assert_non_null(strstr(gpu_explain_log(a, &m, text, "cnnc.cu(6): warning: x\ncnnc.cu(6): error: y\n"), "kernel infer0_conv of layer conv1 (Conv2d):\n"));
+    assert_non_null(
+        strstr(gpu_explain_log(a, &m, text, "cnnc.cu(6): warning: x\ncnnc.cu(6): error: y\n"), "kernel infer0_conv of layer conv1 (Conv2d):\n"));
     const CnncGpu twice = {.text = text, .infer = &infer, .step = &infer};
     const CnncModel both = {.layers = layers, .n_layers = 3, .gpu = &twice};
     launches[0].entry = "infer1_relu";
@@ -126,7 +127,9 @@ static void occupancy_and_bounds(void **state)
     assert_int_equal(gpu_resident_blocks(h100, 16, 32, 0), 32);           /* blocks */
     assert_true(gpu_bound(h100, &(CnncGpuLaunch){.flops = 66.9e12}) == 1 && gpu_bound(h100, &(CnncGpuLaunch){.flops = 1, .bytes = 3.35e12}) == 1);
     /* Two lanes: the second launch runs beside the first and the third waits for both; half the blocks leave half the GPU idle. */
-    CnncGpuLaunch three[] = {{.grid = {132, 1, 1}, .flops = 66.9e9}, {.grid = {132, 1, 1}, .flops = 66.9e6, .lane = 1}, {.grid = {66, 1, 1}, .flops = 66.9e9, .after = {0, 2}}};
+    CnncGpuLaunch three[] = {{.grid = {132, 1, 1}, .flops = 66.9e9},
+                             {.grid = {132, 1, 1}, .flops = 66.9e6, .lane = 1},
+                             {.grid = {66, 1, 1}, .flops = 66.9e9, .after = {0, 2}}};
     const CnncGpuFunction f = {three, 3, 1, 0};
     double one = gpu_estimate(h100, &three[0]), half = gpu_estimate(h100, &three[2]), all = gpu_estimate_all(h100, &f);
     assert_true(one > 1e-3 && one < 2.1e-3 && half > 1.9 * one && all > one + half && all < one + half + 1e-5);

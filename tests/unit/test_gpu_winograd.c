@@ -56,7 +56,8 @@ static void test_random_convolutions(void **unused)
         GpuTarget gpu = *gpu_target(families[i % 2]);
         gpu.multiprocessors = multiprocessors[i / 2 % ARRAY_LEN(multiprocessors)];
         Case c = {.input = shape_of(3, 20 + pick(40), 10 + pick(9), 9 + pick(12)), .train = "train opt=sgd lr=0.05 momentum=0.9"};
-        c.net = arena_printf(a, "%s%sres{conv out=40 k=1; conv out=40 k=3 p=1}{conv out=40 k=1}; act ReLU; aavg; flatten; linear out=5", some_conv(a), some_conv(a));
+        c.net = arena_printf(a, "%s%sres{conv out=40 k=1; conv out=40 k=3 p=1}{conv out=40 k=1}; act ReLU; aavg; flatten; linear out=5", some_conv(a),
+                             some_conv(a));
         EmitTarget t = gpu_emit_target(families[i % 2]);
         t.options.plan_ctx = &gpu;
         t.load = count_and_load;

@@ -32,7 +32,8 @@ static const CnncStage stages[] = {{two_rows, 4, 1, 0, 0, "rows", 2, 8, 112}};
 static const CnncFunction infer = {.stages = stages, .n_stages = 1, .batch = 4};
 static const float mean[] = {0.5f}, deviation[] = {0.25f};
 static const char *const classes[] = {"up", "do\"wn", "none"};
-static const CnncLayer linear[] = {{"0", "Linear", 1, {OUT}, 6, 6}}, softmax[] = {{"0", "Linear", 1, {OUT}, 6, 6}, {"1", "Softmax", 1, {OUT}, 0, 0}, {"2", "Identity", 1, {OUT}, 0, 0}},
+static const CnncLayer linear[] = {{"0", "Linear", 1, {OUT}, 6, 6}},
+                       softmax[] = {{"0", "Linear", 1, {OUT}, 6, 6}, {"1", "Softmax", 1, {OUT}, 0, 0}, {"2", "Identity", 1, {OUT}, 0, 0}},
                        log_softmax[] = {{"0", "LogSoftmax", 1, {OUT}, 0, 0}};
 static const CnncModel model = {.abi_version = CNNC_ABI_VERSION, .name = "rows", .version = "0", .cpu = "any", .features = "",
                                 .in_rank = 3, .in_shape = {1, 2, 2}, .out_rank = 1, .out_shape = {OUT}, .n_mean = 1, .mean = mean, .std = deviation,

@@ -95,6 +95,7 @@ static void refuses_empty_phases(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(agrees_with_pytorch), cmocka_unit_test(agrees_with_fastai), cmocka_unit_test(refuses_empty_phases)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(agrees_with_pytorch), cmocka_unit_test(agrees_with_fastai),
+                                       cmocka_unit_test(refuses_empty_phases)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
