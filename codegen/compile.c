@@ -1,176 +1,16 @@
 /* The pipeline behind the checks: passes -> kernels -> layouts -> stages and addresses -> tables.
  * In: a Module that `check` accepted. Out: a Program whose functions a target can emit. */
-#include "codegen/compile.h"
+#include "codegen/compile_model.h"
 #include "codegen/consts.h"
-#include "codegen/cost.h"
 #include "codegen/flat.h"
 #include "codegen/lower.h"
 #include "codegen/strips.h"
 #include "codegen/tiles.h"
 #include "codegen/winograd.h"
 
-#include <ctype.h>
 #include <string.h>
 
-enum { ALIGN = 64, MAX_SLICES = 16 };
-
-/* ---- tensors ---- */
-static const float *floats_of(Arena *a, const double *v, int64_t n)
-{
-    float *f = NEWN(a, float, n);
-    for (int64_t i = 0; i < n; i++)
-        f[i] = (float)v[i];
-    return f;
-}
-
-static CnncTensor tensor_of(Arena *a, const Graph *g, const Node *n)
-{
-    const ParamAttrs *p = &n->attrs.param;
-    const Value *v = graph_value(g, n->out[0]);
-    CnncTensor t = {.name = v->name, .dtype = (int32_t)v->dtype, .rank = v->shape.rank, .init = (int32_t)p->init, .bound = p->bound};
-    for (int d = 0; d < v->shape.rank; d++)
-        t.shape[d] = v->shape.dim[d];
-    t.role = p->buffer ? CNNC_ROLE_BUFFER : p->trainable ? CNNC_ROLE_PARAM : CNNC_ROLE_FROZEN;
-    if (!strncmp(v->name, "optimizer.", 10))
-        t.role = CNNC_ROLE_OPTIMIZER;
-    if (p->init == INIT_VALUES) {
-        t.values = floats_of(a, p->values, p->n_values);
-        t.n_values = p->n_values;
-    }
-    return t;
-}
-
-static bool have_tensor(const CnncTensor *t, int32_t n, const char *name)
-{
-    for (int32_t i = 0; i < n; i++)
-        if (!strcmp(t[i].name, name))
-            return true;
-    return false;
-}
-
-CnncTensor *compile_tensors(Arena *a, const Graph *g, const Graph *extra, int32_t *n, int64_t *state_bytes)
-{
-    const Graph *graphs[2] = {g, extra};
-    int32_t count = 0, cap = (int32_t)(g->nodes.len + (extra ? extra->nodes.len : 0));
-    int64_t offset = 0;
-    CnncTensor *t = NEWN(a, CnncTensor, cap);
-    for (int i = 0; i < 2 && graphs[i]; i++)
-        for (NodeId id = 1; id < graphs[i]->nodes.len; id++) {
-            const Node *node = graph_node(graphs[i], id);
-            if (node->op != OP_PARAM || have_tensor(t, count, graph_value(graphs[i], node->out[0])->name))
-                continue;
-            CnncTensor x = tensor_of(a, graphs[i], node);
-            x.offset = offset;
-            offset +=
-                (shape_elements(&graph_value(graphs[i], node->out[0])->shape) * (int64_t)dtype_size((DType)x.dtype) + ALIGN - 1) / ALIGN * ALIGN;
-            t[count++] = x;
-        }
-    *n = count;
-    *state_bytes = offset + ALIGN;
-    return t;
-}
-
-/* ---- layers, names ---- */
-static const char *symbol_of(Arena *a, const char *name)
-{
-    char *s = arena_strdup(a, name && *name ? name : "model");
-    for (char *c = s; *c; c++)
-        if (!isalnum((unsigned char)*c))
-            *c = '_';
-    return isdigit((unsigned char)*s) ? arena_printf(a, "_%s", s) : s;
-}
-
-static void fill_layers(Arena *a, CnncModel *m, const Graph *g, const KernelList *l)
-{
-    CnncLayer *out = NEWN(a, CnncLayer, g->layers.len + 1);
-    for (uint32_t i = 0; i < g->layers.len; i++) {
-        const Layer *y = &g->layers.at[i];
-        out[i] = (CnncLayer){.name = y->name, .type = y->type};
-        const Shape *s = &graph_value(g, y->out)->shape;
-        out[i].rank = s->rank - 1;
-        for (int d = 1; d < s->rank; d++)
-            out[i].shape[d - 1] = s->dim[d];
-    }
-    for (uint32_t k = 0; k < l->kernels.len; k++)
-        if (l->kernels.at[k].layer >= 0)
-            out[l->kernels.at[k].layer].macs += (int64_t)l->kernels.at[k].macs;
-    for (NodeId n = 1; n < g->nodes.len; n++) {
-        const Node *node = graph_node(g, n);
-        if (node->op == OP_PARAM && node->layer >= 0 && !node->attrs.param.buffer)
-            out[node->layer].params += shape_elements(&graph_value(g, node->out[0])->shape);
-    }
-    m->layers = out;
-    m->n_layers = (int32_t)g->layers.len;
-}
-
-static void fill_model(Arena *a, Program *p, const Module *m, const KernelList *l, const CompileOptions *o)
-{
-    const Graph *g = m->graph;
-    CnncModel *x = &p->model;
-    p->arena = a;
-    p->symbol = symbol_of(a, o->name ? o->name : g->name);
-    x->abi_version = CNNC_ABI_VERSION;
-    x->name = g->name;
-    x->version = CNNC_VERSION;
-    x->cpu = o->cpu ? o->cpu : "";
-    x->features = o->features ? o->features : "";
-    static const char *const names[] = {[PRECISION_F32] = "f32", [PRECISION_TF32] = "tf32", [PRECISION_BF16] = "bf16"};
-    bool narrow_weights = o->precision == PRECISION_F32 && o->weights_precision == PRECISION_BF16;
-    x->precision = narrow_weights ? "f32, weights bf16" : names[o->precision];
-    x->in_rank = g->input_shape.rank;
-    memcpy(x->in_shape, g->input_shape.dim, sizeof(int64_t) * (size_t)g->input_shape.rank);
-    const Shape *out = &graph_value(g, g->output)->shape;
-    x->out_rank = out->rank - 1;
-    for (int d = 1; d < out->rank; d++)
-        x->out_shape[d - 1] = out->dim[d];
-    if (m->normalize.given) {
-        x->n_mean = m->normalize.automatic ? -1 : m->normalize.n;
-        x->mean = floats_of(a, m->normalize.mean, m->normalize.n);
-        x->std = floats_of(a, m->normalize.std, m->normalize.n);
-    }
-    x->n_classes = m->n_labels;
-    x->class_names = (const char *const *)m->labels;
-    x->plan = choices_text(a, &o->choices);
-    x->weights_checksum = o->weights_checksum;
-    fill_layers(a, x, g, l);
-}
-
-static CnncFunction *function_table(Arena *a, const Function *f)
-{
-    CnncFunction *t = NEW(a, CnncFunction);
-    CnncStage *s = NEWN(a, CnncStage, f->n_stages);
-    for (int i = 0; i < f->n_stages; i++) {
-        const Stage *x = &f->stages[i];
-        StageCost cost = stage_cost(a, f, x);
-        s[i] = (CnncStage){.slices = x->slices, .samples_per_slice = x->samples_per_slice, .first_layer = x->first_layer,
-                           .last_layer = x->last_layer, .name = x->name, .macs = x->macs,
-                           .fmas = cost.fmas, .bytes = cost.bytes};
-    }
-    *t = (CnncFunction){.stages = s, .n_stages = f->n_stages, .batch = f->batch, .work_bytes = f->work_bytes, .scratch_bytes = f->scratch_bytes,
-                        .block = f->block};
-    return t;
-}
-
-/* Cycles of one call on one core, about. */
-static double call_cycles(const CnncFunction *f)
-{
-    const double per_stage = 250;   /* entering it, filling the pipeline */
-    double cycles = 0;
-    for (int i = 0; i < f->n_stages; i++)
-        cycles += per_stage + cnnc_stage_cycles(&f->stages[i], CNNC_BYTES_ALONE);
-    return cycles;
-}
-
-/* f does what is left after whole blocks by `single`, as far as that is quicker than a block more. */
-static void add_single(Arena *a, const Graph *g, CnncFunction *f, const Function *single)
-{
-    CnncFunction *one = function_table(a, single);
-    double alone = call_cycles(f) / f->batch * f->block / call_cycles(one);
-    f->rest = alone < f->block - 1 ? (int32_t)alone : f->block - 1;
-    f->single = one;
-    f->in_floats = shape_elements(&g->input_shape);
-    f->out_floats = shape_elements(&graph_value(g, g->output)->shape) / g->batch;
-}
+enum { MAX_SLICES = 16 };
 
 /* ---- one function ---- */
 typedef struct {
@@ -426,8 +266,8 @@ void compile_selftest(Program *p, const Graph *g, const RefNamed *w, int32_t n_w
     if (r->error || !r->value[g->output].data)
         return;
     int64_t out = shape_elements(&graph_value(g, g->output)->shape) / graph_value(g, g->output)->shape.dim[0] * TEST_SAMPLES;
-    m->test_in = floats_of(a, x, in);
-    m->test_out = floats_of(a, r->value[g->output].data, out);
+    m->test_in = model_floats(a, x, in);
+    m->test_out = model_floats(a, r->value[g->output].data, out);
     m->n_test = TEST_SAMPLES;
     double rms = 0;
     for (int64_t i = 0; i < out; i++)
@@ -447,10 +287,10 @@ Program *compile_inference(Arena *a, PassContext *pc, const RefNamed *weights, i
     compile_infer(&c, g, &pc->fusion);
     if (o->dumped)
         return NULL;
-    fill_model(a, p, pc->module, p->infer->kernels, o);
-    CnncFunction *infer = function_table(a, p->infer);
+    model_fill(a, p, pc->module, p->infer->kernels, o);
+    CnncFunction *infer = model_function(a, p->infer);
     if (p->single)
-        add_single(a, g, infer, p->single);
+        model_add_single(a, g, infer, p->single);
     p->model.infer = infer;
     if (o->interface_only)
         return p;
@@ -499,9 +339,9 @@ Program *compile_training(Arena *a, PassContext *pc, CompileOptions *o)
     p->eval = compile_function(&c, "eval", eval, &pc->fusion, PARAMS_IN_STATE, false);
     if (o->dumped)
         return NULL;
-    fill_model(a, p, pc->module, p->eval->kernels, o);
-    p->model.step = function_table(a, p->step);
-    p->model.eval = function_table(a, p->eval);
+    model_fill(a, p, pc->module, p->eval->kernels, o);
+    p->model.step = model_function(a, p->step);
+    p->model.eval = model_function(a, p->eval);
     p->model.train = &pc->module->train.train;
     if (!consts_fill(c.consts, &(ConstsInput){.graph = eval}, &p->model.consts, &p->model.consts_bytes))
         return NULL;
@@ -540,12 +380,12 @@ Program *compile_graph(Arena *a, const Graph *g, const Fusion *f, CompileOptions
     Program *p = NEW(a, Program);
     Compiler c = {a, o, p, consts_new(a)};
     p->arena = a;
-    p->symbol = symbol_of(a, g->name);
+    p->symbol = model_symbol(a, g->name);
     p->model = (CnncModel){.abi_version = CNNC_ABI_VERSION, .name = g->name, .version = CNNC_VERSION, .cpu = "", .features = "", .precision = "f32"};
     p->model.tensors = compile_tensors(a, g, NULL, &p->model.n_tensors, &p->model.state_bytes);
     bool step = g->updates.len > 0;
     Function *fn = compile_function(&c, step ? "step" : "infer", g, f, PARAMS_IN_STATE, step);
     *(step ? &p->step : &p->infer) = fn;
-    *(step ? &p->model.step : &p->model.infer) = function_table(a, fn);
+    *(step ? &p->model.step : &p->model.infer) = model_function(a, fn);
     return consts_fill(c.consts, &(ConstsInput){.graph = g}, &p->model.consts, &p->model.consts_bytes) ? p : NULL;
 }

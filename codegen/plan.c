@@ -1,39 +1,14 @@
-/* Stages and addresses.
- * In: kernels with layouts, in an order that computes every value before it is read. Out: a Function.
+/* Stages.
+ * In: kernels with layouts, in an order that computes every value before it is read. Out: a Function, its addresses by plan_places.c.
  *
- * Stages. A kernel is of one of two kinds: it works on samples (every output depends on the batch or slice axis), or on
+ * A kernel is of one of two kinds: it works on samples (every output depends on the batch or slice axis), or on
  * outputs (optimizers, sums over slices, Linear's weight gradient, anything at batch 1). Kernels on samples whose inputs
  * are per sample run back to back on one slice of samples: a whole forward and backward pass is one stage. The list is cut
- * greedily: take all ready kernels of one kind, then all of the other.
- *
- * Addresses. A per-sample value that is made and read in one stage lives in the thread's scratch, one slice of it; others
- * in `work`. Two buffers may share bytes when their lifetimes, counted in kernels (in whole stages where slices run in any
- * order), do not meet: first fit, largest first. */
-#include "codegen/plan.h"
+ * greedily: take all ready kernels of one kind, then all of the other. */
+#include "codegen/plan_impl.h"
 #include "codegen/slices.h"
 
-#include <stdlib.h>
 #include <string.h>
-
-enum { ALIGN = 64 };
-
-typedef enum { ON_SAMPLES, ON_OUTPUTS } KernelKind;
-typedef struct {
-    Arena *a;
-    const KernelList *l;
-    const PlanInput *in;
-    Function *f;
-    KernelKind *kind;           /* by kernel */
-    int32_t *stage_of;          /* by kernel; -1 not placed */
-    Nest **nest;                /* by kernel */
-    BufId *root;                /* by buffer: whose storage it is */
-    uint64_t *reads, *writes;   /* by kernel: bits of the roots it touches, `words` of them */
-    size_t words;
-    int32_t *order;             /* kernels in order of execution */
-    int32_t n_order;
-    Vec(Stage) stages;
-    Vec(int8_t) stage_kind;
-} Plan;
 
 /* ---- kinds and slices ---- */
 static int sample_axis(const Kernel *k)
@@ -90,11 +65,9 @@ static void schedule_all(Plan *p)
 }
 
 /* ---- dependences ---- */
-typedef enum { NO_TOUCH = 0, READS = 1, WRITES = 2 } Touch;
-
 static bool bit(const uint64_t *set, BufId b) { return set[b / 64] >> (b % 64) & 1; }
 
-static int touches(const Plan *p, int kernel, BufId root)
+Touch plan_touches(const Plan *p, int kernel, BufId root)
 {
     size_t at = (size_t)kernel * p->words;
     return (bit(p->reads + at, root) ? READS : 0) | (bit(p->writes + at, root) ? WRITES : 0);
@@ -170,7 +143,7 @@ static bool ready(const Plan *p, int j, int32_t stage)
         const Kernel *y = &p->l->kernels.at[j];
         for (int a = 0; a < y->n_access; a++) {
             BufId root = p->root[y->access[a].buf];
-            int before = touches(p, i, root);
+            int before = plan_touches(p, i, root);
             if (((before & WRITES) || (before && kernel_writes(y, (AccessId)a))) && !same_slice_only(p, i, j, root))
                 return false;
         }
@@ -298,155 +271,6 @@ static void make_stages(Plan *p)
     }
 }
 
-/* ---- lifetimes ---- */
-static int64_t round_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
-
-static int64_t storage_bytes(const Plan *p, BufId b, bool one_slice)
-{
-    const Buffer *x = &p->l->buffers.at[b];
-    int64_t n = buffer_elements(x);
-    if (one_slice && x->strip_elements > 0)
-        n = x->strip_elements;
-    else if (one_slice)
-        n = n / round_up(x->shape.dim[0], x->layout.block_dim == 0 ? x->layout.lanes : 1) * p->in->target->samples;
-    return round_up(n * (int64_t)dtype_size(x->dtype), ALIGN) + ALIGN;   /* a vector may read past the last element */
-}
-
-/* The i-th kernel in order of execution takes its passes with the one before. */
-static bool passes_with_last(const Plan *p, int32_t i)
-{
-    int32_t j = p->order[i], last = i > 0 ? p->order[i - 1] : j;
-    return i > 0 && p->stage_of[j] == p->stage_of[last] && nest_passes_with(p->nest[last], p->nest[j]);
-}
-
-/* The i-th runs again after the one before: for the next slice, or the next pass. What later ones write it may still read. */
-static bool alternates_with_last(const Plan *p, int32_t i, Area area)
-{
-    int32_t stage = p->stage_of[p->order[i]];
-    bool slices = area == AREA_WORK && p->stages.at[stage].slices > 1 && i > 0 && p->stage_of[p->order[i - 1]] == stage;
-    return slices || passes_with_last(p, i);
-}
-
-/* First and last use in order of execution, widened to all that alternate with them. */
-static Life lifetime(const Plan *p, BufId root)
-{
-    Life f = {.buf = root, .first = -1, .stage = -1};
-    bool one_stage = true;
-    for (int32_t i = 0; i < p->n_order; i++) {
-        int32_t j = p->order[i], stage = p->stage_of[j];
-        if (!touches(p, j, root))
-            continue;
-        if (f.first < 0) {
-            f.first = i;
-            f.stage = stage;
-        }
-        one_stage = one_stage && stage == f.stage;
-        f.last = i;
-    }
-    if (f.first < 0)
-        return f;
-    const Buffer *b = &p->l->buffers.at[root];
-    bool per_sample = p->stage_kind.at[f.stage] == ON_SAMPLES && b->batched;
-    bool per_strip = b->strip_elements > 0 && (p->stages.at[f.stage].slices > 1 || nest_passes(p->nest[p->order[f.first]]) > 1);
-    f.area = one_stage && (per_sample || per_strip) ? AREA_SCRATCH : AREA_WORK;
-    f.bytes = storage_bytes(p, root, f.area == AREA_SCRATCH);
-    bool in_one_pass = f.area == AREA_SCRATCH && per_strip;
-    while (!in_one_pass && alternates_with_last(p, f.first, f.area))
-        f.first--;
-    while (!in_one_pass && f.last + 1 < p->n_order && alternates_with_last(p, f.last + 1, f.area))
-        f.last++;
-    return f;
-}
-
-/* Lowest offset where `f` meets no placed buffer of its area that lives at the same time. */
-static int64_t first_fit(const Life *placed, int n, const Life *f)
-{
-    int64_t at = 0;
-    for (bool moved = true; moved;) {
-        moved = false;
-        for (int i = 0; i < n; i++) {
-            const Life *o = &placed[i];
-            bool together = o->area == f->area && o->first <= f->last && f->first <= o->last;
-            if (together && at < o->offset + o->bytes && o->offset < at + f->bytes) {
-                at = o->offset + o->bytes;
-                moved = true;
-            }
-        }
-    }
-    return at;
-}
-
-static int by_size(const void *x, const void *y)
-{
-    const Life *a = x, *b = y;
-    return a->bytes != b->bytes ? (a->bytes < b->bytes ? 1 : -1) : a->buf - b->buf;
-}
-
-void plan_place_lives(Function *f, Life *life, int n)
-{
-    qsort(life, (size_t)n, sizeof *life, by_size);
-    for (int i = 0; i < n; i++) {
-        life[i].offset = first_fit(life, i, &life[i]);
-        f->place[life[i].buf] = (Place){life[i].area, life[i].offset};
-        int64_t end = life[i].offset + life[i].bytes, *total = life[i].area == AREA_SCRATCH ? &f->scratch_bytes : &f->work_bytes;
-        if (end > *total)
-            *total = end;
-    }
-    f->lives = life;
-    f->n_lives = n;
-}
-
-static void place_work(Plan *p)
-{
-    Life *life = NEWN(p->a, Life, p->l->buffers.len);
-    int n = 0;
-    for (uint32_t b = 1; b < p->l->buffers.len; b++) {
-        if (p->l->buffers.at[b].kind != BUF_WORK || p->root[b] != (BufId)b)
-            continue;
-        Life f = lifetime(p, (BufId)b);
-        if (f.first >= 0)
-            life[n++] = f;
-    }
-    plan_place_lives(p->f, life, n);
-}
-
-Place plan_fixed_place(const KernelList *l, const PlanInput *in, BufId root)
-{
-    const Buffer *b = &l->buffers.at[root];
-    switch (b->kind) {
-    case BUF_INPUT: return (Place){AREA_IN, 0};
-    case BUF_LABELS: return (Place){AREA_LABELS, 0};
-    case BUF_OUTPUT: return (Place){AREA_OUT, 0};
-    case BUF_SCALAR: return (Place){AREA_SCALARS, 4 * (int64_t)b->index};
-    case BUF_RESULT: return (Place){AREA_RESULTS, 4 * (int64_t)b->index};
-    case BUF_STATE: return (Place){AREA_STATE, in->state_offset(in->ctx, b->name)};
-    case BUF_CONST: return (Place){AREA_CONST, in->const_offset(in->ctx, l, root)};
-    default: return (Place){AREA_NONE, 0};
-    }
-}
-
-/* Buffers that some kernel touches, by root: others get no room. */
-static bool *used_buffers(const Plan *p)
-{
-    bool *used = NEWN(p->a, bool, p->l->buffers.len);
-    for (uint32_t k = 0; k < p->l->kernels.len; k++)
-        for (int i = 0; i < p->l->kernels.at[k].n_access; i++)
-            used[p->root[p->l->kernels.at[k].access[i].buf]] = true;
-    return used;
-}
-
-static void place_all(Plan *p)
-{
-    const bool *used = used_buffers(p);
-    p->f->place = NEWN(p->a, Place, p->l->buffers.len);
-    for (uint32_t b = 1; b < p->l->buffers.len; b++)
-        if (used[b] && p->l->buffers.at[b].kind != BUF_WORK)
-            p->f->place[b] = plan_fixed_place(p->l, p->in, (BufId)b);
-    place_work(p);
-    for (uint32_t b = 1; b < p->l->buffers.len; b++)
-        p->f->place[b] = p->f->place[p->root[b]];
-}
-
 Function *plan(Arena *a, const char *name, const KernelList *l, const PlanInput *in)
 {
     Function *f = NEW(a, Function);
@@ -464,7 +288,7 @@ Function *plan(Arena *a, const char *name, const KernelList *l, const PlanInput 
     make_stages(&p);
     f->stages = p.stages.at;
     f->n_stages = (int32_t)p.stages.len;
-    place_all(&p);
+    plan_place_all(&p);
     return f;
 }
 
@@ -485,137 +309,4 @@ bool plan_keeps_strips(const Function *f)
             }
         }
     return true;
-}
-
-/* ---- text and checks ---- */
-static const char *area_text(Area a)
-{
-    static const char *const text[] = {"none", "state", "work", "scratch", "consts", "in", "labels", "out", "scalars", "results"};
-    return text[a];
-}
-
-void stages_print(const Function *f, FILE *to)
-{
-    for (int i = 0; i < f->n_stages; i++) {
-        const Stage *s = &f->stages[i];
-        fprintf(to, "%s.stage%d: %d slice%s", f->name, i, s->slices, s->slices == 1 ? "" : "s");
-        if (!s->nests[0]->samples && nest_passes(s->nests[0]) > 1)
-            fprintf(to, " in %d passes", nest_passes(s->nests[0]));
-        if (s->samples_per_slice)
-            fprintf(to, " of %d samples", s->samples_per_slice);
-        fprintf(to, "\n");
-        for (int n = 0; n < s->n_nests; n++) {
-            kernel_print(f->kernels, s->nests[n]->k, to);
-            nest_print(f->kernels, s->nests[n], to);
-        }
-    }
-}
-
-void plan_print(const Function *f, FILE *to)
-{
-    fprintf(to, "%s: work %lld bytes, scratch %lld bytes per thread\n", f->name, (long long)f->work_bytes, (long long)f->scratch_bytes);
-    for (uint32_t b = 1; b < f->kernels->buffers.len; b++) {
-        const Buffer *x = &f->kernels->buffers.at[b];
-        if (f->place[b].area == AREA_NONE)
-            continue;
-        fprintf(to, "  %-24s %-8s +%-10lld", x->name, area_text(f->place[b].area), (long long)f->place[b].offset);
-        for (int d = 0; d < x->shape.rank; d++)
-            fprintf(to, "%s%lld%s", d ? ", " : "[", (long long)x->shape.dim[d], d + 1 == x->shape.rank ? "]" : "");
-        if (x->layout.block_dim >= 0)
-            fprintf(to, " blocks of %d along dim %d", x->layout.lanes, x->layout.block_dim);
-        fprintf(to, "\n");
-    }
-}
-
-static bool share_bytes(const Life *a, const Life *b)
-{
-    return a->area == b->area && a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
-}
-
-static bool meet(const Life *a, const Life *b) { return a->first <= b->last && b->first <= a->last && share_bytes(a, b); }
-
-static bool verify_lives(const Function *f, const char **why)
-{
-    for (int i = 0; i < f->n_lives; i++) {
-        const Life *a = &f->lives[i];
-        if (a->offset % ALIGN || a->offset + a->bytes > (a->area == AREA_SCRATCH ? f->scratch_bytes : f->work_bytes)) {
-            *why = "a buffer is not aligned or reaches past its area";
-            return false;
-        }
-        for (int j = 0; j < i; j++)
-            if (meet(a, &f->lives[j])) {
-                *why = "two buffers that live at the same time overlap";
-                return false;
-            }
-    }
-    return true;
-}
-
-/* What of the i-th life the nests touch. */
-static Touch touched(const Function *f, Nest *const *nests, int n, int i)
-{
-    Touch t = NO_TOUCH;
-    for (int j = 0; j < n; j++)
-        for (AccessId at = 0; at < nests[j]->k->n_access; at++)
-            if (buffer_root(f->kernels, nests[j]->k->access[at].buf) == f->lives[i].buf)
-                t |= kernel_writes(nests[j]->k, at) ? WRITES : READS;
-    return t;
-}
-
-/* Nests that alternate share no bytes of `area` that one of them writes, but a strip's own: the next slice or pass would read them. */
-static bool keep_apart(const Function *f, Nest *const *nests, int n, Area area)
-{
-    Touch *t = NEWN(f->kernels->arena, Touch, f->n_lives);
-    for (int i = 0; i < f->n_lives; i++) {
-        const Life *a = &f->lives[i];
-        t[i] = a->area == area ? touched(f, nests, n, i) : NO_TOUCH;
-        for (int j = 0; j < i && t[i]; j++) {
-            const Life *b = &f->lives[j];
-            bool own = area == AREA_SCRATCH && f->kernels->buffers.at[a->buf].strip_elements && f->kernels->buffers.at[b->buf].strip_elements;
-            if (t[j] && ((t[i] | t[j]) & WRITES) && !own && share_bytes(a, b))
-                return false;
-        }
-    }
-    return true;
-}
-
-static bool verify_stage(const Function *f, const Stage *s, const char **why)
-{
-    bool apart = s->slices == 1 || keep_apart(f, s->nests, s->n_nests, AREA_WORK);
-    for (int i = 0, end; i < s->n_nests && apart; i = end) {
-        end = nest_run_end(s, i);
-        if (nest_passes(s->nests[i]) > 1)
-            apart = keep_apart(f, s->nests + i, end - i, AREA_WORK) && keep_apart(f, s->nests + i, end - i, AREA_SCRATCH);
-    }
-    if (!apart)
-        *why = "a slice or a pass writes what the next one reads";
-    return apart;
-}
-
-/* Two neighbours that are stored together are made together. */
-static bool verify_pairs(const Function *f, const Nest *n, const char **why)
-{
-    for (int o = 0; o < n->k->n_out; o++) {
-        int axis = access_pair_axis(f->kernels, n->k, n->k->out[o].at);
-        for (int i = 0; i <= n->n_inner && axis >= 0; i++) {
-            int32_t size = i ? n->inner_size[i - 1] : n->slice_size;
-            if ((i ? n->inner_axis[i - 1] : n->slice_axis) == axis && size % 2 && size < n->k->axis[axis].extent) {
-                *why = "a slice or a pass ends inside a pair";
-                return false;
-            }
-        }
-    }
-    return true;
-}
-
-bool plan_verify(const Function *f, const char **why)
-{
-    for (int i = 0; i < f->n_stages; i++)
-        if (!verify_stage(f, &f->stages[i], why))
-            return false;
-    for (int i = 0; i < f->n_stages; i++)
-        for (int j = 0; j < f->stages[i].n_nests; j++)
-            if (!verify_pairs(f, f->stages[i].nests[j], why))
-                return false;
-    return verify_lives(f, why);
 }

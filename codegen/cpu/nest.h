@@ -1,6 +1,7 @@
-/* The emitter of nests, private part: its state, shared by nest.c (loops), nest_value.c (expressions and reductions),
- * nest_index.c (indices, guards, masks) and nest_access.c (loads and stores); stage.c calls nests. One emitter serves MAP, REDUCE and CONTRACT: the schedule tells which axis is
- * in the lanes and which points are kept in registers.
+/* The emitter of nests, private part: its state, shared by nest.c (the whole), nest_loops.c (the loop over an axis), nest_value.c
+ * (expressions and reductions), nest_index.c (indices, guards, masks), nest_access.c (addresses) and nest_memory.c (loads and
+ * stores); stage.c calls nests. One emitter serves MAP, REDUCE and CONTRACT: the schedule tells which axis is in the lanes and which
+ * points are kept in registers.
  *
  * Terms: a tile point is one combination of the unrolled points of all axes (`pt`). An axis is bound when its loop is open:
  * its index is block * unit + lo + cst + pt * step. `unit` is the vector width for the vector axis and for an axis that
@@ -72,7 +73,7 @@ typedef struct Ctx {
     Vec(Memo) memo;
 } Ctx;
 
-/* nest_index.c and nest_access.c */
+/* nest_index.c, nest_access.c and nest_memory.c */
 void access_init(Ctx *c);
 void access_bind(Ctx *c, int axis, LLVMValueRef loop_var, int64_t indices_per_step);   /* adds loop_var * indices_per_step */
 void access_bind_static(Ctx *c, int axis, int64_t index);
@@ -107,8 +108,10 @@ void memo_reset(Ctx *c, uint32_t mark);
 
 /* nest.c: the body of the function being built: (args, scratch, slice, table of places) */
 void emit_nest(Emit *e, const Function *f, const Stage *s, const Nest *nest);
-typedef void (*Body)(Ctx *c, void *arg);
 uint32_t open_points(const Ctx *c);                            /* axes of which several points are open (bit mask) */
+
+/* nest_loops.c */
+typedef void (*Body)(Ctx *c, void *arg);
 void for_axis(Ctx *c, int axis, int32_t tile, bool unroll, Body body, void *arg);
 /* for (i = 0; i < count; i++) with index i * unit; a constant where there is one. */
 void axis_blocks(Ctx *c, int axis, int64_t count, int32_t unit, Body body, void *arg);

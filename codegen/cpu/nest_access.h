@@ -1,4 +1,4 @@
-/* What nest_index.c and nest_access.c share: arithmetic on indices that are scalars or one value a lane. */
+/* What nest_index.c, nest_access.c and nest_memory.c share: arithmetic on indices that are scalars or one value a lane; addresses. */
 #ifndef CNNC_CODEGEN_CPU_NEST_ACCESS_H
 #define CNNC_CODEGEN_CPU_NEST_ACCESS_H
 #include "codegen/cpu/nest.h"
@@ -10,6 +10,9 @@ LLVMValueRef splat64(Ctx *c, int64_t v);
 LLVMValueRef add_mixed(Ctx *c, LLVMValueRef a, LLVMValueRef b);
 LLVMValueRef scale_mixed(Ctx *c, LLVMValueRef a, int64_t k);
 LLVMValueRef and_mixed(Ctx *c, LLVMValueRef a, LLVMValueRef b);
+/* nest_access.c: the element's offset in storage from the dims' indices, scalar or lanes; a pointer a lane. */
+LLVMValueRef access_slow_offset(Ctx *c, AccessId at);
+LLVMValueRef access_lane_pointers(Ctx *c, AccessId at);
 /* All guards of an access together: NULL when surely inside; *outside when surely out. */
 LLVMValueRef access_condition(Ctx *c, AccessId at, bool *outside);
 /* How far the nearest vector that lies in range whole is from the lanes at the current point, in elements along a plain dim; false when it
