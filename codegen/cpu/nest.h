@@ -1,5 +1,5 @@
 /* The emitter of nests, private part: its state, shared by nest.c (the whole), nest_loops.c (the loop over an axis), nest_value.c
- * (expressions and reductions), nest_index.c (indices, guards, masks), nest_access.c (addresses) and nest_memory.c (loads and
+ * (expressions), nest_reduce.c, nest_index.c (indices, guards, masks), nest_access.c (addresses) and nest_memory.c (loads and
  * stores); stage.c calls nests. One emitter serves MAP, REDUCE and CONTRACT: the schedule tells which axis is in the lanes and which
  * points are kept in registers.
  *
@@ -99,12 +99,17 @@ bool guard_is_inside(const Ctx *c, const Affine *f, int axis, int64_t first, int
 
 /* nest_value.c */
 LLVMValueRef eval(Ctx *c, ExprId e);
-void eval_reductions(Ctx *c);                                  /* all that can be computed now, for all tile points */
 void hoist(Ctx *c);                                            /* what does not depend on the loops still to be opened */
 LLVMValueRef as_lanes(Ctx *c, LLVMValueRef v);                 /* splats scalars when the vector axis is active */
 void memo_put(Ctx *c, ExprId e, LLVMValueRef v);               /* its value at the current point */
+LLVMValueRef memo_find(const Ctx *c, ExprId e);                /* that, or NULL */
 uint32_t memo_mark(const Ctx *c);
 void memo_reset(Ctx *c, uint32_t mark);
+uint32_t bound_mask(const Ctx *c);                             /* axes whose loops are open */
+
+/* nest_reduce.c */
+void eval_reductions(Ctx *c);                                  /* all that can be computed now, for all tile points */
+void reduce_group(Ctx *c, const ExprId *group, int n);         /* n reductions over the same axes */
 
 /* nest.c: the body of the function being built: (args, scratch, slice, table of places) */
 void emit_nest(Emit *e, const Function *f, const Stage *s, const Nest *nest);
