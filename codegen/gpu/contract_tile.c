@@ -267,16 +267,18 @@ static void take_shape(Contract *c, const TileShape *s)
 }
 
 /* Addresses of copies take registers, elements that are rounded on the way wait in some, too: beside few sums. */
-static bool fits_registers(const Contract *c, const TileShape *s)
+static bool fits_registers(const Contract *c, const Kernel *k, const TileShape *s)
 {
-    enum { MOST_SUMS = 48, MOST_SUMS_AND_ROUNDED = 64, MANY_SUMS = 128, MOST_COPIES = 16 };
+    enum { MOST_SUMS = 48, MOST_SUMS_AND_ROUNDED = 64, MANY_SUMS = 128, MOST_COPIES = 16, MOST_WINDOWS = 12 };
     double threads = shape_threads(c, s), sums = s->rows * s->cols / threads;
     double rounded = ((c->a_load.vector ? 0 : s->rows) + (c->b_load.vector ? 0 : s->cols)) * c->steps / threads;
     if (c->products == PRECISION_F32)
         return true;
     if (contract_has_small_copies(c))
         return sums <= MOST_SUMS && sums + rounded <= MOST_SUMS_AND_ROUNDED;
-    return sums < MANY_SUMS || (copies(&c->a_load, s->rows) + copies(&c->b_load, s->cols)) * c->steps / threads <= MOST_COPIES;
+    bool own_taps = c->a_load.along_depth && !contract_is_uniform(c, k);   /* a thread's copies are of a tap that others have not */
+    double copied = (copies(&c->a_load, s->rows) + copies(&c->b_load, s->cols)) * c->steps / threads;
+    return sums < MANY_SUMS || copied <= (own_taps ? MOST_WINDOWS : MOST_COPIES);
 }
 
 /* The best shape and number of slices at c's steps, if it is better than c->cycles. */
@@ -288,7 +290,7 @@ static bool choose_shape(Contract *c, const Kernel *k, const GpuTarget *t)
     for (size_t i = 0; i < n; i++)
         for (int slices = 1; slices <= MOST_SLICES; slices *= 2) {
             double now = cost(c, k, &shapes[i], slices, t);
-            if (now >= c->cycles || !fits_registers(c, &shapes[i]) || (slices > 1 && c->depth.extent / slices < LEAST_SLICE))
+            if (now >= c->cycles || !fits_registers(c, k, &shapes[i]) || (slices > 1 && c->depth.extent / slices < LEAST_SLICE))
                 continue;
             c->cycles = now;
             take_shape(c, &shapes[i]);

@@ -18,34 +18,47 @@ static void emit_lines(Code *c, const GpuBody *x)
     emit[x->form](c, x);
 }
 
-/* Four values at once of so many loads, or those of some steps where bodies share a kernel, need more registers than ptxas gives one of its own accord;
+/* Four values at once of many loads, or several maps of four values in a kernel, need more registers than ptxas gives one of its own accord;
  * transforms it gives all. */
 static bool loads_much(const GpuLaunch *x)
 {
     enum { MANY = 8 };
     for (int i = 0; i < x->n_bodies; i++) {
         const GpuBody *b = &x->body[i];
-        if (b->wide && b->k->part == WINOGRAD_NONE && (b->k->n_access - b->k->n_out >= MANY || (x->n_bodies > 1 && b->steps > 1)))
+        if (b->wide && b->k->part == WINOGRAD_NONE && (x->n_bodies > 1 || b->k->n_access - b->k->n_out >= MANY))
             return true;
     }
     return false;
 }
 
 /* Products and slices hold many sums: they may have all registers that one block leaves them, or two where copies are wide. */
-static void open_kernel(Code *c, const GpuLaunch *x, const char *entry)
+static int blocks_of_product(const GpuLaunch *x, const Contract *p)
 {
     enum { MOST_SUMS = 64 };   /* of a thread that makes do with half of the registers */
-    const Contract *p = NULL;
-    for (int i = 0; i < x->n_bodies; i++)
-        p = x->body[i].form == GPU_CONTRACT ? x->body[i].contract : p;
-    bool two = p && x->how == GPU_ALONE && p->products != PRECISION_F32 && contract_copy_bytes(p, &p->a_load) == 16 && contract_copy_bytes(p, &p->b_load) == 16 &&
-               p->rows * p->cols <= MOST_SUMS * p->threads;
-    const char *blocks = x->how == GPU_SLICES ? ", 1" : !p ? loads_much(x) ? ", 3" : "" : two ? ", 2" : ", 1";
-    if (x->how == GPU_ALONE && x->body[0].form == GPU_COLUMNS && x->body[0].wide)
-        blocks = ", 4";
-    if (x->body[0].form == GPU_TAPS)
-        blocks = arena_printf(c->arena, ", %d", taps_blocks(x->body[0].taps));
-    cu_line(c, "__global__ void __launch_bounds__(%d%s) %s(", x->threads, blocks, entry);
+    bool wide = contract_copy_bytes(p, &p->a_load) == 16 && contract_copy_bytes(p, &p->b_load) == 16;
+    return x->how == GPU_ALONE && p->products != PRECISION_F32 && wide && p->rows * p->cols <= MOST_SUMS * p->threads ? 2 : 1;
+}
+
+/* Blocks that a multiprocessor's registers must suffice for; 0: as ptxas likes. */
+static int blocks_at_once(const GpuLaunch *x)
+{
+    const GpuBody *first = &x->body[0];
+    if (first->form == GPU_TAPS)
+        return taps_blocks(first->taps);
+    if (x->how == GPU_SLICES)
+        return 1;
+    if (x->how == GPU_ALONE && first->form == GPU_COLUMNS && first->wide)
+        return 4;
+    for (int i = x->n_bodies - 1; i >= 0; i--)
+        if (x->body[i].form == GPU_CONTRACT)
+            return blocks_of_product(x, x->body[i].contract);
+    return loads_much(x) ? 3 : 0;
+}
+
+static void open_kernel(Code *c, const GpuLaunch *x, const char *entry)
+{
+    const int blocks = blocks_at_once(x);
+    cu_line(c, "__global__ void __launch_bounds__(%d%s) %s(", x->threads, blocks ? arena_printf(c->arena, ", %d", blocks) : "", entry);
     cu_parameters(c);
     cu_block(c);
 }

@@ -165,8 +165,8 @@ static void test_inside(void **unused)
         {"conv out=32 k=3 p=1; act SiLU; conv out=64 k=3 s=2 d=2 p=2; aavg; flatten; linear out=3", 32, 17, 15, 5, PRECISION_BF16, true},
         {"conv out=40 k=8 p=3; act SiLU; aavg; flatten; linear out=3", 4, 24, 31, 3, PRECISION_F32, false},
         {"conv out=16 k=1; conv out=48 k=5 p=2 s=3; act SiLU; aavg; flatten; linear out=3", 2, 46, 40, 3, PRECISION_TF32, true},
-        {"conv out=16 k=1; conv out=24 k=15 p=7; act SiLU; aavg; flatten; linear out=3", 3, 20, 21, 2, PRECISION_BF16, true},
-        {"conv out=16 k=1; conv out=24 k=16 p=8; act SiLU; aavg; flatten; linear out=3", 3, 20, 21, 2, PRECISION_BF16, false},
+        {"conv out=16 k=1; conv out=24 k=15 p=7; act SiLU; aavg; flatten; linear out=3", 3, 12, 13, 2, PRECISION_BF16, true},
+        {"conv out=16 k=1; conv out=24 k=16 p=8; act SiLU; aavg; flatten; linear out=3", 3, 12, 13, 2, PRECISION_BF16, false},
     };
     for (size_t i = 0; i < ARRAY_LEN(nets); i++) {
         Arena *a = arena_new();
