@@ -1,5 +1,5 @@
-/* What the files of the CONTRACT skeleton share: contract.c (the whole), contract_load.c (operands to shared memory), fma.c and mma.c
- * (sums by threads, by tensor cores), contract_epilogue.c (sums to outputs). Strings live in the arena of the Code. */
+/* What the files of the CONTRACT skeleton share: contract.c (the whole), contract_load.c (operands to shared memory), contract_guard.c
+ * (what of them is there), fma.c and mma.c (sums by threads, by tensor cores), contract_epilogue.c (sums to outputs). Strings live in the arena of the Code. */
 #ifndef CNNC_CODEGEN_GPU_CONTRACT_H
 #define CNNC_CODEGEN_GPU_CONTRACT_H
 #include "codegen/gpu/code.h"
