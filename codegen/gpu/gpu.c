@@ -18,17 +18,29 @@ static void emit_lines(Code *c, const GpuBody *x)
     emit[x->form](c, x);
 }
 
+/* Registers of the values that a body loads four at a time before it computes: those of all steps together. */
+static int registers_of_loads(const GpuBody *b)
+{
+    int n = 0;
+    for (AccessId at = 0; at < b->k->n_access; at++)
+        if (!kernel_writes(b->k, at))
+            n += 4 * (b->steps > 1 && access_axes(b->k, at) >> b->stepped & 1 ? b->steps : 1);
+    return n;
+}
+
 /* Four values at once of many loads, or several maps of four values in a kernel, need more registers than ptxas gives one of its own accord;
  * transforms it gives all. */
-static bool loads_much(const GpuLaunch *x)
+static int blocks_of_maps(const GpuLaunch *x)
 {
-    enum { MANY = 8 };
+    enum { MANY = 8, MOST_OF_THREE = 72 };   /* loads of a map; registers for loads where three blocks share a multiprocessor */
+    int blocks = 0;
     for (int i = 0; i < x->n_bodies; i++) {
         const GpuBody *b = &x->body[i];
-        if (b->wide && b->k->part == WINOGRAD_NONE && (x->n_bodies > 1 || b->k->n_access - b->k->n_out >= MANY))
-            return true;
+        bool much = b->wide && b->k->part == WINOGRAD_NONE && (x->n_bodies > 1 || b->k->n_access - b->k->n_out >= MANY);
+        if (much && blocks != 2)
+            blocks = registers_of_loads(b) > MOST_OF_THREE ? 2 : 3;
     }
-    return false;
+    return blocks;
 }
 
 /* Products and slices hold many sums: they may have all registers that one block leaves them, or two where copies are wide. */
@@ -52,7 +64,7 @@ static int blocks_at_once(const GpuLaunch *x)
     for (int i = x->n_bodies - 1; i >= 0; i--)
         if (x->body[i].form == GPU_CONTRACT)
             return blocks_of_product(x, x->body[i].contract);
-    return loads_much(x) ? 3 : 0;
+    return blocks_of_maps(x);
 }
 
 static void open_kernel(Code *c, const GpuLaunch *x, const char *entry)
