@@ -331,7 +331,7 @@ uint32_t affine_axes(const Kernel *k, const Affine *f)
     return mask;
 }
 
-static uint32_t access_axes(const Kernel *k, AccessId at, int from_dim)
+static uint32_t axes_from_dim(const Kernel *k, AccessId at, int from_dim)
 {
     uint32_t mask = 0;
     const Access *s = &k->access[at];
@@ -345,12 +345,14 @@ static uint32_t access_axes(const Kernel *k, AccessId at, int from_dim)
     return mask;
 }
 
+uint32_t access_axes(const Kernel *k, AccessId at) { return axes_from_dim(k, at, 0); }
+
 /* ---- expressions ---- */
 static uint32_t free_axes(const KernelList *l, const Kernel *k, const Expr *e)
 {
     switch (e->op) {
-    case EX_LOAD: return access_axes(k, e->at, 0);
-    case EX_ROWINDEX: return access_axes(k, e->at, l->buffers.at[k->access[e->at].buf].batched ? 1 : 0);
+    case EX_LOAD: return access_axes(k, e->at);
+    case EX_ROWINDEX: return axes_from_dim(k, e->at, l->buffers.at[k->access[e->at].buf].batched ? 1 : 0);
     case EX_INDEX: return 1u << e->axis;
     default: break;
     }

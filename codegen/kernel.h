@@ -174,6 +174,7 @@ void kernels_add(KernelList *l, Kernel *k);
 Kernel *kernel_copy(KernelList *l, BufId from, BufId to, const char *name, const Kernel *for_);
 /* One output, a load as it is. */
 bool kernel_is_copy(const Kernel *k);
+uint32_t access_axes(const Kernel *k, AccessId at);                                               /* that it depends on (bit mask), tables included */
 uint32_t affine_axes(const Kernel *k, const Affine *f);                                              /* that move the index; a table's are not among them */
 bool kernel_writes(const Kernel *k, AccessId at);                                                 /* is the access an output, or a tile's sums? */
 bool kernel_cuts(const Kernel *k, int axis);                                                   /* into strips? */

@@ -4,22 +4,6 @@
  * everything else is linear. */
 #include "codegen/tiles.h"
 
-uint32_t access_axes(const Kernel *k, AccessId at)
-{
-    uint32_t mask = 0;
-    const Access *x = &k->access[at];
-    for (int d = 0; d < x->rank; d++) {
-        const Affine *f = &x->dim[d];
-        mask |= affine_axes(k, f);
-        if (f->table) {
-            mask |= 1u << f->table_axis;
-            if (f->table_axis2 >= 0)
-                mask |= 1u << f->table_axis2;
-        }
-    }
-    return mask;
-}
-
 /* All indices lie in one block, and an axis starts inside it. */
 static bool stays_in_block(const Kernel *k, const Affine *f, int lanes)
 {

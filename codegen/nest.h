@@ -82,8 +82,6 @@ int64_t access_lane_stride(const Linear *f, int axis);
 int access_pair_axis(const KernelList *l, const Kernel *k, AccessId at);
 /* The kernel's only reduction, a sum; 0: it has none, another one, or several. */
 ExprId nest_sum(const Nest *n);
-/* The axes an access depends on (bit mask), tables included. */
-uint32_t access_axes(const Kernel *k, AccessId at);
 
 /* schedule.c: a schedule for kernel k; never fails. `batch_lanes`: buffers are blocked over the batch. */
 Nest *schedule_kernel(Arena *a, const KernelList *l, const Kernel *k, const NestTarget *t);

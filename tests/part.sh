@@ -13,9 +13,8 @@ elif [ $status -ne 0 ] && [ "$bad" -eq 0 ]; then
     bad=1
 fi
 echo "$good $bad" >"$1/$2.count"
-{
+said=$(
     echo "$(cat "$1/$2.name"): $good passed, $bad failed ($(($(date +%s) - began)) s)"
     [ "$bad" -eq 0 ] || grep -v '^ok \|^1\.\.\|^# ok' "$1/$2.out" | tail -n 60
-    grep '^SKIPPED' "$1/$2.out"
-} >"$1/$2.said"
-cat "$1/$2.said"
+    grep '^SKIPPED' "$1/$2.out")
+echo "$said"   # at once: others speak, too

@@ -193,14 +193,7 @@ void cu_outputs(Code *c, bool one_lane)
     c->threads = threads;
 }
 
-uint32_t out_axes(const Kernel *k, int o)
-{
-    uint32_t mask = 0;
-    const Access *s = &k->access[k->out[o].at];
-    for (int d = 0; d < s->rank; d++)
-        mask |= affine_axes(k, &s->dim[d]);
-    return mask;
-}
+uint32_t out_axes(const Kernel *k, int o) { return access_axes(k, k->out[o].at); }
 
 uint32_t outs_with_axes(const Kernel *k, uint32_t axes)
 {

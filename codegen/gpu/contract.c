@@ -143,7 +143,7 @@ const char *contract_partial(Code *c, const Contract *x)
     return arena_printf(c->arena, "partial[%lldll * slice + %s]", contract_slice_sums(x), contract_partial_index(c, x));
 }
 
-static const char *flat(Code *c, const AxisGroup *g)
+const char *contract_flat(Code *c, const AxisGroup *g)
 {
     const char *sum = "0";
     for (int i = 0; i < g->n; i++)
@@ -168,9 +168,9 @@ void parts_emit(Code *c, const GpuBody *body)
         open_shared_parts(c, body);
     else
         cu_point(c, body);
-    cu_line(c, "const int row = %s, col = %s;", flat(c, &x->row), flat(c, &x->col));
+    cu_line(c, "const int row = %s, col = %s;", contract_flat(c, &x->row), contract_flat(c, &x->col));
     if (x->both.n)
-        cu_line(c, "const int both = %s;", flat(c, &x->both));
+        cu_line(c, "const int both = %s;", contract_flat(c, &x->both));
     cu_line(c, "float sum = 0.0f;");
     cu_line(c, "for (int slice = %s; slice < %d; slice += %d)", body->by_warps ? "threadIdx.x / 32" : "0", x->slices,
             body->by_warps ? body->threads / GPU_WARP : 1);

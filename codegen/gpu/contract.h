@@ -1,5 +1,6 @@
 /* What the files of the CONTRACT skeleton share: contract.c (the whole), contract_load.c (operands to shared memory), contract_guard.c
- * (what of them is there), fma.c and mma.c (sums by threads, by tensor cores), contract_epilogue.c (sums to outputs). Strings live in the arena of the Code. */
+ * (what of them is there), fma.c and mma.c (sums by threads, by tensor cores), contract_epilogue.c (sums to outputs). Strings live in
+ * the arena of the Code. */
 #ifndef CNNC_CODEGEN_GPU_CONTRACT_H
 #define CNNC_CODEGEN_GPU_CONTRACT_H
 #include "codegen/gpu/code.h"
@@ -19,8 +20,9 @@ void contract_declare_fetched(Code *c, const Contract *x, const Operand *o);
 void contract_place(Code *c, const Contract *x, const Operand *o);
 
 /* contract_guard.c. Before the loop: variables NAME_at (what the row or column adds to addresses) and NAME_taps, or NAME_end (of the
- * depths that count) and NAME_in0 ... (in guarded indices that the depth moves too); size: "[8]", of arrays; which: "[i]". In a step, where there are
- * taps: NAME_tap, the bits that a copy at this depth needs, behind the last depth more than any line has. The condition of a copy. */
+ * depths that count) and NAME_in0 ... (in guarded indices that the depth moves too); size: "[8]", of arrays; which: "[i]". In a step,
+ * where there are taps: NAME_tap, the bits that a copy at this depth needs, behind the last depth more than any line has. The condition
+ * of a copy. */
 void contract_declare_own(Code *c, const Contract *x, const Operand *o, const char *size);
 void contract_emit_own(Code *c, const Contract *x, const Operand *o, const char *which);
 void contract_emit_tap(Code *c, const Contract *x, const Operand *o);
@@ -30,6 +32,8 @@ const char *contract_inside(Code *c, const Contract *x, const Operand *o, const 
 const char *contract_block(const Code *c, char axis);
 /* contract_epilogue.c: the lines behind that loop: outputs, or a slice's partial sums. */
 void contract_epilogue(Code *c, const Contract *x);
+/* The group's axes as one index: "(n) * 14 + p"; "0": there are none. */
+const char *contract_flat(Code *c, const AxisGroup *g);
 /* Where the sum of row `row` and column `col` lies in a slice's partial sums. */
 const char *contract_partial_index(Code *c, const Contract *x);
 /* How many of them a slice leaves; the one of `slice`, `row` and `col`. */

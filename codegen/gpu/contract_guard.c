@@ -22,6 +22,16 @@ static bool meets(const Code *c, const Contract *x, const Operand *o, const Affi
     return f->guarded && axes & own_axes(c, x, o) && axes & group_axes(&x->depth);
 }
 
+/* The first such index of the operand from dim *d on, *d then being the dim behind it; NULL: there is none. */
+static const Affine *next_meeting(const Code *c, const Contract *x, const Operand *o, int *d)
+{
+    const Access *at = &c->k->access[o->at];
+    while (*d < at->rank)
+        if (meets(c, x, o, &at->dim[(*d)++]))
+            return &at->dim[*d - 1];
+    return NULL;
+}
+
 /* Guards that need only those axes, each with && before it. */
 static const char *guards_of(Code *c, const Operand *o, uint32_t axes, bool of_constants)
 {
@@ -53,27 +63,24 @@ static int moved_by(const Code *c, const Contract *x, const Operand *o, const Af
 static int32_t tap_bits(const Code *c, const Contract *x, const Operand *o)
 {
     enum { MOST = 31 };
-    int32_t bits = 0;
-    for (int d = 0; d < c->k->access[o->at].rank && o->load->along_depth; d++) {
-        const Affine *f = &c->k->access[o->at].dim[d];
-        if (!meets(c, x, o, f))
-            continue;
-        if (moved_by(c, x, o, f) < 0 || c->k->axis[moved_by(c, x, o, f)].extent > MOST)
+    int64_t bits = 0;
+    const Affine *f;
+    for (int d = 0; o->load->along_depth && (f = next_meeting(c, x, o, &d));) {
+        int axis = moved_by(c, x, o, f);
+        if (axis < 0)
             return 0;
-        bits += c->k->axis[moved_by(c, x, o, f)].extent;
+        bits += c->k->axis[axis].extent;
     }
-    return bits <= MOST ? bits : 0;
+    return bits <= MOST ? (int32_t)bits : 0;
 }
 
 /* Variable taps: the bits of a line's own. */
 static void emit_taps(Code *c, const Contract *x, const Operand *o)
 {
+    const Affine *f;
     int32_t bit = 0;
     cu_line(c, "int taps = 0;");
-    for (int d = 0; d < c->k->access[o->at].rank; d++) {
-        const Affine *f = &c->k->access[o->at].dim[d];
-        if (!meets(c, x, o, f))
-            continue;
+    for (int d = 0; (f = next_meeting(c, x, o, &d));) {
         const Axis *along = &c->k->axis[moved_by(c, x, o, f)];
         cu_line(c, "#pragma unroll");
         cu_line(c, "for (int %s = 0; %s < %d; %s++)", along->name, along->name, along->extent, along->name);
@@ -87,13 +94,11 @@ static void emit_taps(Code *c, const Contract *x, const Operand *o)
 void contract_emit_tap(Code *c, const Contract *x, const Operand *o)
 {
     const char *tap = "";
+    const Affine *f;
     int32_t bit = 0;
     if (!tap_bits(c, x, o))
         return;
-    for (int d = 0; d < c->k->access[o->at].rank; d++) {
-        const Affine *f = &c->k->access[o->at].dim[d];
-        if (!meets(c, x, o, f))
-            continue;
+    for (int d = 0; (f = next_meeting(c, x, o, &d));) {
         const Axis *along = &c->k->axis[moved_by(c, x, o, f)];
         tap = arena_printf(c->arena, "%s%s%d << %s", tap, *tap ? " | " : "", 1 << bit, along->name);
         bit += along->extent;

@@ -201,12 +201,8 @@ void winograd_take(Code *c, const Contract *x)
 
 const char *winograd_partial(Code *c, const Contract *x)
 {
-    const char *row = "0";
-    for (int i = 0; i < x->row.n; i++)
-        row = i ? arena_printf(c->arena, "(%s) * %d + %s", row, c->k->axis[x->row.axis[i]].extent, axis_name(c, x->row.axis[i]))
-                : axis_name(c, x->row.axis[i]);
-    return arena_printf(c->arena, "partial[%lldll * slice + %lld * %s + %s]", (long long)(x->row.extent * x->col.extent), (long long)x->row.extent,
-                        axis_name(c, x->winograd->filter), row);
+    return arena_printf(c->arena, "partial[%lldll * slice + %lld * %s + %s]", contract_slice_sums(x), (long long)x->row.extent,
+                        axis_name(c, x->winograd->filter), contract_flat(c, &x->row));
 }
 
 /* ---- outputs ---- */

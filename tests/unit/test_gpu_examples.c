@@ -5,8 +5,7 @@
 
 #include "frontend/elaborate.h"
 
-static const struct { const char *name; bool step; Precision precision;
-} examples[] = {
+static const struct { const char *name; bool step; Precision precision; } examples[] = {
     {"lenet", true, PRECISION_F32},        {"conv20", true, PRECISION_F32},     {"simple_cnn", true, PRECISION_F32},
     {"tinyvgg", false, PRECISION_F32},     {"cifar_vgg", false, PRECISION_F32}, {"cifar_vgg", false, PRECISION_BF16},
     {"resnet18", false, PRECISION_F32},    {"resnet18", false, PRECISION_TF32}, {"mobilenet", false, PRECISION_F32},
